@@ -1,0 +1,1 @@
+"""The embedded default: a procedural captioned image world and its shipped weights."""
