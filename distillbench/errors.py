@@ -59,11 +59,16 @@ class BadInput(DistillbenchError):
 
 
 class ConfigError(BadInput):
-    """An experiment file has errors; `problems` holds all of them, one line each."""
+    """An experiment file has errors; the message holds all of them, one a line."""
 
     def __init__(self, problems: list[str] | str, *, hint: str = "") -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems), hint=hint)
+        text = problems if isinstance(problems, str) else "\n".join(problems)
+        super().__init__(text, hint=hint)
+
+    @property
+    def problems(self) -> list[str]:
+        """The single errors, each `file:line:col: path: what; allowed; did you mean`."""
+        return str(self).splitlines()
 
 
 class PluginError(BadInput):

@@ -1,0 +1,185 @@
+"""What a teacher family must offer: one backbone is one pretrained network with its schedule.
+
+A backbone is built without torch (so that planning is instant) and becomes usable with
+`load`. All tensors it returns are float32; only the network call runs in the load dtype.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel
+
+from distillbench.core.lazy import torch
+
+if TYPE_CHECKING:
+    from distillbench.core.process import NoiseProcess
+    from distillbench.train.nets import NetHandle
+
+__all__ = ["Backbone", "Cond", "Modality", "Prediction"]
+
+Modality = Literal["image", "video", "point"]
+
+
+@dataclass(frozen=True)
+class Cond:
+    """Encoded prompts: named tensors, each with the batch first.
+
+    Holds whatever the network wants (token states, pooled vectors, micro-conditioning).
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, index: slice | torch.Tensor) -> Cond:
+        return Cond({name: value[index] for name, value in self.tensors.items()})
+
+    def to(self, device: torch.device | str) -> Cond:
+        """The same conditions on another device."""
+        return Cond({name: value.to(device) for name, value in self.tensors.items()})
+
+    def expand(self, size: int) -> Cond:
+        """Repeat a single condition to a batch of `size` (a batch of that size is returned as is)."""
+        if len(self) == size:
+            return self
+        return Cond({n: v.expand(size, *v.shape[1:]) for n, v in self.tensors.items()})
+
+    @staticmethod
+    def cat(parts: Sequence[Cond]) -> Cond:
+        """Join conditions along the batch."""
+        names = parts[0].tensors
+        return Cond({name: torch.cat([p.tensors[name] for p in parts]) for name in names})
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A network's answer at (x_t, t), each (B, *latent_shape) float32.
+
+    `raw` is what the network put out (after guidance), `x0` and `eps` its two readings.
+    """
+
+    x0: torch.Tensor
+    eps: torch.Tensor
+    raw: torch.Tensor
+
+
+class Backbone(ABC):
+    """One pretrained teacher: network, noise process, text encoder and decoder.
+
+    Attributes:
+        Config: the keys an experiment may set for it (path, revision, dtype and the like).
+        modality: what a decoded sample is.
+        name: the registered name, set by the registry.
+        num_timesteps: T, the number of training times; the sampler's first time is T - 1.
+        process: alpha_t and sigma_t; available after `load`.
+        latent_shape: shape of one latent, without the batch.
+        prediction_type: epsilon | v_prediction | sample | flow.
+    """
+
+    Config: ClassVar[type[BaseModel]]
+    modality: ClassVar[Modality] = "image"
+    name: str = ""
+    num_timesteps: int = 1000
+    latent_shape: tuple[int, ...]
+    prediction_type: str
+    process: NoiseProcess
+
+    def __init__(self, config: BaseModel) -> None:
+        self.config = config
+
+    # ---- known without torch ------------------------------------------------------------
+
+    @abstractmethod
+    def revision(self) -> str:
+        """Identity of the weights (a content hash or a pinned hub commit); part of every key."""
+
+    def nodes(self, steps: int) -> tuple[int, ...]:
+        """Input times of a `steps`-step student, first to last.
+
+        u_i = floor((i + 1) T / K) - 1 for i = K-1..0 (TDM, arXiv 2503.06674, section 4); equal
+        to the DDIM "trailing" times where K divides T. Families with a time shift override it.
+        """
+        total = self.num_timesteps
+        return tuple((i + 1) * total // steps - 1 for i in reversed(range(steps)))
+
+    # ---- known after load ---------------------------------------------------------------
+
+    @abstractmethod
+    def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
+        """Read the weights onto `device`; network calls run in `dtype`.
+
+        Raises:
+            MissingWeights: the weights are not on this disk and cannot be fetched.
+        """
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str]) -> Cond:
+        """Text conditions of `prompts` (batch first), on the backbone's device."""
+
+    def encode_null(self) -> Cond:
+        """The unconditional branch, batch of one. Families with zeros for it override this."""
+        return self.encode([""])
+
+    @abstractmethod
+    def predict(
+        self,
+        net: NetHandle | None,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        cond: Cond,
+        *,
+        guidance_scale: float | torch.Tensor = 1.0,
+        uncond: Cond | None = None,
+        end_t: torch.Tensor | None = None,
+        steps_k: torch.Tensor | None = None,
+        embed_scale: torch.Tensor | None = None,
+    ) -> Prediction:
+        """Evaluate a network at (x_t, t) and read x0 and eps from it.
+
+        Args:
+            net: the role to evaluate; None is the frozen teacher.
+            x_t: (B, *latent_shape) float32.
+            t: (B,) times, integer for VP and 1000 * sigma for flow matching.
+            cond: conditions of the same batch.
+            guidance_scale: usual convention, 1 = none; a (B,) tensor sets it per sample. Anything
+                else than 1 evaluates both branches in ONE batched forward and needs `uncond`.
+            uncond: unconditional branch, batch of one or of B.
+            end_t: (B,) end times, for nets made with the "end_t" condition.
+            steps_k: (B,) number of student steps K, for nets made with the "steps_k" condition.
+            embed_scale: (B,) guidance scale that a net made with the "guidance" condition is to
+                imitate without a second branch.
+        """
+
+    def features(
+        self, net: NetHandle | None, x_t: torch.Tensor, t: torch.Tensor, cond: Cond, layers: Sequence[str]
+    ) -> list[torch.Tensor]:
+        """Hidden activations at the named layers, for discriminator heads."""
+        raise NotImplementedError(f"{self.name} offers no features")
+
+    @abstractmethod
+    def decode(self, x0: torch.Tensor) -> torch.Tensor:
+        """Samples from latents: uint8 (B, H, W, 3) or (B, frames, H, W, 3); points float32 (B, d)."""
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents of uint8 images (B, H, W, 3), scaled as the network expects them."""
+        raise NotImplementedError(f"{self.name} encodes no images")
+
+    def training_latents(self, prompts: Sequence[str], rng: torch.Generator) -> torch.Tensor | None:
+        """Fresh real latents for `prompts` where the world can make them; None where it cannot."""
+        return None
+
+    @abstractmethod
+    def make_net(self, name: str, kind: Literal["lora", "copy"] = "lora", **opts: Any) -> NetHandle:
+        """A trainable role that starts as the teacher.
+
+        Args:
+            name: the role ("student", "fake", ...), unique within a run.
+            kind: "lora" adds an adapter to the ONE frozen base all roles share; "copy" is a full copy.
+            opts: `rank`, `alpha`, `target_modules` for lora; `conditions` (a tuple out of
+                "guidance", "end_t", "steps_k") adds zero-initialised scalar conditions.
+        """
