@@ -1,0 +1,204 @@
+"""The experiment file as typed models; unknown keys are errors everywhere.
+
+What a cell of the grid is made of is a `CellConfig`. `base` is one; each entry of `rows`, each
+`include`, and each overlay of `ablate` is a partial one merged over it. Method, metric and backbone
+parameters are free mappings here and are checked against the plug-in's own `Config` afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+
+__all__ = [
+    "BackboneRef", "CellConfig", "ClaimConfig", "DataConfig", "Experiment", "FigureConfig",
+    "MetricRef", "ReferenceConfig", "SampleConfig", "TableConfig", "TrainConfig",
+]  # fmt: skip
+
+
+class Model(BaseModel):
+    """Base of all parts: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _named(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+class BackboneRef(Model):
+    """A registered backbone with its settings; the mapping's key is the alias rows use."""
+
+    use: str
+    label: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class MetricRef(Model):
+    """A registered metric with its settings. `id` names its columns (default: the metric's name)."""
+
+    use: str
+    id: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainConfig(Model):
+    """Training settings the loop owns; all of them are part of the training's key but `save_every`.
+
+    Attributes:
+        steps: student updates.
+        batch_size: samples of one micro-batch and process.
+        accumulate: micro-batches summed into one update.
+        precision: dtype of network calls.
+        nets: "lora" (roles are adapters on one frozen base), "full" (copies), or "auto" (what the
+            backbone prefers; the method's own choice stands otherwise).
+        lr_scale: multiplies every learning rate of the method.
+        processes: data-parallel processes inside one run (through accelerate).
+        save_every: steps between checkpoints a killed run resumes from.
+        keep: steps whose students are kept for scoring (training curves).
+    """
+
+    steps: PositiveInt = 1000
+    batch_size: PositiveInt = 32
+    accumulate: PositiveInt = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    lr_scale: float = Field(1.0, gt=0)
+    processes: PositiveInt = 1
+    save_every: PositiveInt = 200
+
+
+class DataConfig(Model):
+    """Where training prompts and real latents come from.
+
+    Attributes:
+        prompts: a named prompt set or a path to .txt/.json/.jsonl; "" is the backbone's own.
+        images: a folder with captioned images; "" lets the backbone's world make them.
+    """
+
+    prompts: str = ""
+    images: str = ""
+
+
+class SampleConfig(Model):
+    """What is sampled from each student.
+
+    Attributes:
+        prompts: a named prompt set or a path; "" is the backbone's own evaluation set.
+        n: number of samples, the first n prompts (cycled when the set is shorter).
+        batch_size: samples of one network call.
+    """
+
+    prompts: str = ""
+    n: PositiveInt = 400
+    batch_size: PositiveInt = 50
+
+
+class ReferenceConfig(Model):
+    """The sample set that metrics such as FID compare with: a teacher at the same n, prompts, noise.
+
+    `floor_seed` is added to the seed when a cell is its own reference, so that its row shows the
+    teacher-against-teacher floor and not zero.
+    """
+
+    method: str = "teacher"
+    params: dict[str, Any] = Field(default_factory=dict)
+    nfe: PositiveInt = 25
+    guidance_scale: float | None = None
+    floor_seed: PositiveInt = 1000
+
+
+class CellConfig(Model):
+    """One point of the grid, or a partial one that is merged over `base`.
+
+    Attributes:
+        label: row name; "" is the method's title.
+        group: rows of one group stand together in a table.
+        backbone: an alias from `backbones`.
+        method, params: the method and its parameters.
+        nfe: network evaluations; a list makes one row each, all sharing one training.
+        guidance_scale: at sampling; None is what the method recommends.
+        sampler: overrides of the method's own sampling recipe (e.g. solver).
+        tags: free labels to select rows by in tables and claims.
+    """
+
+    label: str = ""
+    group: str = ""
+    backbone: str = ""
+    method: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+    train: TrainConfig = TrainConfig()
+    data: DataConfig = DataConfig()
+    sample: SampleConfig = SampleConfig()
+    nfe: Annotated[list[PositiveInt], BeforeValidator(_as_list)] = [4]
+    guidance_scale: float | None = None
+    sampler: dict[str, Any] = Field(default_factory=dict)
+    tags: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class TableConfig(Model):
+    """One table to render.
+
+    Attributes:
+        name: file stem.
+        caption: LaTeX caption; "" makes none.
+        columns: metric ids, `<id>_<category>`, or one of label, group, method, backbone, nfe, seeds.
+        where: keep rows whose fields or tags equal these values (a list: any of them).
+        group_by: a row field or tag; rows of one value stand together under a rule.
+        per_category: show one column per prompt category for metrics that have them.
+        published: stem of a published table to show beside ours, "" for none; `published_match`
+            maps our row label to the published row's key.
+    """
+
+    name: str
+    caption: str = ""
+    columns: list[str] = Field(default_factory=list)
+    where: dict[str, Any] = Field(default_factory=dict)
+    group_by: str = ""
+    per_category: bool = False
+    published: str = ""
+    published_match: dict[str, str] = Field(default_factory=dict)
+
+
+class FigureConfig(Model):
+    """One figure: `grid` (same-noise samples), or `curve` (a metric over a row field)."""
+
+    name: str
+    kind: Literal["grid", "curve"] = "grid"
+    where: dict[str, Any] = Field(default_factory=dict)
+    samples: PositiveInt = 8
+    x: str = "nfe"
+    y: str = ""
+
+
+class ClaimConfig(Model):
+    """A comparison the paper makes, e.g. `tdm > lcm on hps at nfe=4`."""
+
+    text: str
+    source: str = ""
+
+
+class Experiment(Model):
+    """One experiment file after its profile and `--set` overrides were applied."""
+
+    name: str
+    title: str = ""
+    threads: PositiveInt = 1
+    base: CellConfig = CellConfig()
+    backbones: Annotated[dict[str, Any], BeforeValidator(lambda v: v)] = Field(default_factory=dict)
+    rows: list[dict[str, Any]] = Field(default_factory=list)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    zip: dict[str, list[Any]] = Field(default_factory=dict)
+    ablate: dict[str, list[Any]] = Field(default_factory=dict)
+    exclude: list[dict[str, Any]] = Field(default_factory=list)
+    include: list[dict[str, Any]] = Field(default_factory=list)
+    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    metrics: list[Annotated[MetricRef, BeforeValidator(_named)]] = Field(default_factory=list)
+    reference: ReferenceConfig | None = None
+    tables: list[TableConfig] = Field(default_factory=list)
+    figures: list[FigureConfig] = Field(default_factory=list)
+    claims: list[Annotated[ClaimConfig, BeforeValidator(lambda v: {"text": v} if isinstance(v, str) else v)]] = Field(default_factory=list)

@@ -1,0 +1,74 @@
+"""The records a plan is made of: stages with their content keys, and the cells that need them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Cell", "Plan", "Stage", "StageKind"]
+
+StageKind = Literal["train", "sample", "score"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One unit of work: everything that decides its result is in `spec`, and `key` is its hash.
+
+    Attributes:
+        kind: train | sample | score.
+        key: content key, also the stage's folder name in the store.
+        spec: JSON-able description; see `run.plan` for the exact fields of each kind.
+        needs: keys of the stages whose output it reads.
+        runtime: settings that never change a number (device, threads, save interval).
+        label: short text for humans.
+        cost: relative work, for ordering and progress.
+    """
+
+    kind: StageKind
+    key: str
+    spec: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    cost: float = 1.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid after expansion: a row (or one seed of it) and its stage keys.
+
+    Attributes:
+        row: index of the row this cell is a seed of; cells of one row are aggregated.
+        label, group, method, title, backbone, nfe, seed: what a table shows.
+        guidance_scale: at sampling.
+        tags: free labels.
+        varied: the grid/zip/ablate values that made this cell, path -> value.
+        ranked: False for rows without a trained net (teachers), which a table never ranks.
+        train, sample: stage keys. scores: metric id -> score stage key.
+    """
+
+    row: int
+    label: str
+    group: str
+    method: str
+    title: str
+    backbone: str
+    nfe: int
+    seed: int
+    guidance_scale: float
+    ranked: bool
+    train: str
+    sample: str
+    scores: Mapping[str, str]
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    varied: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole grid: stages in dependency order (by key), and cells in row order."""
+
+    name: str
+    stages: Mapping[str, Stage]
+    cells: tuple[Cell, ...]
