@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__version__ = "0.1.0"
+from distillbench._version import __version__
+
 __all__ = ["__version__"]
 
 # Checkout guard: in a source tree the two plug-in folders lie beside this package, not inside
