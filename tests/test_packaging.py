@@ -1,0 +1,63 @@
+"""A wheel built from the tree, installed where no checkout is, runs the smoke experiment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel in a copy of the tree, so that no build folder is left behind."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    names = [n for n in tracked.stdout.decode().split("\0") if n and (ROOT / n).is_file()]
+    for name in names:
+        target = source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), "."]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment that sees the installed libraries but no checkout of the project."""
+    home = tmp_path_factory.mktemp("clean")
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    # A plain path entry: .pth files inside it (an editable install's) are not followed.
+    (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    pip = [str(home / "bin/python"), "-m", "pip", "install", "--no-index", "--no-deps", "-q", str(wheel)]
+    subprocess.run(pip, check=True)
+    return home
+
+
+def test_wheel_holds_plugins_weights_and_templates(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"distillbench/methods/tdm.py", "distillbench/metrics/hps.py"} <= names
+    assert any(n.startswith("distillbench/world/weights/tiny-sd/unet/") for n in names)
+    assert any(n.startswith("distillbench/report/templates/") for n in names)
+    assert any(n.startswith("distillbench/report/published/") for n in names)
+    assert not [n for n in names if n.startswith(("methods/", "metrics/", "tests/"))]
+
+
+def test_installed_wheel_runs_the_smoke_experiment(clean: Path, tmp_path: Path) -> None:
+    (tmp_path / "smoke.yaml").write_text((ROOT / "experiments/smoke.yaml").read_text())
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [str(clean / "bin/distillbench"), "run", "smoke.yaml", "--results", "out"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert list((tmp_path / "out/smoke").glob("*.tex"))
+    where = [str(clean / "bin/python"), "-c", "import distillbench.methods as m; print(m.__file__)"]
+    found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert str(clean) in found.stdout
