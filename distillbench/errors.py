@@ -13,6 +13,7 @@ __all__ = [
     "BadInput",
     "ConfigError",
     "DistillbenchError",
+    "Interrupted",
     "MissingWeights",
     "NonFiniteLoss",
     "NotSupported",
@@ -97,3 +98,9 @@ class StageFailed(DistillbenchError):
 
 class NonFiniteLoss(DistillbenchError):
     """A training loss became NaN or infinite; says the step, the turn and the checkpoint."""
+
+
+class Interrupted(DistillbenchError):
+    """A stage was asked to stop; its checkpoint is written and the same command resumes it."""
+
+    exit_code = 130
