@@ -1,0 +1,188 @@
+"""Files of the store: JSON, JSON lines and safetensors, with errors that say what to do.
+
+Nothing here is ever pickled. Whole files are replaced atomically, so a reader sees the old bytes
+or the new ones and never a half-written file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillbench.errors import ArtifactError, StorageError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "append_jsonl", "fsync_dir", "fsync_file", "load_tensors", "read_json", "read_jsonl",
+    "save_tensors", "sha256", "storage_error", "storage_guard", "write_json", "write_jsonl",
+]  # fmt: skip
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def storage_error(error: BaseException, path: Path) -> StorageError | None:
+    """Read a failed write as a `StorageError`, or None when the disk is not the cause.
+
+    Libraries wrap the operating system's error (safetensors in its own class, torch in a
+    RuntimeError), so the whole chain of causes and its text are looked at.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        code = link.errno if isinstance(link, OSError) else None
+        if code in _FULL or "No space left on device" in str(link):
+            return _full(Path(getattr(link, "filename", None) or path))
+        if code in _DENIED and getattr(link, "filename", None):
+            return _denied(Path(getattr(link, "filename", path)), str(os.strerror(code or 0)))
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def _full(path: Path) -> StorageError:
+    folder = next((p for p in (path, *path.parents) if p.is_dir()), Path("/"))
+    free = shutil.disk_usage(folder).free / 2**20
+    return StorageError(
+        f"{path}: no space left on the disk or quota reached ({free:.0f} MiB free)",
+        hint="Free some space and run the same command again; finished stages are kept",
+    )
+
+
+def _denied(path: Path, why: str) -> StorageError:
+    return StorageError(
+        f"{path}: cannot be written ({why.lower()})",
+        hint="Mend its permissions, or name another folder with --results DIR",
+    )
+
+
+@contextmanager
+def storage_guard(path: Path) -> Iterator[None]:
+    """Turn any OSError about `path` into one `StorageError` line."""
+    try:
+        yield
+    except OSError as error:
+        known = storage_error(error, path)
+        raise known or StorageError(f"{error.filename or path}: {error.strerror}") from error
+
+
+def fsync_file(path: Path) -> None:
+    """Force a file's bytes to the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def fsync_dir(path: Path) -> None:
+    """Force a folder's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a scratch name beside `path` that takes its place if the block succeeds."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with storage_guard(path):
+            yield scratch
+            fsync_file(scratch)
+            os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON (keys sorted) atomically. Raises StorageError."""
+    with _replacing(path) as scratch:
+        scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises ArtifactError when it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: missing") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: truncated or altered (no valid JSON)") from error
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, atomically. Raises StorageError."""
+    with _replacing(path) as scratch, open(scratch, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one line in a single write, so that lines of several processes do not mix."""
+    line = (json.dumps(row) + "\n").encode()
+    with storage_guard(path):
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, line)
+        finally:
+            os.close(handle)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read every line. Raises ArtifactError with the line number of the first bad one."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: missing") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ArtifactError(f"{path}:{number}: truncated or altered (no JSON)") from error
+    return rows
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write safetensors atomically (tensors are made contiguous). Raises StorageError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with _replacing(path) as scratch:
+        flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        try:
+            save_file(flat, scratch, metadata=dict(metadata) if metadata else None)
+        except SafetensorError as error:
+            known = storage_error(error, path)
+            if known is None:
+                raise
+            raise known from error
+
+
+def load_tensors(path: Path, *, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """Read safetensors onto `device`. Raises ArtifactError when missing or truncated."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path, device=device)
+        return tensors
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: missing") from error
+    except SafetensorError as error:
+        raise ArtifactError(f"{path}: truncated or altered ({error})") from error
