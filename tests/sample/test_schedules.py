@@ -1,0 +1,63 @@
+"""Sampling times against the tables of the papers and the schedulers of diffusers."""
+
+from __future__ import annotations
+
+import pytest
+from diffusers import DDIMScheduler, LCMScheduler, TCDScheduler
+
+from distillbench.sample.schedules import lcm_grid, shifted_nodes, tdm_nodes, trailing
+
+LCM_TABLE = {
+    1: (999,),
+    2: (999, 499),
+    4: (999, 759, 499, 259),
+    8: (999, 879, 759, 639, 499, 379, 259, 139),
+}
+
+
+@pytest.mark.parametrize("steps", LCM_TABLE)
+def test_05_07_time_tables(steps: int) -> None:
+    assert lcm_grid(steps) == LCM_TABLE[steps]
+
+
+@pytest.mark.parametrize("kind", [LCMScheduler, TCDScheduler])
+@pytest.mark.parametrize("grid", [40, 50])
+def test_05_07_lcm_grid_is_that_of_diffusers_for_every_step_count(kind: type, grid: int) -> None:
+    scheduler = kind(original_inference_steps=grid)
+    for steps in range(1, grid + 1):
+        scheduler.set_timesteps(steps)
+        assert lcm_grid(steps, grid) == tuple(scheduler.timesteps.tolist()), steps
+
+
+def test_05_07_26_steps_are_uneven() -> None:
+    times = lcm_grid(26)
+    gaps = [a - b for a, b in zip(times, times[1:])]
+    assert sorted(gaps) == [20, 20] + [40] * 23
+    assert (times[0], times[-1]) == (999, 39)
+
+
+def test_trailing_is_that_of_diffusers() -> None:
+    scheduler = DDIMScheduler(timestep_spacing="trailing")
+    for steps in range(1, 101):
+        scheduler.set_timesteps(steps)
+        # At 61 and others rounding gives diffusers one time too many, -1.
+        assert trailing(steps) == tuple(scheduler.timesteps.tolist()[:steps]), steps
+
+
+def test_03_03_grid_tables() -> None:
+    assert tdm_nodes(1) == (999,)
+    assert tdm_nodes(2) == (999, 499)
+    assert tdm_nodes(4) == (999, 749, 499, 249)
+    assert tdm_nodes(4, 900) == (899, 674, 449, 224)
+    assert all(len(tdm_nodes(k)) == k for k in range(1, 30))
+
+
+def test_03_03_shifted_nodes() -> None:
+    assert shifted_nodes(4, 2.0) == (999, 856, 665, 399)
+    assert shifted_nodes(4, 3.0, flow=True) == (1000, 900, 750, 500)
+    assert shifted_nodes(4, 1.0) == tdm_nodes(4)
+
+
+def test_too_many_steps_for_the_grid() -> None:
+    with pytest.raises(ValueError, match="51 steps do not fit"):
+        lcm_grid(51)

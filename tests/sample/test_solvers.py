@@ -1,0 +1,235 @@
+"""The samplers against diffusers' schedulers, their counts of network calls, and their noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    TCDScheduler,
+)
+
+from distillbench.backbones.base import Prediction
+from distillbench.core.noise import sample_noise
+from distillbench.core.process import CLEAN, NoiseProcess
+from distillbench.errors import BadInput
+from distillbench.sample.sampler import Sampler
+from distillbench.sample.schedules import lcm_grid, trailing
+from distillbench.sample.solvers import GammaSampler, OdeSampler, RenoiseSampler, from_recipe
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SD = NoiseProcess.scaled_linear()
+SHAPE = (3, 4, 4)
+
+
+class Net:
+    """An eps network that is neither linear nor the same at all times; counts its calls."""
+
+    def __init__(self, process: NoiseProcess = SD) -> None:
+        self.process = process
+        self.times: list[int] = []
+        self.end_times: list[torch.Tensor | None] = []
+
+    def __call__(
+        self, x_t: torch.Tensor, t: torch.Tensor, *, end_t: torch.Tensor | None = None
+    ) -> Prediction:
+        self.times.append(int(t[0]))
+        self.end_times.append(end_t)
+        alpha, sigma = self.process.alpha_sigma(t, x_t)
+        eps = 0.9 * sigma * x_t + 0.1 * torch.sin(3 * x_t) + 0.05 * alpha
+        return Prediction(x0=(x_t - sigma * eps) / alpha, eps=eps, raw=eps)
+
+
+def start(seed: int = 0) -> torch.Tensor:
+    return sample_noise(seed, range(5), SHAPE, "init").double()
+
+
+def forbidden(step: int) -> torch.Tensor:
+    raise AssertionError(f"noise was drawn at step {step}")
+
+
+def run(sampler: Sampler, noise: Any = forbidden, process: NoiseProcess = SD) -> torch.Tensor:
+    return sampler.sample(Net(process), start(), process, noise)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor, tolerance: float = 2e-6) -> bool:
+    return bool(((ours - theirs).norm() / theirs.norm()) < tolerance)
+
+
+def diffusers_sample(scheduler: Any, times: tuple[int, ...], x: torch.Tensor) -> torch.Tensor:
+    """What a pipeline does, in the scheduler's own scaling of x."""
+    net = Net()
+    for t in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(x, t)
+        eps = net(scaled, torch.full((len(x),), int(t))).eps
+        x = scheduler.step(eps, t, x, return_dict=False)[0]
+    assert tuple(net.times) == times
+    return x
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 10])
+def test_03_01_ddim_equals_diffusers_and_ends_at_index_0(steps: int) -> None:
+    scheduler = DDIMScheduler(
+        **BETAS, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False
+    )
+    scheduler.set_timesteps(steps)
+    times = trailing(steps)
+    ours = run(OdeSampler(timesteps=times))
+    assert close(ours, diffusers_sample(scheduler, times, start()))
+
+
+def test_clean_end_returns_the_last_x0() -> None:
+    net = Net()
+    t = torch.full((5,), 999)
+    clean = OdeSampler(timesteps=(999,), end="clean").sample(net, start(), SD, forbidden)
+    assert torch.equal(clean, net(start(), t).x0)
+    process = NoiseProcess.scaled_linear(final=CLEAN)
+    assert torch.equal(run(OdeSampler(timesteps=(999,)), process=process), clean)
+    assert not torch.equal(run(OdeSampler(timesteps=(999,))), clean)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_euler_equals_diffusers(steps: int) -> None:
+    scheduler = EulerDiscreteScheduler(**BETAS, timestep_spacing="trailing")
+    scheduler.set_timesteps(steps)
+    alpha, _ = SD.alpha_sigma(999, start())
+    theirs = diffusers_sample(scheduler, trailing(steps), start() / alpha)
+    assert close(run(OdeSampler(timesteps=trailing(steps), solver="euler")), theirs)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 8, 13])
+@pytest.mark.parametrize(
+    ("solver", "kind"),
+    [
+        ("dpmsolver++", DPMSolverMultistepScheduler),
+        ("dpmsolver++2s", DPMSolverSinglestepScheduler),
+    ],
+)
+def test_dpm_solver_equals_diffusers(steps: int, solver: Any, kind: Any) -> None:
+    scheduler = kind(**BETAS, final_sigmas_type="zero", lower_order_final=True)
+    scheduler.set_timesteps(timesteps=list(trailing(steps)))
+    ours = run(OdeSampler(timesteps=trailing(steps), solver=solver))
+    assert close(ours, diffusers_sample(scheduler, trailing(steps), start()), 2e-5)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "euler", "dpmsolver++", "dpmsolver++2s"])
+@pytest.mark.parametrize("process", [SD, NoiseProcess.flow()], ids=["vp", "flow"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_nfe_is_the_number_of_network_calls(solver: Any, process: Any, steps: int) -> None:
+    times = trailing(steps)
+    for sampler in (
+        OdeSampler(timesteps=times, solver=solver),
+        RenoiseSampler(timesteps=times),
+        GammaSampler(timesteps=times),
+    ):
+        net = Net(process)
+        x0 = sampler.sample(net, start(), process, lambda i: start(i + 1))
+        assert len(net.times) == sampler.nfe == steps
+        assert tuple(net.times) == times
+        assert x0.isfinite().all()
+
+
+def noises(count: int) -> tuple[list[torch.Tensor], torch.Generator]:
+    """The draws a diffusers scheduler will make from a generator of seed 7."""
+    generator = torch.Generator().manual_seed(7)
+    draws = [torch.randn(5, *SHAPE, generator=generator, dtype=torch.float64) for _ in range(count)]
+    return draws, torch.Generator().manual_seed(7)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_05_08_lcm_equals_diffusers_and_draws_no_last_noise(steps: int) -> None:
+    draws, generator = noises(steps - 1)
+    scheduler = LCMScheduler(**BETAS)
+    scheduler.set_timesteps(steps)
+    x, net = start(), Net()
+    for t in scheduler.timesteps:
+        eps = net(x, torch.full((5,), int(t))).eps
+        x = scheduler.step(eps, t, x, generator=generator, return_dict=False)[0]
+    ours = run(RenoiseSampler(timesteps=lcm_grid(steps), boundary=True), draws.__getitem__)
+    assert close(ours, x)
+
+
+def test_03_02_dmd2_renoise_rollout_equals_lcm_scheduler() -> None:
+    times = (999, 749, 499, 249)
+    draws, generator = noises(3)
+    scheduler = LCMScheduler(**BETAS)
+    scheduler.set_timesteps(timesteps=list(times))
+    x, net = start(), Net()
+    for t in scheduler.timesteps:
+        eps = net(x, torch.full((5,), int(t))).eps
+        x = scheduler.step(eps, t, x, generator=generator, return_dict=False)[0]
+    assert close(run(RenoiseSampler(timesteps=times), draws.__getitem__), x, 1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.2, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("steps", [1, 4, 8])
+def test_gamma_sampler_equals_tcd_scheduler(gamma: float, steps: int) -> None:
+    draws, generator = noises(steps - 1)
+    scheduler = TCDScheduler(**BETAS, set_alpha_to_one=False)
+    scheduler.set_timesteps(steps)
+    x, net = start(), Net()
+    for t in scheduler.timesteps:
+        eps = net(x, torch.full((5,), int(t))).eps
+        x = scheduler.step(eps, t, x, eta=gamma, generator=generator, return_dict=False)[0]
+    ours = run(GammaSampler(timesteps=lcm_grid(steps), gamma=gamma), draws.__getitem__)
+    assert close(ours, x)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5])
+def test_05_09_gamma_zero_is_ddim_without_noise(steps: int) -> None:
+    gamma = run(GammaSampler(timesteps=trailing(steps), gamma=0.0))
+    assert torch.equal(gamma, run(OdeSampler(timesteps=trailing(steps))))
+
+
+def test_gamma_sampler_tells_the_end_time() -> None:
+    net = Net()
+    GammaSampler(timesteps=(999, 499), gamma=0.5, embed_end=True).sample(
+        net, start(), SD, lambda i: start(i + 1)
+    )
+    assert [int(end[0]) for end in net.end_times if end is not None] == [249, 0]
+
+
+@pytest.mark.parametrize("kind", [RenoiseSampler, GammaSampler])
+def test_a_sample_does_not_depend_on_its_batch(kind: Any) -> None:
+    sampler = kind(timesteps=(999, 749, 499, 249))
+
+    def sample(indices: list[int]) -> torch.Tensor:
+        def noise(step: int) -> torch.Tensor:
+            return sample_noise(3, indices, SHAPE, f"step{step}").double()
+
+        x = sample_noise(3, indices, SHAPE, "init").double()
+        return torch.as_tensor(sampler.sample(Net(), x, SD, noise))
+
+    whole = sample([0, 1, 2, 3, 4])
+    parts = torch.cat([sample([0]), sample([1, 2]), sample([3, 4])])
+    assert torch.allclose(whole, parts, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", [
+    OdeSampler(timesteps=(999, 499), solver="dpmsolver++", guidance_scale=3.5),
+    RenoiseSampler(timesteps=(999,), boundary=True, embed_scale=7.5),
+    GammaSampler(timesteps=(999, 9), gamma=0.2, steps_k=2),
+])  # fmt: skip
+def test_a_recipe_survives_json(sampler: Sampler) -> None:
+    assert from_recipe(sampler.model_dump(mode="json")) == sampler
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"kind": "od"}, "'od' is not one of ode, renoise, gamma"),
+        ({"kind": "ode", "timesteps": [1, 2]}, "falling list"),
+        ({"kind": "ode", "timesteps": []}, "falling list"),
+        ({"kind": "gamma", "timesteps": [999], "gamma": 1.5}, "gamma: Input should be less"),
+        ({"kind": "ode", "timesteps": [999], "eta": 1}, "eta: Extra inputs"),
+    ],
+)
+def test_bad_recipes(recipe: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        from_recipe(recipe)
