@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 
 from distillbench.core.lazy import torch
 
-__all__ = ["Metric", "MetricInfo", "Samples", "Scores"]
+__all__ = ["Metric", "MetricInfo", "Samples", "Scores", "mean_scores"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Samples:
     """One sample set, in prompt order.
 
     Attributes:
-        data: uint8 (n, H, W, 3) images, uint8 (n, frames, H, W, 3) videos, or float32 (n, d) points.
+        data: uint8 (n, H, W, 3) images, uint8 (n, frames, H, W, 3) videos, or float32 (n, d)
+            points.
         prompts: n prompts.
         categories: n category names ("" where the prompt set has none).
         seed: the run seed its noise came from.
@@ -69,12 +71,15 @@ class Scores:
         aggregate: column -> value. The column "" is the metric's own; others are suffixes (a
             prompt category), shown as `<metric>_<column>`.
         per_sample: column -> n values, where the metric has them.
+        stderr: column -> standard error of that aggregate, where it does not follow from
+            `per_sample` and a sound estimate exists.
         protocol: everything that must agree before two values may share a table column (n, weights,
             extractor, resize mode, prompt set).
     """
 
     aggregate: Mapping[str, float]
     per_sample: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    stderr: Mapping[str, float] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -95,13 +100,37 @@ class Metric(ABC):
     def __init__(self, config: BaseModel) -> None:
         self.config: Any = config
 
+    def label(self) -> str:
+        """Column head; says so when the weights are not the published ones ("HPS (tiny)")."""
+        return self.info.label
+
     def revision(self) -> str:
         """Identity of the weights it scores with; known without torch; "" for none."""
         return ""
 
-    def load(self, device: str = "cpu") -> None:
+    def load(self, device: str = "cpu") -> None:  # noqa: B027 (a metric without weights)
         """Read the weights onto `device`. Raises MissingWeights with the place they belong."""
 
     @abstractmethod
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
         """Score `samples`, against `reference` where `info.needs_reference`."""
+
+
+def mean_scores(
+    samples: Samples,
+    values: Sequence[float],
+    protocol: Mapping[str, Any],
+    *,
+    per_category: bool = False,
+) -> Scores:
+    """Scores of a metric that is a mean over samples, and over each prompt category if asked."""
+    columns = {"": list(values)}
+    if per_category:
+        for value, category in zip(values, samples.categories, strict=True):
+            if category:
+                columns.setdefault(category, []).append(value)
+    return Scores(
+        aggregate={name: math.fsum(column) / len(column) for name, column in columns.items()},
+        per_sample={"": list(values)},
+        protocol=protocol,
+    )

@@ -1,0 +1,107 @@
+"""What a scorer's `weights` setting means: shipped tiny ones, a published name, or a path.
+
+Also the catalogue of OpenAI's CLIP files, which several scorers build on.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from distillbench.score.weights import (
+    ClipSource,
+    Published,
+    Resize,
+    clip_folder,
+    identity,
+    tiny_folder,
+)
+
+__all__ = ["OPENAI", "Choice", "checked"]
+
+OPENAI = {
+    weights.name: weights
+    for weights in (
+        Published(
+            "openai-ViT-L-14",
+            "ViT-L-14.pt",
+            "openai/CLIP",
+            "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+            "ViT-L-14",
+            quickgelu=True,
+        ),
+        Published(
+            "openai-ViT-L-14-336",
+            "ViT-L-14-336px.pt",
+            "openai/CLIP",
+            "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+            "ViT-L-14-336",
+            quickgelu=True,
+        ),
+        Published(
+            "openai-ViT-B-32",
+            "ViT-B-32.pt",
+            "openai/CLIP",
+            "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+            "ViT-B-32",
+            quickgelu=True,
+        ),
+    )
+}
+
+
+def checked(weights: str, named: Mapping[str, Published]) -> str:
+    """`weights` itself. Raises ValueError when it is neither a known name nor a path."""
+    if weights in {"tiny", *named} or _is_path(weights):
+        return weights
+    near = difflib.get_close_matches(weights, ["tiny", *named], n=1)
+    ask = f"; did you mean {near[0]!r}?" if near else ""
+    names = ", ".join(["tiny", *named])
+    raise ValueError(f"unknown weights {weights!r}: {names}, or a path with a slash in it{ask}")
+
+
+def _is_path(weights: str) -> bool:
+    return "/" in weights or "\\" in weights
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One resolved `weights` setting.
+
+    Attributes:
+        weights: "tiny", a name out of `named`, or a path.
+        tiny: folder name of the shipped weights.
+        named: published checkpoints by name.
+    """
+
+    weights: str
+    tiny: str
+    named: Mapping[str, Published]
+
+    def revision(self) -> str:
+        """Identity for content keys. Raises MissingWeights for a path where nothing is."""
+        if self.weights in self.named:
+            return self.named[self.weights].revision
+        return f"{self._kind()}:{identity(self._place())}"
+
+    def head(self, label: str) -> str:
+        """`label`, marked unless the weights are the published ones."""
+        return label if self.weights in self.named else f"{label} ({self._kind()})"
+
+    def path(self) -> Path:
+        """The file or folder. Raises MissingWeights."""
+        return self.named[self.weights].path() if self.weights in self.named else self._place()
+
+    def clip(self, resize: Resize) -> ClipSource:
+        """The CLIP it names. Raises MissingWeights."""
+        if self.weights in self.named:
+            return self.named[self.weights].clip(resize)
+        return clip_folder(self._place(), resize)
+
+    def _kind(self) -> str:
+        return "tiny" if self.weights == "tiny" else "custom"
+
+    def _place(self) -> Path:
+        return tiny_folder(self.tiny) if self.weights == "tiny" else Path(self.weights).expanduser()

@@ -1,0 +1,77 @@
+"""Pictures to network input, one function per published rule.
+
+All take uint8 pictures (n, H, W, 3) and return float32 (n, 3, size, size).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+__all__ = ["clean_resize", "crop_square", "pad_square", "standardise"]
+
+# OpenAI's CLIP statistics; HPSv2, AeS and every open_clip network here use the same.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def standardise(pixels: Tensor) -> Tensor:
+    """(x - mean) / std per channel, for x in 0..1."""
+    mean, std = torch.tensor(CLIP_MEAN), torch.tensor(CLIP_STD)
+    return (pixels - mean[:, None, None]) / std[:, None, None]
+
+
+def pad_square(images: Tensor, size: int, *, antialias: bool = True) -> Tensor:
+    """HPSv2's rule: to float, longest side to `size` (bicubic), centred on zeros; 0..1 or about.
+
+    Nothing is cut off. Without `antialias` this is what torchvision < 0.17 did to tensors, which
+    moves published HPSv2 numbers; the two must never share a column.
+    """
+    pixels = images.permute(0, 3, 1, 2).float() / 255
+    height, width = pixels.shape[-2:]
+    scale = size / max(height, width)
+    if scale != 1.0:
+        shape = (round(height * scale), round(width * scale))
+        pixels = interpolate(pixels, shape, mode="bicubic", antialias=antialias)
+    down, right = size - pixels.shape[-2], size - pixels.shape[-1]
+    return pad(pixels, (right // 2, right - right // 2, down // 2, down - down // 2))
+
+
+def crop_square(images: Tensor, size: int) -> Tensor:
+    """OpenAI's rule: 8-bit PIL bicubic, short side to `size`, then the centre square; 0..1."""
+    return torch.stack([_crop(image, size) for image in images.numpy()]).float() / 255
+
+
+def _crop(image: np.ndarray, size: int) -> Tensor:
+    height, width = image.shape[:2]
+    scale = size / min(height, width)
+    picture = Image.fromarray(image)
+    # The long side is cut to whole pixels and the margins rounded, as torchvision does.
+    if scale != 1.0:
+        long = int(size * max(height, width) / min(height, width))
+        shape = (size, long) if width <= height else (long, size)
+        picture = picture.resize(shape, Image.Resampling.BICUBIC)
+    left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
+    square = np.asarray(picture)[top : top + size, left : left + size]
+    return torch.from_numpy(square.copy()).permute(2, 0, 1)
+
+
+def clean_resize(images: Tensor, size: int) -> Tensor:
+    """clean-fid's rule: each channel alone as float32, PIL bicubic, clipped to 0..255, not rounded.
+
+    The aspect ratio is not kept.
+    """
+    return torch.stack([_clean(image, size) for image in images.numpy()])
+
+
+def _clean(image: np.ndarray, size: int) -> Tensor:
+    channels = [
+        Image.fromarray(image[:, :, c].astype(np.float32)).resize(
+            (size, size), Image.Resampling.BICUBIC
+        )
+        for c in range(3)
+    ]
+    return torch.from_numpy(np.stack([np.asarray(c) for c in channels])).clamp(0, 255)

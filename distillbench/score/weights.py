@@ -1,0 +1,175 @@
+"""Where scorers' checkpoints belong on disk, and their identity without reading a network.
+
+A scorer's weights are "tiny" (shipped with the project), a name (a published checkpoint that the
+user puts under `$DISTILLBENCH_DATA/weights/<name>/`), or the path of a folder or file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from distillbench.errors import BadInput, MissingWeights
+
+__all__ = [
+    "ClipSource",
+    "Published",
+    "Resize",
+    "arch_of",
+    "clip_folder",
+    "data_folder",
+    "file_sha256",
+    "identity",
+    "only_file",
+    "tiny_folder",
+]
+
+Resize = Literal["crop", "pad", "pad-legacy"]
+CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published checkpoint file.
+
+    Attributes:
+        name: the name experiments use, and its folder under `weights/`.
+        file: the file's published name.
+        source: hub repository (with its commit where known) or project that publishes it.
+        sha256: of the file, checked before use; "" where no trustworthy value is known.
+        arch: network name in open_clip, where the file holds a CLIP.
+        quickgelu: the network was trained with QuickGELU.
+    """
+
+    name: str
+    file: str
+    source: str
+    sha256: str = ""
+    arch: str = ""
+    quickgelu: bool = False
+
+    @property
+    def revision(self) -> str:
+        """Identity that enters content keys; known whether the file is here or not."""
+        return f"{self.name}:{self.sha256 or f'{self.source}/{self.file}'}"
+
+    def path(self) -> Path:
+        """The file on this disk.
+
+        Raises:
+            MissingWeights: it is not there, or its sha256 is not the published one.
+        """
+        path = data_folder() / "weights" / self.name / self.file
+        if not path.is_file():
+            known = f" (sha256 {self.sha256})" if self.sha256 else ""
+            raise MissingWeights(
+                f"weights {self.name!r} are not on this disk: {path}",
+                hint=f"put {self.file} of {self.source} there{known}",
+            )
+        if self.sha256 and file_sha256(path) != self.sha256:
+            raise MissingWeights(
+                f"{path} is not {self.name!r}: its sha256 is {file_sha256(path)}",
+                hint=f"replace it by {self.file} of {self.source} (sha256 {self.sha256})",
+            )
+        return path
+
+    def clip(self, resize: Resize) -> ClipSource:
+        """This checkpoint as a CLIP with its own architecture. Raises MissingWeights."""
+        return ClipSource(self.arch, self.path(), resize, quickgelu=self.quickgelu)
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """A CLIP to load.
+
+    Attributes:
+        arch: open_clip's name of the network, or the path of its JSON configuration.
+        checkpoint: .safetensors, or .pt (a state dict, {"state_dict": ...}, or TorchScript).
+        resize: how a picture becomes a square: "crop" as OpenAI does, "pad" as HPSv2 does;
+            "pad-legacy" is HPSv2 under torchvision < 0.17, which resized without antialiasing.
+        quickgelu: override of the configuration's activation; only ever switches it on.
+    """
+
+    arch: str
+    checkpoint: Path
+    resize: Resize
+    quickgelu: bool = False
+
+
+def data_folder() -> Path:
+    """`$DISTILLBENCH_DATA`, else `~/.cache/distillbench`."""
+    return Path(os.environ.get("DISTILLBENCH_DATA") or Path.home() / ".cache" / "distillbench")
+
+
+def tiny_folder(name: str) -> Path:
+    """The folder of shipped weights `name`. Raises MissingWeights."""
+    folder = Path(__file__).resolve().parent.parent / "world" / "weights" / name
+    if not folder.is_dir():
+        raise MissingWeights(
+            f"shipped weights {name!r} are not in this installation: {folder}",
+            hint="reinstall distillbench; a wheel or a full checkout holds them",
+        )
+    return folder
+
+
+def only_file(folder: Path, suffixes: tuple[str, ...]) -> Path:
+    """The one file of `folder` with one of these suffixes. Raises MissingWeights, BadInput."""
+    if not folder.is_dir():
+        raise MissingWeights(f"no folder of weights at {folder}")
+    found = sorted(p for p in folder.iterdir() if p.suffix in suffixes)
+    if not found:
+        raise MissingWeights(f"{folder} holds no file with suffix {' or '.join(suffixes)}")
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found)
+        raise BadInput(f"{folder} holds several candidates ({names}); keep one")
+    return found[0]
+
+
+def clip_folder(folder: Path, resize: Resize) -> ClipSource:
+    """The CLIP in a folder that holds one JSON configuration and one checkpoint."""
+    config = only_file(folder, (".json",))
+    return ClipSource(str(config), only_file(folder, CHECKPOINTS), resize)
+
+
+def arch_of(path: Path) -> dict[str, Any]:
+    """An open_clip network configuration: the file itself, or its `model_cfg`. Raises BadInput."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config = config.get("model_cfg", config) if isinstance(config, dict) else {}
+    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config)
+    if missing:
+        raise BadInput(
+            f"{path} is no open_clip configuration: it lacks {', '.join(sorted(missing))}"
+        )
+    return dict(config)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file; read again only when its size or time changed."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, time: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def identity(path: Path) -> str:
+    """Content hash of a file, or of the JSON and checkpoint files of a folder.
+
+    Raises:
+        MissingWeights: nothing is there.
+    """
+    if path.is_file():
+        return file_sha256(path)
+    if not path.is_dir():
+        raise MissingWeights(f"no weights at {path}", hint="name a file or a folder that exists")
+    files = sorted(p for p in path.iterdir() if p.suffix in (".json", *CHECKPOINTS))
+    lines = "".join(f"{p.name} {file_sha256(p)}\n" for p in files)
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,69 @@
+"""CLIP score (arXiv 2104.08718): 100 x cosine of picture and prompt, not clamped at zero.
+
+The network is part of the number's name: published tables use several, and their values differ
+by tens of points.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from distillbench.score.choice import OPENAI, Choice, checked
+from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
+from distillbench.score.weights import Published
+
+NAMED = OPENAI | {
+    "openclip-ViT-bigG-14": Published(
+        "openclip-ViT-bigG-14",
+        "open_clip_pytorch_model.bin",
+        "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+        arch="ViT-bigG-14",
+    )
+}
+
+
+class Clip(Metric):
+    """Mean cosine over all pictures; the prompt goes in as it is, cut at 77 tokens."""
+
+    class Config(BaseModel):
+        """Settings.
+
+        Attributes:
+            weights: tiny | openai-ViT-L-14 | openai-ViT-L-14-336 | openai-ViT-B-32 |
+                openclip-ViT-bigG-14 | a folder with an open_clip JSON and a checkpoint.
+        """
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+        weights: str = "tiny"
+
+        @field_validator("weights")
+        @classmethod
+        def _known(cls, weights: str) -> str:
+            return checked(weights, NAMED)
+
+    info = MetricInfo("CLIP", higher_is_better=True)
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice(self.config.weights, "tiny-clip", NAMED)
+
+    def label(self) -> str:
+        """CLIP, CLIP (tiny) or CLIP (custom)."""
+        return self._choice.head(self.info.label)
+
+    def revision(self) -> str:
+        """Identity of the network's weights."""
+        return self._choice.revision()
+
+    def load(self, device: str = "cpu") -> None:
+        """Read the network. Raises MissingWeights."""
+        from distillbench.score.features import clip_extractor
+
+        self._clip = clip_extractor(self._choice.clip("crop"), device)
+
+    def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
+        """100 <picture, prompt> per sample."""
+        cosine = (self._clip.images(samples) * self._clip.texts(samples.prompts)).sum(dim=-1)
+        protocol = {"weights": self.config.weights, "scale": "100 cosine", "resize": "crop"}
+        return mean_scores(samples, (100 * cosine).tolist(), protocol)

@@ -1,0 +1,73 @@
+"""Human preference score v2 (HPSv2, arXiv 2306.09341): 100 x cosine of picture and prompt.
+
+A ViT-H/14 CLIP fine-tuned on human choices. Pictures are padded to a square, never cropped, and
+the trained logit scale is not applied. Scores of different prompts are not comparable; compare
+sample sets on one prompt list. v2.0 and v2.1 are different scales.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from distillbench.score.choice import Choice, checked
+from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
+from distillbench.score.weights import Published, Resize
+
+SOURCE = "xswu/HPSv2@697403c78157020a1ae59d23f111aa58ced35b0a"
+NAMED = {
+    "hpsv2.1": Published("hpsv2.1", "HPS_v2.1_compressed.pt", SOURCE, arch="ViT-H-14"),
+    "hpsv2.0": Published("hpsv2.0", "HPS_v2_compressed.pt", SOURCE, arch="ViT-H-14"),
+}
+
+
+class Hps(Metric):
+    """Mean over all pictures, and over the pictures of each prompt style."""
+
+    class Config(BaseModel):
+        """Settings.
+
+        Attributes:
+            weights: tiny | hpsv2.1 | hpsv2.0 | a folder with an open_clip JSON and a checkpoint.
+            antialias: False resizes as torchvision < 0.17 did, for numbers published with it.
+        """
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+        weights: str = "tiny"
+        antialias: bool = True
+
+        @field_validator("weights")
+        @classmethod
+        def _known(cls, weights: str) -> str:
+            return checked(weights, NAMED)
+
+    info = MetricInfo("HPS", higher_is_better=True, per_category=True)
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice(self.config.weights, "tiny-hps", NAMED)
+
+    @property
+    def _resize(self) -> Resize:
+        return "pad" if self.config.antialias else "pad-legacy"
+
+    def label(self) -> str:
+        """HPSv2.1, HPSv2.0, HPS (tiny) or HPS (custom)."""
+        names = {"hpsv2.1": "HPSv2.1", "hpsv2.0": "HPSv2.0"}
+        return self._choice.head(names.get(self.config.weights, self.info.label))
+
+    def revision(self) -> str:
+        """Identity of the scorer's weights."""
+        return self._choice.revision()
+
+    def load(self, device: str = "cpu") -> None:
+        """Read the scorer. Raises MissingWeights."""
+        from distillbench.score.features import clip_extractor
+
+        self._clip = clip_extractor(self._choice.clip(self._resize), device)
+
+    def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
+        """100 <picture, prompt> per sample."""
+        cosine = (self._clip.images(samples) * self._clip.texts(samples.prompts)).sum(dim=-1)
+        protocol = {"weights": self.config.weights, "scale": "100 cosine", "resize": self._resize}
+        return mean_scores(samples, (100 * cosine).tolist(), protocol, per_category=True)
