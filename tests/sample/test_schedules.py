@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from diffusers import DDIMScheduler, LCMScheduler, TCDScheduler
 
@@ -31,7 +33,7 @@ def test_05_07_lcm_grid_is_that_of_diffusers_for_every_step_count(kind: type, gr
 
 def test_05_07_26_steps_are_uneven() -> None:
     times = lcm_grid(26)
-    gaps = [a - b for a, b in zip(times, times[1:])]
+    gaps = [a - b for a, b in pairwise(times)]
     assert sorted(gaps) == [20, 20] + [40] * 23
     assert (times[0], times[-1]) == (999, 39)
 
