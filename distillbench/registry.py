@@ -1,0 +1,294 @@
+"""Methods, metrics and backbones by name: folder scan, entry points and `--plugin` modules.
+
+Nothing is imported until it is asked for: names come from file names (or from a literal `name`
+in the class body, read without running the file). A file beginning with `_` is no plug-in.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from pydantic import BaseModel
+
+from distillbench.config.explain import validated
+from distillbench.config.marks import MapNode, Mark, Problems, did_you_mean
+from distillbench.errors import BadInput, PluginError
+
+if TYPE_CHECKING:
+    from distillbench.backbones.base import Backbone
+    from distillbench.score.metric import Metric
+    from distillbench.train.method import Method
+
+__all__ = [
+    "BACKBONES", "METHODS", "METRICS", "PLUGINS_VARIABLE", "Registry",
+    "add_plugin", "build_backbone", "build_method", "build_metric",
+]  # fmt: skip
+
+T = TypeVar("T")
+
+PLUGINS_VARIABLE = "DISTILLBENCH_PLUGINS"
+"""Modules of `--plugin`, joined by the path separator; worker processes inherit it."""
+
+# A cheap look before parsing: few plug-ins name themselves.
+_NAMES_ITSELF = re.compile(r"^    name\b[^=\n]*=\s*[\"']", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One place a plug-in comes from; `load` is "module" or "module:Class"."""
+
+    load: str
+    origin: str
+
+
+class Registry(Generic[T]):
+    """The plug-ins of one kind.
+
+    Args:
+        kind: "method", "metric" or "backbone", for messages.
+        base: "module:Class" every plug-in must derive from, imported on first use.
+        package: whose folders are scanned; entry points are looked up under the same name.
+    """
+
+    def __init__(self, kind: str, base: str, package: str) -> None:
+        self.kind = kind
+        self._base = base
+        self._package = package
+        self._entries: dict[str, list[_Entry]] | None = None
+        self._loaded: dict[str, type[T]] = {}
+
+    def names(self) -> list[str]:
+        """All registered names, sorted; imports none of them."""
+        return sorted(self._scan())
+
+    def origin(self, name: str) -> str:
+        """Where a plug-in comes from, for humans.
+
+        Raises:
+            PluginError: no plug-in, or more than one, has this name.
+        """
+        return self._entry(name).origin
+
+    def get(self, name: str) -> type[T]:
+        """The plug-in's class, with `name` set on it.
+
+        Raises:
+            PluginError: unknown or ambiguous name, or the file does not hold what it should.
+        """
+        if name not in self._loaded:
+            entry = self._entry(name)
+            self._loaded[name] = self._pick(name, entry)
+        return self._loaded[name]
+
+    def reset(self) -> None:
+        """Forget what was found, so that the next use scans again."""
+        self._entries = None
+        self._loaded = {}
+
+    # ---- discovery ----------------------------------------------------------------------
+
+    def _scan(self) -> dict[str, list[_Entry]]:
+        if self._entries is None:
+            self._entries = {}
+            for finder in (self._scan_folders, self._scan_entry_points, self._scan_plugins):
+                for name, entry in finder():
+                    known = self._entries.setdefault(name, [])
+                    # One distribution may be visible twice (editable and built metadata).
+                    if entry.load not in {other.load for other in known}:
+                        known.append(entry)
+        return self._entries
+
+    def _scan_folders(self) -> list[tuple[str, _Entry]]:
+        found = []
+        for folder in importlib.import_module(self._package).__path__:
+            for path in sorted(Path(folder).glob("*.py")):
+                module = f"{self._package}.{path.stem}"
+                if path.stem.startswith("_") or module == self._base.partition(":")[0]:
+                    continue
+                origin = f"{path.parent.name}/{path.name}"
+                for name in _own_names(path.read_text(encoding="utf-8")) or [path.stem]:
+                    found.append((name, _Entry(module, origin)))
+        return found
+
+    def _scan_entry_points(self) -> list[tuple[str, _Entry]]:
+        found = []
+        for point in importlib.metadata.entry_points(group=self._package):
+            package = point.dist.name if point.dist else "an installed package"
+            origin = f"{package} (entry point {point.value})"
+            found.append((point.name, _Entry(point.value, origin)))
+        return found
+
+    def _scan_plugins(self) -> list[tuple[str, _Entry]]:
+        found = []
+        for target in filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep)):
+            module = _import_plugin(target)
+            for name, cls in self._classes(module).items():
+                load = f"{module.__name__}:{cls.__qualname__}"
+                found.append((name, _Entry(load, f"--plugin {target}")))
+        return found
+
+    def _entry(self, name: str) -> _Entry:
+        entries = self._scan().get(name, [])
+        if len(entries) > 1:
+            both = " and ".join(entry.origin for entry in entries)
+            raise PluginError(f"{self.kind} {name!r} is defined twice: by {both}; rename one")
+        if not entries:
+            names = self.names()
+            known = f"known {self.kind}s: {', '.join(names) or 'none'}"
+            raise PluginError(f"unknown {self.kind} {name!r}; {known}.{did_you_mean(name, names)}")
+        return entries[0]
+
+    # ---- loading ------------------------------------------------------------------------
+
+    def _pick(self, name: str, entry: _Entry) -> type[T]:
+        target, _, attribute = entry.load.partition(":")
+        try:
+            module = importlib.import_module(target)
+        except Exception as error:
+            text = f"{entry.origin}: cannot be imported: {type(error).__name__}: {error}"
+            raise PluginError(text) from error
+        cls = getattr(module, attribute, None) if attribute else self._classes(module).get(name)
+        problem = self._wrong(cls)
+        if problem:
+            raise PluginError(f"{entry.origin}: {self.kind} {name!r} {problem}")
+        picked = cast(Any, cls)
+        picked.name = name
+        return cast("type[T]", picked)
+
+    def _wrong(self, cls: Any) -> str:
+        base = self._base_class()
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            return f"is not there; the file must hold one subclass of {base.__name__}"
+        if inspect.isabstract(cls):
+            return f"leaves {', '.join(sorted(cls.__abstractmethods__))} undefined"
+        config = getattr(cls, "Config", None)
+        if not (isinstance(config, type) and issubclass(config, BaseModel)):
+            return "has no Config (a pydantic model of its parameters)"
+        return ""
+
+    def _classes(self, module: ModuleType) -> dict[str, type]:
+        """The plug-in classes a module defines, by the name they are registered under."""
+        base = self._base_class()
+        stem = module.__name__.rpartition(".")[2]
+        own = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base)]
+        own = [c for c in own if c.__module__ == module.__name__ and not c.__name__.startswith("_")]
+        return {str(c.__dict__.get("name") or stem): c for c in own}
+
+    def _base_class(self) -> type:
+        module, _, attribute = self._base.partition(":")
+        return cast("type", getattr(importlib.import_module(module), attribute))
+
+
+def _own_names(text: str) -> list[str]:
+    """Literal `name = "..."` of the public top-level classes; a broken file has none."""
+    if not _NAMES_ITSELF.search(text):
+        return []
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return []
+    classes = [c for c in tree.body if isinstance(c, ast.ClassDef) and not c.name.startswith("_")]
+    return [name for c in classes for name in map(_literal_name, c.body) if name]
+
+
+def _literal_name(node: ast.stmt) -> str:
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+    elif isinstance(node, ast.AnnAssign):
+        target = node.target
+    else:
+        return ""
+    value = node.value.value if isinstance(node.value, ast.Constant) else None
+    named = isinstance(target, ast.Name) and target.id == "name"
+    return value if named and isinstance(value, str) else ""
+
+
+def _import_plugin(target: str) -> ModuleType:
+    try:
+        if not target.endswith(".py"):
+            return importlib.import_module(target)
+        path = Path(target)
+        if path.stem in sys.modules and sys.modules[path.stem].__file__ == str(path):
+            return sys.modules[path.stem]
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+        return module
+    except Exception as error:
+        sys.modules.pop(Path(target).stem, None)
+        text = f"--plugin {target}: cannot be imported: {type(error).__name__}: {error}"
+        raise PluginError(text) from error
+
+
+METHODS: Registry[Method] = Registry(
+    "method", "distillbench.train.method:Method", "distillbench.methods"
+)
+METRICS: Registry[Metric] = Registry(
+    "metric", "distillbench.score.metric:Metric", "distillbench.metrics"
+)
+BACKBONES: Registry[Backbone] = Registry(
+    "backbone", "distillbench.backbones.base:Backbone", "distillbench.backbones"
+)
+
+
+def add_plugin(target: str) -> None:
+    """Register the plug-ins of a module (dotted name) or of a `.py` file, here and in workers.
+
+    Raises:
+        PluginError: it cannot be imported.
+    """
+    target = str(Path(target).resolve()) if target.endswith(".py") else target
+    _import_plugin(target)
+    known = list(filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep)))
+    if target not in known:
+        os.environ[PLUGINS_VARIABLE] = os.pathsep.join([*known, target])
+    for registry in (METHODS, METRICS, BACKBONES):
+        registry.reset()
+
+
+def build_backbone(name: str, params: Mapping[str, Any]) -> Backbone:
+    """An unloaded backbone. Raises PluginError or ConfigError (one line per wrong parameter)."""
+    cls = BACKBONES.get(name)
+    return cls(_config(cls, params, f"backbone {name}"))
+
+
+def build_method(name: str, params: Mapping[str, Any], backbone: Backbone) -> Method:
+    """A method on an (unloaded) backbone. Raises PluginError or ConfigError."""
+    cls = METHODS.get(name)
+    return cls(_config(cls, params, f"method {name}"), backbone)
+
+
+def build_metric(name: str, params: Mapping[str, Any]) -> Metric:
+    """An unloaded metric. Raises PluginError or ConfigError."""
+    cls = METRICS.get(name)
+    return cls(_config(cls, params, f"metric {name}"))
+
+
+def _config(cls: type[Any], params: Mapping[str, Any], owner: str) -> BaseModel:
+    problems = Problems()
+    tree = params if isinstance(params, MapNode) else MapNode(params, mark=Mark(source=owner))
+    config = validated(cls.Config, tree, problems, owner=_display(cls))
+    problems.raise_if_any()
+    if config is None:
+        raise BadInput(f"{owner}: its parameters are invalid")
+    return cast(BaseModel, config)
+
+
+def _display(cls: type[Any]) -> str:
+    info = getattr(cls, "info", None)
+    return str(getattr(cls, "title", "") or getattr(info, "label", "") or cls.name)
