@@ -10,14 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillbench.score.weights import (
-    ClipSource,
-    Published,
-    Resize,
-    clip_folder,
-    identity,
-    tiny_folder,
-)
+from distillbench.score.weights import ClipSource, Published, Resize, clip_folder, identity
+from distillbench.world import weights as shipped
 
 __all__ = ["OPENAI", "Choice", "checked"]
 
@@ -84,24 +78,26 @@ class Choice:
         """Identity for content keys. Raises MissingWeights for a path where nothing is."""
         if self.weights in self.named:
             return self.named[self.weights].revision
-        return f"{self._kind()}:{identity(self._place())}"
+        if self.weights == "tiny":
+            return f"tiny:{shipped.revision(self.tiny)}"
+        return f"custom:{identity(self.path())}"
 
     def head(self, label: str) -> str:
         """`label`, marked unless the weights are the published ones."""
-        return label if self.weights in self.named else f"{label} ({self._kind()})"
+        if self.weights in self.named:
+            return label
+        return f"{label} ({'tiny' if self.weights == 'tiny' else 'custom'})"
 
     def path(self) -> Path:
         """The file or folder. Raises MissingWeights."""
-        return self.named[self.weights].path() if self.weights in self.named else self._place()
+        if self.weights in self.named:
+            return self.named[self.weights].path()
+        if self.weights == "tiny":
+            return shipped.folder(self.tiny)
+        return Path(self.weights).expanduser()
 
     def clip(self, resize: Resize) -> ClipSource:
         """The CLIP it names. Raises MissingWeights."""
         if self.weights in self.named:
             return self.named[self.weights].clip(resize)
-        return clip_folder(self._place(), resize)
-
-    def _kind(self) -> str:
-        return "tiny" if self.weights == "tiny" else "custom"
-
-    def _place(self) -> Path:
-        return tiny_folder(self.tiny) if self.weights == "tiny" else Path(self.weights).expanduser()
+        return clip_folder(self.path(), resize)

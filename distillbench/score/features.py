@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 from distillbench.errors import BadInput, NotSupported
 from distillbench.score.metric import Samples
 from distillbench.score.preprocess import clean_resize, crop_square, pad_square, standardise
+from distillbench.score.progress import tick
 from distillbench.score.weights import ClipSource, arch_of, only_file
 
 __all__ = [
@@ -82,7 +83,9 @@ def load_strict(net: nn.Module, path: Path) -> None:
 
 
 def _batches(data: Tensor) -> Iterator[Tensor]:
-    return iter(torch.split(data, BATCH))
+    for start in range(0, len(data), BATCH):
+        yield data[start : start + BATCH]
+        tick(min(start + BATCH, len(data)), len(data))
 
 
 class _Kept:
@@ -148,6 +151,7 @@ class ClipExtractor:
         """(n, d) unit text features on the CPU; a prompt is encoded once per process."""
         new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
         for start in range(0, len(new), BATCH):
+            tick(start, len(new))
             part = new[start : start + BATCH]
             out = self.net.encode_text(self._tokens(part).to(self.device)).float()
             self._texts.update(zip(part, normalize(out, dim=-1).cpu(), strict=True))
@@ -176,6 +180,7 @@ class FeatureNet(Protocol):
     """What a Frechet distance needs of a network: pictures to one vector each."""
 
     dim: int
+    resize: str
 
     def features(self, samples: Samples) -> Tensor:
         """(n, dim) float32 features on the CPU."""
@@ -191,6 +196,7 @@ class InceptionNet:
 
     dim = 2048
     side = 299
+    resize = "clean-299"
 
     def __init__(self, checkpoint: Path, device: str = "cpu") -> None:
         self.device = device
@@ -220,6 +226,7 @@ class TinyNet:
     """
 
     side = 32
+    resize = "none"
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         from distillbench.world.networks import AttributeNet

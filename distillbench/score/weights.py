@@ -26,10 +26,10 @@ __all__ = [
     "file_sha256",
     "identity",
     "only_file",
-    "tiny_folder",
 ]
 
 Resize = Literal["crop", "pad", "pad-legacy"]
+CARD = "card.json"
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -106,22 +106,16 @@ def data_folder() -> Path:
     return Path(os.environ.get("DISTILLBENCH_DATA") or Path.home() / ".cache" / "distillbench")
 
 
-def tiny_folder(name: str) -> Path:
-    """The folder of shipped weights `name`. Raises MissingWeights."""
-    folder = Path(__file__).resolve().parent.parent / "world" / "weights" / name
-    if not folder.is_dir():
-        raise MissingWeights(
-            f"shipped weights {name!r} are not in this installation: {folder}",
-            hint="reinstall distillbench; a wheel or a full checkout holds them",
-        )
-    return folder
-
-
 def only_file(folder: Path, suffixes: tuple[str, ...]) -> Path:
-    """The one file of `folder` with one of these suffixes. Raises MissingWeights, BadInput."""
+    """The one file of `folder` with one of these suffixes, a quality card aside.
+
+    Raises:
+        MissingWeights: there is none.
+        BadInput: there are several.
+    """
     if not folder.is_dir():
         raise MissingWeights(f"no folder of weights at {folder}")
-    found = sorted(p for p in folder.iterdir() if p.suffix in suffixes)
+    found = sorted(p for p in folder.iterdir() if p.suffix in suffixes and p.name != CARD)
     if not found:
         raise MissingWeights(f"{folder} holds no file with suffix {' or '.join(suffixes)}")
     if len(found) > 1:
@@ -170,6 +164,7 @@ def identity(path: Path) -> str:
         return file_sha256(path)
     if not path.is_dir():
         raise MissingWeights(f"no weights at {path}", hint="name a file or a folder that exists")
-    files = sorted(p for p in path.iterdir() if p.suffix in (".json", *CHECKPOINTS))
+    suffixes = (".json", *CHECKPOINTS)
+    files = sorted(p for p in path.iterdir() if p.suffix in suffixes and p.name != CARD)
     lines = "".join(f"{p.name} {file_sha256(p)}\n" for p in files)
     return hashlib.sha256(lines.encode()).hexdigest()

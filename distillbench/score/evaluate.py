@@ -1,0 +1,195 @@
+"""The score stage: one metric over one sample set, written as rows that can be re-aggregated.
+
+`scores.jsonl` has one row per sample and column the metric has values for, and one per aggregate;
+`protocol.json` holds everything that must agree before two values may share a table column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from distillbench.core.lazy import torch
+from distillbench.errors import Interrupted, NotSupported, StageFailed
+from distillbench.score.metric import Metric, Samples, Scores
+from distillbench.score.progress import listening
+
+__all__ = ["check_samples", "check_scores", "evaluate", "modality_of", "score_stage"]
+
+MODALITIES = {2: "point", 4: "image", 5: "video"}
+Row = dict[str, Any]
+
+
+def score_stage(
+    spec: Mapping[str, Any],
+    *,
+    sample_dir: Path,
+    reference_dir: Path | None,
+    out: Path,
+    runtime: Mapping[str, Any],
+    device: str,
+    progress: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Score the samples in `sample_dir` into `out`.
+
+    Args:
+        spec: the stage's spec; its "metric" part names the plug-in, its parameters and identity.
+        sample_dir, reference_dir: finished sample stages; the second only for metrics that compare.
+        out: gets scores.jsonl and protocol.json.
+        runtime: settings that change no number.
+        device: where networks run.
+        progress: gets {"kind": "score", "step", "steps"} as batches go by.
+        should_stop: polled with each of these.
+
+    Raises:
+        StageFailed: the metric changed since the plan, or a value is missing or not finite.
+        Interrupted: `should_stop` was true.
+    """
+    from distillbench.sample.generate import load_samples
+    from distillbench.store.io import write_json, write_jsonl
+
+    metric = _metric(spec["metric"])
+
+    def beat(done: int, total: int) -> None:
+        progress({"kind": "score", "step": done, "steps": total})
+        if should_stop():
+            raise Interrupted(f"{metric.name}: stopped; the same command scores it again")
+
+    with listening(beat):
+        beat(0, 1)
+        samples = load_samples(sample_dir)
+        reference = load_samples(reference_dir) if reference_dir else None
+        scores = evaluate(metric, samples, reference, device=device)
+    write_jsonl(out / "scores.jsonl", rows(samples, scores))
+    write_json(out / "protocol.json", protocol(metric, samples, scores))
+
+
+def _metric(wanted: Mapping[str, Any]) -> Metric:
+    """The metric a spec names, refused when it is no longer what the plan hashed."""
+    from distillbench.registry import build_metric
+
+    metric = build_metric(wanted["name"], wanted["params"])
+    for what, now in (("version", metric.version), ("revision", metric.revision())):
+        if wanted[what] != now:
+            raise StageFailed(
+                f"metric {wanted['name']}: its {what} is {now!r}, the plan says {wanted[what]!r}",
+                hint="run the same command again to plan with what is installed now",
+            )
+    return metric
+
+
+def evaluate(
+    metric: Metric, samples: Samples, reference: Samples | None = None, *, device: str = "cpu"
+) -> Scores:
+    """Load a metric, score a sample set and check both ends.
+
+    Raises:
+        NotSupported: wrong modality, or a reference that is missing or not wanted.
+        StageFailed: a sample or a score is not finite, or values are missing.
+        MissingWeights: the metric's weights are not on this disk.
+    """
+    if metric.info.needs_reference != (reference is not None):
+        wants = "needs" if reference is None else "takes no"
+        raise NotSupported(f"metric {metric.name} {wants} reference samples")
+    for given in filter(None, (samples, reference)):
+        check_samples(metric, given)
+    metric.load(device)
+    scores = metric.score(samples, reference)
+    check_scores(metric, samples, scores)
+    return scores
+
+
+def modality_of(samples: Samples) -> str:
+    """image, video or point, from the shape of the data. Raises NotSupported."""
+    modality = MODALITIES.get(samples.data.ndim)
+    if modality is None:
+        raise NotSupported(f"samples of shape {tuple(samples.data.shape)} are of no known modality")
+    return modality
+
+
+def check_samples(metric: Metric, samples: Samples) -> None:
+    """Refuse an empty set, ragged records, a foreign modality and values that are not finite."""
+    n = len(samples)
+    if not n or not (len(samples.data) == len(samples.categories) == n):
+        raise StageFailed(
+            f"{metric.name}: {len(samples.data)} samples for {n} prompts and "
+            f"{len(samples.categories)} categories"
+        )
+    modality = modality_of(samples)
+    if modality not in metric.info.modality:
+        takes = ", ".join(sorted(metric.info.modality))
+        raise NotSupported(f"metric {metric.name} scores {takes} samples, not {modality} samples")
+    if samples.data.is_floating_point():
+        finite = torch.isfinite(samples.data).flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            raise _not_finite(metric, samples, int(finite.logical_not().nonzero()[0]), "data")
+
+
+def check_scores(metric: Metric, samples: Samples, scores: Scores) -> None:
+    """Every column has one finite value per sample, and every aggregate is finite."""
+    if "" not in scores.aggregate:
+        raise StageFailed(f"{metric.name}: gives no value of its own (column '')")
+    if metric.info.per_sample and "" not in scores.per_sample:
+        raise StageFailed(f"{metric.name}: promises per-sample values and gives none")
+    for column, values in scores.per_sample.items():
+        if len(values) != len(samples):
+            raise StageFailed(
+                f"{metric.name}: column {column!r} has {len(values)} values for "
+                f"{len(samples)} samples"
+            )
+        for index, value in enumerate(values):
+            if not math.isfinite(value):
+                raise _not_finite(metric, samples, index, f"column {column!r} ({value})")
+    for kind, numbers in (("aggregate", scores.aggregate), ("standard error of", scores.stderr)):
+        for column, value in numbers.items():
+            if not math.isfinite(value):
+                raise StageFailed(f"{metric.name}: {kind} column {column!r} is {value}")
+
+
+def _not_finite(metric: Metric, samples: Samples, index: int, what: str) -> StageFailed:
+    prompt = samples.prompts[index]
+    return StageFailed(
+        f"{metric.name}: sample {index} (prompt {prompt!r}) is not finite in {what}",
+        hint=f"look at sample {index} of sample set {samples.key or '(no key)'}",
+    )
+
+
+def rows(samples: Samples, scores: Scores) -> Iterator[Row]:
+    """Rows of scores.jsonl: samples first, then aggregates with their n and, if known, stderr."""
+    for column, values in scores.per_sample.items():
+        named = zip(samples.prompts, samples.categories, values, strict=True)
+        for index, (prompt, category, value) in enumerate(named):
+            yield {
+                "kind": "sample",
+                "index": index,
+                "prompt": prompt,
+                "category": category,
+                "column": column,
+                "value": float(value),
+            }
+    for column, value in scores.aggregate.items():
+        # A category's column counts its own samples, every other column all of them.
+        n = sum(c == column for c in samples.categories) if column else 0
+        row = {"kind": "aggregate", "column": column, "value": float(value)}
+        row["n"] = n or len(samples)
+        if column in scores.stderr:
+            row["stderr"] = float(scores.stderr[column])
+        yield row
+
+
+def protocol(metric: Metric, samples: Samples, scores: Scores) -> dict[str, Any]:
+    """What must agree within a column: the metric's own terms, its identity, and the prompts."""
+    prompts = "\n".join(samples.prompts).encode()
+    return {
+        "metric": metric.name,
+        "label": metric.label(),
+        "version": metric.version,
+        "revision": metric.revision(),
+        "n": len(samples),
+        "prompts_sha256": hashlib.sha256(prompts).hexdigest(),
+        **scores.protocol,
+    }

@@ -1,0 +1,150 @@
+"""FID (arXiv 1706.08500): Frechet distance between Gaussians fitted to features of two sets.
+
+Here the other set is the reference samples (FID to the teacher). FID falls with n, roughly as
+1/n, so values at different n, extractor or resize are never comparable; the teacher's own row at
+another seed shows the floor at this n.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from distillbench.core.lazy import torch
+from distillbench.errors import BadInput, NotSupported
+from distillbench.score.choice import Choice, checked
+from distillbench.score.jackknife import jackknife
+from distillbench.score.metric import Metric, MetricInfo, Samples, Scores
+from distillbench.score.weights import Published
+
+NAMED = {
+    "inception-2015": Published(
+        "inception-2015", "inception-2015-12-05.pt", "NVIDIA StyleGAN3 metrics (TorchScript)"
+    )
+}
+
+
+class Fid(Metric):
+    """Frechet distance to the reference samples."""
+
+    class Config(BaseModel):
+        """Settings.
+
+        Attributes:
+            weights: the extractor: tiny | inception-2015 | the path of such a TorchScript file.
+            allow_small_n: accept n <= the feature dimension, where the covariance is singular.
+            blocks: of the jackknife behind the standard error; 0 gives none.
+        """
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+        weights: str = "tiny"
+        allow_small_n: bool = False
+        blocks: int = Field(10, ge=0)
+
+        @field_validator("weights")
+        @classmethod
+        def _known(cls, weights: str) -> str:
+            return checked(weights, NAMED)
+
+        @field_validator("blocks")
+        @classmethod
+        def _enough(cls, blocks: int) -> int:
+            if blocks == 1:
+                raise ValueError("a jackknife needs at least 2 blocks; 0 turns it off")
+            return blocks
+
+    info = MetricInfo("FID", higher_is_better=False, needs_reference=True, per_sample=False)
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice(self.config.weights, "tiny-inception", NAMED)
+
+    def label(self) -> str:
+        """FID, FID (tiny) or FID (custom)."""
+        return self._choice.head(self.info.label)
+
+    def revision(self) -> str:
+        """Identity of the extractor."""
+        return self._choice.revision()
+
+    def load(self, device: str = "cpu") -> None:
+        """Read the extractor. Raises MissingWeights."""
+        from distillbench.score.features import feature_net
+
+        self._net = feature_net(self._choice.path(), device)
+        self._device = device
+
+    def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
+        """The distance, with a jackknife error over prompts where the covariances are regular.
+
+        Raises:
+            BadInput: n is not above the feature dimension and `allow_small_n` is off.
+        """
+        if reference is None:
+            raise NotSupported("FID needs reference samples")
+        one, two = (self._features(s) for s in (samples, reference))
+        smallest = min(len(one), len(two))
+        if smallest <= self._net.dim and not self.config.allow_small_n:
+            raise BadInput(
+                f"FID with {self._net.dim}-d features needs more than {self._net.dim} samples, "
+                f"not {smallest}",
+                hint="raise sample.n, or set allow_small_n if a biased number will do",
+            )
+        value = frechet(one, two)
+        return Scores({"": value}, stderr=self._error(one, two), protocol=self._protocol(reference))
+
+    def _features(self, samples: Samples) -> torch.Tensor:
+        return self._net.features(samples).to(self._device, torch.float64)
+
+    def _error(self, one: torch.Tensor, two: torch.Tensor) -> dict[str, float]:
+        # A prompt leaves both sets at once: they share prompts, so their features are paired.
+        blocks, n = self.config.blocks, len(one)
+        regular = blocks and n == len(two) and n * (blocks - 1) // blocks > 2 * self._net.dim
+        if not regular:
+            return {}
+        return {"": jackknife(lambda stay: frechet(one[stay], two[stay]), n, blocks)}
+
+    def _protocol(self, reference: Samples) -> dict[str, Any]:
+        prompts = "\n".join(reference.prompts).encode()
+        return {
+            "weights": self.config.weights,
+            "features": self._net.dim,
+            "resize": self._net.resize,
+            "reference_n": len(reference),
+            "reference_prompts_sha256": hashlib.sha256(prompts).hexdigest(),
+        }
+
+
+def frechet(one: torch.Tensor, two: torch.Tensor) -> float:
+    """|mu_1 - mu_2|^2 + Tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) of features (n, d) and (m, d), float64.
+
+    Covariances divide by n - 1. Never negative.
+    """
+    centred = [x - x.mean(dim=0) for x in (one, two)]
+    scaled = [x / (len(x) - 1) ** 0.5 for x in centred]
+    shift = (one.mean(dim=0) - two.mean(dim=0)).square().sum()
+    spread = sum(x.square().sum() for x in scaled)
+    small = min(len(one), len(two)) <= one.shape[1]
+    root = root_trace_few(*scaled) if small else root_trace(*scaled)
+    return max(float(shift + spread - 2 * root), 0.0)
+
+
+def root_trace(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Tr (A'A B'B)^(1/2) through the symmetric (A'A)^(1/2) B'B (A'A)^(1/2), for n > d.
+
+    Symmetric eigenvalues stay real where the square root of the plain product does not.
+    """
+    values, vectors = torch.linalg.eigh(a.T @ a)
+    half = vectors * values.clamp_min(0).sqrt() @ vectors.T
+    product = half @ (b.T @ b) @ half
+    trace: torch.Tensor = torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
+    return trace
+
+
+def root_trace_few(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The same trace as the nuclear norm of A B' (n x m), for n <= d."""
+    trace: torch.Tensor = torch.linalg.svdvals(a @ b.T).sum()
+    return trace
