@@ -1,1 +1,1 @@
-"""The embedded default: a procedural captioned image world and its shipped weights."""
+"""The tiny world: captioned pictures, the models trained on them, and their shipped weights."""

@@ -1,0 +1,111 @@
+"""The judge of samples: does a picture show what its prompt asks, attribute by attribute?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from distillbench.errors import BadInput
+from distillbench.world import weights
+from distillbench.world.captions import scene_of
+from distillbench.world.networks import AttributeNet, attribute_logits
+from distillbench.world.scene import ATTRIBUTES, attribute_codes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Per-picture judgements: `right` (N, 6) by attribute, `all_right` (N,)."""
+
+    right: NDArray[np.bool_]
+
+    @property
+    def all_right(self) -> NDArray[np.bool_]:
+        """(N,) whether every attribute of a picture is right."""
+        out: NDArray[np.bool_] = self.right.all(axis=1)
+        return out
+
+    def accuracies(self) -> dict[str, float]:
+        """The share of pictures that are right, for each attribute and for all together."""
+        each = {name: float(self.right[:, i].mean()) for i, name in enumerate(ATTRIBUTES)}
+        return each | {"all": float(self.all_right.mean())}
+
+
+def load_net(folder: Path) -> AttributeNet:
+    """An AttributeNet from its folder: `config.json` and `model.safetensors` (fp16 inside)."""
+    config = json.loads((folder / "config.json").read_text())
+    net = AttributeNet(
+        widths=tuple(config["widths"]), dim=int(config["dim"]), extra=int(config["extra"])
+    )
+    net.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    return net.eval().requires_grad_(False)
+
+
+@cache
+def shipped() -> AttributeNet:
+    """The shipped judge. Raises MissingWeights when its folder is absent."""
+    return load_net(weights.folder("tiny-oracle"))
+
+
+def judge(
+    images: NDArray[np.uint8] | Tensor,
+    prompts: Sequence[str],
+    *,
+    net: AttributeNet | None = None,
+    batch: int = 256,
+) -> Verdict:
+    """Judge pictures against one-object prompts.
+
+    Args:
+        images: uint8 (N, 32, 32, 3), or floats (N, 3, 32, 32) in [-1, 1].
+        prompts: N captions of the tiny world.
+        net: another judge than the shipped one.
+        batch: pictures a forward pass.
+
+    Raises BadInput when a prompt is no one-object caption or the counts differ.
+    """
+    if len(images) != len(prompts):
+        raise BadInput(f"{len(images)} images but {len(prompts)} prompts")
+    wanted = torch.tensor([_codes(p) for p in prompts])
+    x = as_floats(images)
+    judge_net = net or shipped()
+    with torch.no_grad():
+        named = [_named(judge_net, x[i : i + batch]) for i in range(0, len(x), batch)]
+    right: NDArray[np.bool_] = (torch.cat(named) == wanted).numpy()
+    return Verdict(right)
+
+
+def all_right(
+    images: NDArray[np.uint8] | Tensor,
+    prompts: Sequence[str],
+    *,
+    net: AttributeNet | None = None,
+) -> NDArray[np.bool_]:
+    """(N,) whether each picture shows every attribute of its one-object prompt."""
+    return judge(images, prompts, net=net).all_right
+
+
+def as_floats(images: NDArray[np.uint8] | Tensor) -> Tensor:
+    """Pictures in either form as floats (N, 3, 32, 32) in [-1, 1] on the CPU."""
+    if isinstance(images, Tensor):
+        return images.detach().float().cpu()
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def _named(net: AttributeNet, x: Tensor) -> Tensor:
+    return torch.stack([p.argmax(1) for p in attribute_logits(net(x))], dim=1)
+
+
+def _codes(prompt: str) -> tuple[int, ...]:
+    scene = scene_of(prompt)
+    if len(scene.things) != 1:
+        raise BadInput(f"the judge reads one-object prompts only, not {prompt!r}")
+    return attribute_codes(scene)

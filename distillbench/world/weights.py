@@ -1,0 +1,61 @@
+"""Where the shipped weights lie and which revision they are (no torch here)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from distillbench.errors import MissingWeights
+
+NAMES: Final = ("tiny-sd", "tiny-clip", "tiny-hps", "tiny-aes", "tiny-inception", "tiny-oracle")
+CARD: Final = "card.json"
+_UNLISTED: Final = (CARD, "card.md")
+
+
+def root() -> Path:
+    """The folder of all shipped weights."""
+    return Path(__file__).parent / "weights"
+
+
+def folder(name: str) -> Path:
+    """The folder of one shipped model. Raises MissingWeights when it has no card."""
+    path = root() / name
+    if not (path / CARD).is_file():
+        raise MissingWeights(
+            f"no weights of {name!r} in {path}; shipped are {', '.join(available()) or 'none'}",
+            hint="reinstall distillbench, or make them with: python -m distillbench.world train all",
+        )
+    return path
+
+
+def available() -> list[str]:
+    """The names of the models whose folders have a card."""
+    return sorted(path.parent.name for path in root().glob(f"*/{CARD}"))
+
+
+def card(name: str) -> dict[str, Any]:
+    """The quality card of a shipped model."""
+    loaded: dict[str, Any] = json.loads((folder(name) / CARD).read_text(encoding="utf-8"))
+    return loaded
+
+
+def revision(name: str) -> str:
+    """The sha256 that names a model's files, read from its card."""
+    return revision_of(card(name)["files"])
+
+
+def revision_of(files: dict[str, str]) -> str:
+    """One sha256 over the names and the sha256 of all files of a model."""
+    lines = "".join(f"{sha}  {name}\n" for name, sha in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def hash_files(path: Path) -> dict[str, str]:
+    """File name -> sha256 for every file of a model's folder but its card."""
+    return {
+        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name not in _UNLISTED
+    }
