@@ -1,0 +1,164 @@
+"""An exact world: a conditional Gaussian mixture in the plane, whose score is closed-form.
+
+The teacher is the exact score, so every student can be judged against exact answers within seconds
+on a CPU. Eight conditions have four modes each; see `Mixture`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from distillbench.backbones.base import Backbone, Cond, Prediction
+from distillbench.core.lazy import torch
+from distillbench.errors import BadInput, NotSupported
+from distillbench.world import weights
+
+if TYPE_CHECKING:
+    from distillbench.backbones._gmm import ExactMixture
+    from distillbench.train.nets import NetHandle
+
+__all__ = ["CONDITIONS", "Gmm", "GmmConfig", "Mixture", "labels_of", "mixture"]
+
+CONDITIONS = 8
+MODES = 4
+WEIGHTS = "gmm-warmstart"
+_WORLD_SEED = 0
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The mixture of each condition.
+
+    Attributes:
+        centres: [condition][mode] -> (x, y); distinct cells of a 4 x 4 grid with spacing 0.8, each
+            moved by up to 0.1.
+        weights: [condition][mode], uniform in [0.3, 1] and normalised.
+        std: standard deviation of every mode, in both directions.
+    """
+
+    centres: tuple[tuple[tuple[float, float], ...], ...]
+    weights: tuple[tuple[float, ...], ...]
+    std: float = 0.08
+
+
+@cache
+def mixture() -> Mixture:
+    """The one fixed world; the same on every machine and Python version."""
+    rng = random.Random(_WORLD_SEED)  # of its methods, only random() is promised to be stable
+    centres, shares = [], []
+    for _ in range(CONDITIONS):
+        cells = sorted(range(16), key=[rng.random() for _ in range(16)].__getitem__)[:MODES]
+        centres.append(tuple(
+            (-1.2 + 0.8 * (cell % 4) + _jitter(rng), -1.2 + 0.8 * (cell // 4) + _jitter(rng))
+            for cell in cells
+        ))  # fmt: skip
+        raw = [0.3 + 0.7 * rng.random() for _ in range(MODES)]
+        shares.append(tuple(w / sum(raw) for w in raw))
+    return Mixture(tuple(centres), tuple(shares))
+
+
+def _jitter(rng: random.Random) -> float:
+    return 0.2 * rng.random() - 0.1
+
+
+def labels_of(prompts: Sequence[str]) -> list[int]:
+    """Condition numbers of prompts "condition 0" to "condition 7"; 8 for "", the mixture of all.
+
+    Raises:
+        BadInput: any other prompt.
+    """
+    known = {f"condition {k}": k for k in range(CONDITIONS)} | {"": CONDITIONS}
+    for prompt in prompts:
+        if prompt not in known:
+            raise BadInput(f"prompt {prompt!r}: the gmm world knows condition 0 to condition 7")
+    return [known[prompt] for prompt in prompts]
+
+
+class GmmConfig(BaseModel):
+    """The world has no settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Gmm(Backbone):
+    """The exact teacher, and small networks warm-started from its score as students.
+
+    Its schedule is Stable Diffusion's with a clean end. A planar network has no use for adapters,
+    so a "lora" role is a full copy too and the options of adapters do not apply.
+    """
+
+    Config = GmmConfig
+    name = "gmm"
+    modality = "point"
+    latent_shape = (2,)
+    prediction_type = "v_prediction"
+
+    exact: ExactMixture
+
+    def revision(self) -> str:
+        """Hash of the world's numbers and of the warm-start weights."""
+        world = hashlib.sha256(repr(mixture()).encode()).hexdigest()
+        return f"{world[:16]}-{weights.revision(WEIGHTS)[:16]}"
+
+    def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
+        """Read the warm-start network; a `dtype` below float32 runs networks under autocast."""
+        from distillbench.backbones import _gmm
+
+        self.device, self.dtype = device, dtype
+        self.exact = _gmm.ExactMixture(device)
+        self.process = _gmm.process()
+        self._warm_start = _gmm.load_warm_start(weights.folder(WEIGHTS), device)
+
+    def encode(self, prompts: Sequence[str]) -> Cond:
+        """Labels, (B,); the empty prompt is the mixture of all conditions."""
+        return Cond({"label": torch.tensor(labels_of(prompts), device=self.device)})
+
+    def predict(
+        self,
+        net: NetHandle | None,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        cond: Cond,
+        *,
+        guidance_scale: float | torch.Tensor = 1.0,
+        uncond: Cond | None = None,
+        end_t: torch.Tensor | None = None,
+        steps_k: torch.Tensor | None = None,
+        embed_scale: torch.Tensor | None = None,
+    ) -> Prediction:
+        """The exact x0 and eps for the teacher (float64 inside), a network's for a role."""
+        from distillbench.backbones import _gmm
+
+        branches = [cond.tensors["label"]]
+        if not (isinstance(guidance_scale, (int, float)) and guidance_scale == 1):
+            if uncond is None:
+                raise NotSupported("guidance needs the unconditional branch")
+            branches.append(uncond.expand(len(x_t)).tensors["label"])
+        if net is None:
+            return _gmm.exact_prediction(self.exact, x_t, t, branches, guidance_scale)
+        given = {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k}
+        values = {name: v for name, v in given.items() if name in net.conditions and v is not None}
+        if missing := set(net.conditions) - set(values):
+            raise NotSupported(f"net {net.name!r} needs the conditions {sorted(missing)}")
+        return _gmm.net_prediction(self, net, x_t, t, branches, guidance_scale, values)
+
+    def decode(self, x0: torch.Tensor) -> torch.Tensor:
+        """Points are their own samples; float32 (B, 2)."""
+        return x0.detach().float().cpu()
+
+    def training_latents(self, prompts: Sequence[str], rng: torch.Generator) -> torch.Tensor:
+        """Exact draws of each prompt's mixture."""
+        return self.exact.sample(torch.tensor(labels_of(prompts)), rng).to(self.device)
+
+    def make_net(self, name: str, kind: Literal["lora", "copy"] = "lora", **opts: Any) -> NetHandle:
+        """A copy of the warm-start network, with zero-initialised embeddings of `conditions`."""
+        from distillbench.backbones import _gmm
+
+        return _gmm.make_net(name, self._warm_start, tuple(opts.get("conditions", ())))
