@@ -1,0 +1,232 @@
+"""From the plan's cells and their stored scores to rows with values and standard errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from distillbench.errors import ArtifactError, BadInput
+from distillbench.report import stats
+from distillbench.report.rows import Row, rows_of
+from distillbench.report.scores import Score, read_score
+from distillbench.run.stage import Cell, Plan, StageKind
+
+__all__ = ["MixedProtocols", "Results", "SeedScore", "StoreLike", "Value"]
+
+
+class StoreLike(Protocol):
+    """The part of the store that reports read."""
+
+    def path(self, kind: StageKind, key: str) -> Path:
+        """Folder of a finished stage."""
+        ...
+
+    def is_done(self, kind: StageKind, key: str) -> bool:
+        """Whether the stage ended with its commit marker."""
+        ...
+
+    def problem(self, kind: StageKind, key: str) -> str | None:
+        """Why a stage that ran cannot be used; None when it is done or never ran."""
+        ...
+
+
+class MixedProtocols(BadInput):
+    """A table column would hold values that were measured in different ways."""
+
+
+@dataclass(frozen=True)
+class SeedScore:
+    """The score of one cell; `score` is None when it is missing, and `missing` says why."""
+
+    cell: Cell
+    score: Score | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a table.
+
+    Attributes:
+        value: mean over seeds of the aggregates; None when nothing was measured.
+        n: samples behind it, summed over the seeds.
+        stderr: its standard error, None where nothing can be said.
+        stderr_over: what the error is over: "prompts", "seeds", "prompts+seeds" or "".
+        seeds: the seeds it is the mean of.
+        keys: score stage keys, one per seed of the row.
+        missing: why it, or a part of its seeds, is missing; "" when complete.
+    """
+
+    value: float | None
+    n: int = 0
+    stderr: float | None = None
+    stderr_over: str = ""
+    seeds: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
+    missing: str = ""
+
+
+class Results:
+    """Rows of a plan with their values, read from the store when first asked for."""
+
+    def __init__(self, plan: Plan, store: StoreLike) -> None:
+        self.plan = plan
+        self.store = store
+        self._scores: dict[str, Score | str] = {}
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """One per row index, in plan order."""
+        return rows_of(self.plan)
+
+    def select(self, where: Mapping[str, Any]) -> tuple[Row, ...]:
+        """Rows that match `where`."""
+        return tuple(row for row in self.rows if row.matches(where))
+
+    def scores(self, row: Row, metric: str) -> tuple[SeedScore, ...]:
+        """The metric's score of every seed of the row."""
+        return tuple(self._seed_score(cell, metric) for cell in row.cells)
+
+    def value(self, row: Row, metric: str, suffix: str = "") -> Value:
+        """The number of `<metric>` or `<metric>_<suffix>` in that row."""
+        scored = self.scores(row, metric)
+        keys = tuple(s.cell.scores[metric] for s in scored if metric in s.cell.scores)
+        good, problems = [], []
+        for item in scored:
+            problem = item.missing or _problem(item, suffix)
+            if problem:
+                problems.append(f"seed {item.cell.seed}: {problem}" if len(scored) > 1 else problem)
+            else:
+                good.append(item)
+        missing = _join(problems, len(good), len(scored))
+        if not good:
+            return Value(None, keys=keys, missing=missing)
+        numbers = [s.score.aggregate[suffix] for s in good if s.score]
+        stderr, over = _stderr(good, suffix)
+        return Value(
+            stats.mean([value for value, _ in numbers]), sum(n for _, n in numbers), stderr, over,
+            tuple(s.cell.seed for s in good), keys, missing,
+        )  # fmt: skip
+
+    def suffixes(self, rows: Iterable[Row], metric: str) -> tuple[str, ...]:
+        """Every column suffix that a metric wrote for these rows, categories first."""
+        found: dict[str, None] = {}
+        for score in (s.score for row in rows for s in self.scores(row, metric)):
+            if score is not None:
+                names = [c for c in score.aggregate if c]
+                found |= dict.fromkeys(sorted(names, key=lambda c: c not in score.categories))
+        return tuple(found)
+
+    def protocol(self, rows: Sequence[Row], metric: str) -> Mapping[str, Any]:
+        """What the metric's values in these rows have in common.
+
+        Raises:
+            MixedProtocols: two of them were measured in different ways; names the runs and fields.
+        """
+        scored = [s for row in rows for s in self.scores(row, metric) if s.score]
+        if not scored:
+            return {}
+        first, *others = scored
+        for other in others:
+            fields = _differing(_protocol(first), _protocol(other))
+            if fields:
+                raise _mixed(metric, first, other, fields)
+        return _protocol(first)
+
+    def missing_stage(self, key: str) -> str:
+        """Why a stage has no result: itself or the first of its ancestors that is not done."""
+        stage = self.plan.stages[key]
+        for needed in stage.needs:
+            above = self.plan.stages[needed]
+            if not self.store.is_done(above.kind, needed):
+                return self.missing_stage(needed)
+        what = f"{stage.kind} stage {key[:8]}"
+        reason = self.store.problem(stage.kind, key)
+        return f"{what} failed: {_one_line(reason)}" if reason else f"{what} is not done"
+
+    def _seed_score(self, cell: Cell, metric: str) -> SeedScore:
+        key = cell.scores.get(metric)
+        if key is None:
+            return SeedScore(cell, None, "not measured for this row")
+        if key not in self._scores:
+            self._scores[key] = self._read(key)
+        found = self._scores[key]
+        return SeedScore(cell, None, found) if isinstance(found, str) else SeedScore(cell, found)
+
+    def _read(self, key: str) -> Score | str:
+        if not self.store.is_done("score", key):
+            return self.missing_stage(key)
+        try:
+            return read_score(self.store.path("score", key))
+        except ArtifactError as error:
+            return f"score stage {key[:8]} is damaged: {error}"
+
+
+def _problem(item: SeedScore, suffix: str) -> str:
+    assert item.score is not None
+    have = item.score.aggregate
+    if suffix not in have:
+        return f"no column {suffix!r}; has {', '.join(sorted(c for c in have if c)) or 'none'}"
+    return "" if math.isfinite(have[suffix][0]) else "the value is not finite"
+
+
+def _join(problems: Sequence[str], good: int, seeds: int) -> str:
+    if not problems:
+        return ""
+    texts = {p.partition(": ")[2] if seeds > 1 else p for p in problems}
+    if not good:
+        return next(iter(texts)) if len(texts) == 1 else "; ".join(problems)
+    return f"mean of {good} of {seeds} seeds ({'; '.join(problems)})"
+
+
+def _stderr(scored: Sequence[SeedScore], suffix: str) -> tuple[float | None, str]:
+    """Standard error of the mean over seeds, and what it is over."""
+    parts = [(s.cell.seed, s.score.samples(suffix)) for s in scored if s.score]
+    if all(samples for _, samples in parts):
+        values = [s.value for _, samples in parts for s in samples]
+        prompts = [s.prompt for _, samples in parts for s in samples]
+        seeds = [seed for seed, samples in parts for _ in samples]
+        single = len(parts) == 1
+        error = (
+            stats.clustered_stderr(values, prompts)
+            if single
+            else stats.two_way_stderr(values, prompts, seeds)
+        )
+        return error, "" if error is None else "prompts" if single else "prompts+seeds"
+    error = stats.seeds_stderr([s.score.aggregate[suffix][0] for s in scored if s.score])
+    return error, "" if error is None else "seeds"
+
+
+def _protocol(item: SeedScore) -> Mapping[str, Any]:
+    assert item.score is not None
+    return item.score.protocol
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    return [field for field in sorted({*a, *b}) if a.get(field) != b.get(field)]
+
+
+def _mixed(
+    metric: str, first: SeedScore, other: SeedScore, fields: Sequence[str]
+) -> MixedProtocols:
+    def name(item: SeedScore) -> str:
+        cell, key = item.cell, item.cell.scores[metric][:8]
+        return f"{cell.label or cell.title} (nfe {cell.nfe}, seed {cell.seed}, {key})"
+
+    a, b = _protocol(first), _protocol(other)
+    differences = "; ".join(f"{f}: {a.get(f)!r} against {b.get(f)!r}" for f in fields)
+    return MixedProtocols(
+        f"column {metric}: {name(first)} and {name(other)} were measured in different ways: "
+        f"{differences}",
+        hint="put them into tables of their own with `where`, or score both in one way",
+    )
+
+
+def _one_line(text: str) -> str:
+    """The first line, with folders taken off paths: tables must not depend on where they ran."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return " ".join(Path(w).name if w.startswith("/") and len(w) > 1 else w for w in line.split())

@@ -1,0 +1,263 @@
+"""Build the tables an experiment asks for from its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distillbench.config.schema import Experiment, TableConfig
+from distillbench.report.aggregate import Results, Value
+from distillbench.report.published import PublishedRow, PublishedTable, load_published, normalise
+from distillbench.report.rows import FIELDS, Row
+from distillbench.report.table import (
+    MISSING,
+    Cell,
+    Column,
+    Direction,
+    Footnotes,
+    Line,
+    Run,
+    Table,
+    rank,
+)
+from distillbench.score.metric import MetricInfo
+
+__all__ = ["backbone_labels", "build_table", "find_metric", "metric_infos", "tables_of"]
+
+_HEADS = {
+    "label": "Method", "group": "Group", "method": "Plug-in", "title": "Method",
+    "backbone": "Backbone", "nfe": "NFE", "guidance_scale": "CFG", "seeds": "Seeds",
+}  # fmt: skip
+
+
+def metric_infos(experiment: Experiment) -> dict[str, MetricInfo]:
+    """Metric id -> how it is shown, asked of the registered plug-ins."""
+    from distillbench.registry import build_metric
+
+    return {ref.id or ref.use: build_metric(ref.use, ref.params).info for ref in experiment.metrics}
+
+
+def backbone_labels(experiment: Experiment) -> dict[str, str]:
+    """Backbone alias -> the label a table shows."""
+    labels = {}
+    for alias, ref in experiment.backbones.items():
+        label = ref.get("label", "") if isinstance(ref, dict) else getattr(ref, "label", "")
+        labels[alias] = label or alias
+    return labels
+
+
+def tables_of(experiment: Experiment) -> tuple[TableConfig, ...]:
+    """The tables asked for; one with every metric when none is."""
+    return tuple(experiment.tables) or (TableConfig(name="results"),)
+
+
+def find_metric(name: str, metrics: Sequence[str]) -> tuple[str, str] | None:
+    """Split a column name into (metric id, suffix); None when it names no metric."""
+    if name in metrics:
+        return name, ""
+    for metric in sorted(metrics, key=len, reverse=True):
+        if name.startswith(f"{metric}_"):
+            return metric, name[len(metric) + 1 :]
+    return None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the cells of a column come from: a row field, or a metric's (suffixed) column."""
+
+    column: Column
+    metric: str = ""
+    suffix: str = ""
+
+
+class _Builder:
+    """Builds one table; holds what its cells share."""
+
+    def __init__(
+        self, config: TableConfig, experiment: Experiment, results: Results,
+        infos: Mapping[str, MetricInfo],
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.results = results
+        self.infos = infos
+        self.backbones = backbone_labels(experiment)
+        self.rows = results.select(config.where)
+        grouped = any(row.first.group for row in self.rows)
+        self.group_by = config.group_by or ("group" if grouped else "")
+        self.published = load_published(config.published) if config.published else None
+        self.footnotes = Footnotes()
+
+    def build(self) -> Table:
+        """The finished table. Raises MixedProtocols."""
+        sources = self.sources()
+        metrics = list(dict.fromkeys(s.metric for s in sources if s.metric))
+        protocols = {m: self.results.protocol(self.rows, m) for m in metrics}
+        lines = tuple(
+            Line(
+                tuple(self.cell(row, source) for source in sources),
+                self.shown(row, self.group_by) if self.group_by else "",
+                row.first.ranked,
+            )
+            for row in self.rows
+        )
+        table = Table(
+            self.config.name, self.config.caption, tuple(s.column for s in sources), lines,
+            self.footnotes.all, tuple(self.notes(lines, protocols)),
+        )  # fmt: skip
+        return rank(table, within_groups=bool(self.config.group_by))
+
+    # ---- columns ------------------------------------------------------------------------
+
+    def sources(self) -> list[_Source]:
+        """Columns in order, defaults filled in, published ones beside ours."""
+        asked = list(self.config.columns) or list(self.infos)
+        fields = [name for name in asked if self.is_field(name)]
+        if not fields:
+            asked = [*self.default_fields(), *asked]
+        return [source for name in asked for source in self.expand(name)]
+
+    def is_field(self, name: str) -> bool:
+        """Whether a column name means a field of the rows rather than a metric."""
+        if find_metric(name, list(self.infos)) is not None:
+            return False
+        return name in FIELDS or any(row.has(name) for row in self.rows)
+
+    def default_fields(self) -> list[str]:
+        """What tells rows apart: the label, then backbone, NFE where they do."""
+        names = [n for n in ("backbone", "nfe") if n != self.group_by and n != "label"]
+        varying = [n for n in names if len({row.get(n) for row in self.rows}) > 1]
+        return ["label", *(n for n in names if n in varying or n == "nfe")]
+
+    def expand(self, name: str) -> list[_Source]:
+        """The column, its category columns and its published twins."""
+        if self.is_field(name):
+            head = _HEADS.get(name) or name.rpartition(".")[2].replace("_", " ")
+            return [_Source(Column(name, head, "field"))]
+        metric, suffix = find_metric(name, list(self.infos)) or (name, "")
+        found = self.results.suffixes(self.rows, metric)
+        suffix = next((s for s in found if normalise(s) == normalise(suffix)), suffix)
+        info = self.infos.get(metric)
+        if self.config.per_category and info and info.per_category and not suffix and found:
+            parts = [(s, _heading(s)) for s in found] + [("", "Average")]
+            return [s for p, head in parts for s in self.twins(metric, p, head, info.label)]
+        head = " ".join(filter(None, [info.label if info else metric, _heading(suffix)]))
+        return self.twins(metric, suffix, head, "")
+
+    def twins(self, metric: str, suffix: str, head: str, span: str) -> list[_Source]:
+        """Our column and, where the table has one, the paper's."""
+        key = f"{metric}_{normalise(suffix)}" if suffix else metric
+        info = self.infos.get(metric)
+        higher = info.higher_is_better if info else None
+        direction: Direction = "" if higher is None else "up" if higher else "down"
+        ours = _Source(Column(key, head, "number", span, direction), metric, suffix)
+        if self.published is None or not self.in_paper(self.published, key):
+            return [ours]
+        return [ours, _Source(Column(f"{key}_paper", "paper", "published", span), metric, suffix)]
+
+    def in_paper(self, table: PublishedTable, key: str) -> bool:
+        """Whether any published row has that column."""
+        nfes = {row.first.nfe for row in self.rows}
+        return any(row.column(key, nfe) for row in table.rows for nfe in nfes)
+
+    # ---- cells --------------------------------------------------------------------------
+
+    def cell(self, row: Row, source: _Source) -> Cell:
+        """The cell of `row` in a column."""
+        if source.column.kind == "field":
+            return Cell(self.shown(row, source.column.key), row.get(source.column.key))
+        if source.column.kind == "published":
+            return self.paper_cell(row, source.column.key.removesuffix("_paper"), source.metric)
+        return self.number(row, source, self.results.value(row, source.metric, source.suffix))
+
+    def shown(self, row: Row, field: str) -> str:
+        """A row field as text."""
+        value = row.get(field)
+        if field == "backbone":
+            return self.backbones.get(str(value), str(value))
+        return MISSING if value is None else _plain(value)
+
+    def number(self, row: Row, source: _Source, value: Value) -> Cell:
+        """A measured number, or `--` with the reason as a footnote."""
+        marks = self.footnotes.marks([value.missing])
+        runs = tuple(
+            Run(c.seed, c.train, c.sample, c.scores.get(source.metric, "")) for c in row.cells
+        )
+        if value.value is None:
+            return Cell(MISSING, marks=marks, runs=runs)
+        info = self.infos.get(source.metric)
+        spec = info.format if info else ".4g"
+        error = "" if value.stderr is None else format(value.stderr, spec)
+        return Cell(
+            format(value.value, spec), value.value, value.stderr, error, value.stderr_over,
+            value.n, marks=marks, runs=runs,
+        )  # fmt: skip
+
+    def paper_cell(self, row: Row, key: str, metric: str) -> Cell:
+        """The published number of the same row, empty when the paper has none."""
+        assert self.published is not None
+        cell = row.first
+        names = [cell.backbone, self.backbones.get(cell.backbone, "")]
+        theirs: PublishedRow | None = None
+        if asked := self.config.published_match.get(row.name):
+            theirs = self.published.require(asked, backbone=names, nfe=cell.nfe)
+        for name in (row.name, cell.title, cell.method):
+            theirs = theirs or self.published.find(name, backbone=names, nfe=cell.nfe)
+        hit = theirs.column(key, cell.nfe) if theirs else None
+        if theirs is None or hit is None:
+            return Cell("")
+        column, factor = hit
+        number = float(theirs.cells[column]) * factor
+        text = theirs.cells[column] if factor == 1.0 else format(number, self.infos[metric].format)
+        return Cell(text, number, marks=self.footnotes.marks(theirs.note(column)))
+
+    # ---- notes --------------------------------------------------------------------------
+
+    def notes(self, lines: Sequence[Line], protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """What a reader must know: ranks, errors, protocols, and what the paper's numbers are."""
+        notes = []
+        if len(lines) > 1:
+            scope = " within each group" if self.config.group_by else ""
+            rows = "" if all(line.ranked for line in lines) else "; teacher rows are not ranked"
+            notes.append(f"Best in bold, second underlined{scope}, by displayed value{rows}.")
+        overs = sorted({c.stderr_over for line in lines for c in line.cells if c.stderr_over})
+        if overs:
+            clustered = any("prompts" in over for over in overs)
+            kind = "one standard error" + (", clustered by prompt" if clustered else "")
+            notes.append(f"+- {kind}, over {' or '.join(o.replace('+', ' and ') for o in overs)}.")
+        for metric, protocol in protocols.items():
+            parts = [f"{k} {_short(v)}" for k, v in protocol.items() if _short(v)]
+            if parts:
+                label = self.infos[metric].label if metric in self.infos else metric
+                notes.append(f"{label}: {', '.join(parts)}.")
+        if self.published is not None:
+            note = f" {self.published.note}" if self.published.note else ""
+            notes.append(
+                f"paper: as published in {self.published.source}, measured with other weights, "
+                f"prompts and scorers; not comparable with ours in absolute terms.{note}"
+            )
+        return notes
+
+
+def build_table(
+    config: TableConfig, experiment: Experiment, results: Results, infos: Mapping[str, MetricInfo]
+) -> Table:
+    """Build one table. Raises MixedProtocols when a column would mix ways of measuring."""
+    return _Builder(config, experiment, results, infos).build()
+
+
+def _heading(suffix: str) -> str:
+    return suffix.replace("-", " ").replace("_", " ").capitalize() if suffix else ""
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: Any) -> str:
+    """A protocol value as a note shows it; digests are cut, structures left to the JSON."""
+    if value is None or value == "" or isinstance(value, (list, tuple)):
+        return ""
+    text = _plain(value)
+    digest = len(text) >= 32 and all(c in "0123456789abcdef" for c in text)
+    return text[:12] if digest else text

@@ -1,0 +1,82 @@
+"""Write the verdicts on claims as CSV, Markdown and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from distillbench.report.build import find_metric
+from distillbench.report.verdicts import Verdict
+from distillbench.report.writers import environment, md_escape, to_csv, to_json, write_text
+from distillbench.score.metric import MetricInfo
+
+__all__ = ["EXPLANATION", "HEADS", "claim_texts", "write_claims"]
+
+HEADS = (
+    "claim", "verdict", "A", "B", "difference", "95 % interval", "p", "p (Holm)", "effect size",
+    "paired",
+)  # fmt: skip
+EXPLANATION = (
+    "Difference is A - B (A - factor x B where the claim has a factor), paired by seed and prompt "
+    "(same noise). The interval is a percentile bootstrap over prompts, p a two-sided sign-flip "
+    "test over prompts; metrics that score whole sets are paired by seed (Student's t). Prompts "
+    "vary in both, trained students only from seed to seed, so a verdict also needs every seed to "
+    "agree. Effect size is Cohen's d_z. Holm's correction covers all claims of the experiment; a "
+    "claim holds or fails at a corrected p below 0.05."
+)
+
+
+def claim_texts(verdict: Verdict, infos: Mapping[str, MetricInfo]) -> tuple[str, ...]:
+    """What a reader sees of one verdict, one text per head."""
+    found = find_metric(verdict.metric, list(infos))
+    spec = infos[found[0]].format if found else ".4g"
+
+    def number(value: float | None, form: str = spec) -> str:
+        return "--" if value is None else format(value, form)
+
+    plain = spec.removeprefix("+")
+    interval = "--"
+    if verdict.low is not None and verdict.high is not None:
+        interval = f"{verdict.low:+{plain}} to {verdict.high:+{plain}}"
+    return (
+        verdict.text, verdict.verdict, number(verdict.a_value), number(verdict.b_value),
+        number(verdict.difference, f"+{plain}"), interval, _p(verdict.p), _p(verdict.p_holm),
+        number(verdict.effect_size, "+.2f"), _paired(verdict),
+    )  # fmt: skip
+
+
+def write_claims(
+    verdicts: Sequence[Verdict], infos: Mapping[str, MetricInfo], outdir: Path
+) -> list[Path]:
+    """Write claims.csv, claims.md and claims.json; returns their paths."""
+    names = [f.name for f in fields(Verdict) if f.name != "runs"]
+    table = to_csv(names, [[getattr(v, name) for name in names] for v in verdicts])
+    rows = []
+    for verdict in verdicts:
+        texts = [md_escape(text) for text in claim_texts(verdict, infos)]
+        rows.append([texts[0], f"**{texts[1]}**", *texts[2:]])
+    reasons = [f"{md_escape(v.text)}: {md_escape(v.reason)}" for v in verdicts if v.reason]
+    text = environment().get_template("claims.md.j2").render(
+        rows=rows, explanation=EXPLANATION, reasons=reasons
+    )  # fmt: skip
+    return [
+        write_text(outdir / "claims.csv", table),
+        write_text(outdir / "claims.md", text),
+        write_text(outdir / "claims.json", to_json([asdict(v) for v in verdicts])),
+    ]
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "--"
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
+
+
+def _paired(verdict: Verdict) -> str:
+    if not verdict.units:
+        return "--"
+    seeds = f"{verdict.seeds_agree}/{verdict.seeds} seeds agree"
+    if verdict.over == "seeds":
+        return f"{verdict.units} seeds, {seeds}"
+    return f"{verdict.pairs} pairs of {verdict.units} prompts, {seeds}"

@@ -1,0 +1,133 @@
+"""The cost table: measured seconds, memory and network evaluations, apart from all quality."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillbench.config.schema import Experiment
+from distillbench.report import stats
+from distillbench.report.aggregate import Results
+from distillbench.report.build import backbone_labels
+from distillbench.report.rows import Row
+from distillbench.report.table import MISSING, Cell, Column, Footnotes, Line, Run, Table
+from distillbench.run.stage import Cell as GridCell
+from distillbench.run.stage import StageKind
+
+__all__ = ["cost_table"]
+
+Cost = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """One cost column: which stage it reads, and how a number is got from its cost.json."""
+
+    column: Column
+    kind: StageKind
+    read: Callable[[Cost], float | str | None]
+    format: str = ",.0f"
+
+
+def _measure(key: str, label: str, span: str, read: Any, spec: str = ",.0f") -> _Measure:
+    kind: StageKind = "sample" if span == "Sampling" else "train"
+    return _Measure(Column(key, label, "number", span), kind, read, spec)
+
+
+def _evaluations(cost: Cost, *, role: str) -> float | None:
+    count: float | None = cost.get("evaluations", {}).get(role)
+    return count
+
+
+def _other_evaluations(cost: Cost) -> float | None:
+    known = cost.get("evaluations", {})
+    rest = [n for role, n in known.items() if role not in ("teacher", "student")]
+    return sum(rest) if rest else None
+
+
+def _memory(cost: Cost) -> float | None:
+    peak = cost.get("peak_memory_bytes")
+    return None if peak is None else peak / 2**20
+
+
+def _per_sample(cost: Cost) -> float | None:
+    return 1000 * cost["seconds"] / cost["n"] if cost.get("n") else None
+
+
+_MEASURES = (
+    _measure("train_seconds", "wall s", "Training", lambda c: c.get("seconds"), ",.1f"),
+    _measure("train_cpu_seconds", "CPU s", "Training", lambda c: c.get("cpu_seconds"), ",.1f"),
+    _measure("student_updates", "student updates", "Training", lambda c: c.get("student_updates")),
+    _measure("teacher_nfe", "teacher", "Evaluations", lambda c: _evaluations(c, role="teacher")),
+    _measure("student_nfe", "student", "Evaluations", lambda c: _evaluations(c, role="student")),
+    _measure("other_nfe", "other nets", "Evaluations", _other_evaluations),
+    _measure("peak_memory_mib", "peak MiB", "Memory", _memory),
+    _measure("sample_ms", "ms per sample", "Sampling", _per_sample, ",.2f"),
+)
+_NOTES = (
+    "Means over seeds of what the stages measured while they ran; other work on the machine is in "
+    "the wall seconds. Rows that differ in sampling alone share one training.",
+    "Evaluations: samples sent through each network during training; a guided evaluation of the "
+    "teacher counts both of its branches.",
+)
+
+
+def cost_table(experiment: Experiment, results: Results) -> Table:
+    """What each row cost to train and to sample; never part of a quality table."""
+    footnotes, labels = Footnotes(), backbone_labels(experiment)
+    fields = (
+        Column("label", "Method", "field"), Column("backbone", "Backbone", "field"),
+        Column("nfe", "NFE", "field"), Column("seeds", "Seeds", "field"),
+    )  # fmt: skip
+    costs = _Costs(results, footnotes)
+    lines = []
+    for row in results.rows:
+        backbone = labels.get(row.first.backbone, row.first.backbone)
+        heads = (row.name, backbone, row.first.nfe, len(row.cells))
+        cells = [Cell(str(value), value) for value in heads]
+        cells += [costs.cell(row, measure) for measure in _MEASURES]
+        lines.append(Line((*cells, costs.device(row)), row.first.group, row.first.ranked))
+    columns = (*fields, *(m.column for m in _MEASURES), Column("device", "Device", "field"))
+    caption = f"Measured cost of {experiment.title or experiment.name}"
+    return Table("cost", caption, columns, tuple(lines), footnotes.all, _NOTES)
+
+
+class _Costs:
+    """cost.json of the stages behind the cells."""
+
+    def __init__(self, results: Results, footnotes: Footnotes) -> None:
+        self.results = results
+        self.footnotes = footnotes
+
+    def read(self, cell: GridCell, kind: StageKind) -> Cost | str:
+        """The stage's costs, or why there are none."""
+        key = cell.train if kind == "train" else cell.sample
+        if not self.results.store.is_done(kind, key):
+            return self.results.missing_stage(key)
+        path = self.results.store.path(kind, key) / "cost.json"
+        try:
+            cost: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return f"{kind} stage {key[:8]} has no readable cost.json"
+        return {"n": self.results.plan.stages[key].spec.get("prompts", {}).get("n"), **cost}
+
+    def cell(self, row: Row, measure: _Measure) -> Cell:
+        """Mean over the seeds that have the measure."""
+        runs = tuple(Run(c.seed, c.train, c.sample) for c in row.cells)
+        found = [self.read(cell, measure.kind) for cell in row.cells]
+        marks = self.footnotes.marks(dict.fromkeys(f for f in found if isinstance(f, str)))
+        read = [measure.read(cost) for cost in found if not isinstance(cost, str)]
+        values = [float(value) for value in read if value is not None]
+        if not values:
+            return Cell(MISSING, marks=marks, runs=runs)
+        value = stats.mean(values)
+        return Cell(format(value, measure.format), value, n=len(values), marks=marks, runs=runs)
+
+    def device(self, row: Row) -> Cell:
+        """The devices it ran on."""
+        found = [self.read(cell, kind) for cell in row.cells for kind in ("train", "sample")]
+        names = dict.fromkeys(str(f["device"]) for f in found if not isinstance(f, str))
+        text = ", ".join(names) or MISSING
+        return Cell(text, text)

@@ -1,0 +1,161 @@
+"""The papers' own numbers, shipped as CSV files and shown beside ours on request."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from distillbench.errors import ConfigError
+
+__all__ = ["PublishedRow", "PublishedTable", "load_published", "normalise", "published_stems"]
+
+_FOLDER = Path(__file__).parent / "published"
+_STEPS = ("steps", "nfe")
+_AVERAGE_TOLERANCE = 0.0101  # two decimals: rounding explains half a unit, a transcriber's one
+_HFL_NOTE = "with human feedback learning, which may hack the metrics (TDM, arXiv 2503.06674)"
+
+
+def normalise(text: str) -> str:
+    """Fold case, dashes and spaces, so that `concept-art` meets `concept_art`."""
+    return re.sub(r"[\s_\-]+", "_", text.strip().lower())
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One line of a published table.
+
+    Attributes:
+        name: its first column.
+        cells: column -> text as published ("" where the paper has none).
+        notes: footnotes that hold for the whole row.
+        column_notes: column -> footnote of that number alone.
+    """
+
+    name: str
+    cells: Mapping[str, str]
+    notes: tuple[str, ...]
+    column_notes: Mapping[str, str]
+
+    @property
+    def steps(self) -> int | None:
+        """Sampling steps, where the table has them."""
+        text = next((self.cells[c] for c in _STEPS if c in self.cells), "")
+        return int(text) if text.isdigit() else None
+
+    @property
+    def key(self) -> str:
+        """A `published_match` value that names this row."""
+        parts = [v for c, v in self.cells.items() if v and not _is_number(v) and c != "hfl"]
+        return " | ".join([*parts, *([str(self.steps)] if self.steps is not None else [])])
+
+    def column(self, metric: str, nfe: int) -> tuple[str, float] | None:
+        """The published column that holds `metric` at `nfe`, and its factor; None without one."""
+        names = {normalise(c): c for c in self.cells}
+        wanted = normalise(metric)
+        spellings = (wanted, f"{wanted}_{nfe}_step", f"{wanted}_{nfe}_steps")
+        for spelling in spellings:
+            for suffix, factor in (("", 1.0), ("_x100", 0.01)):
+                column = names.get(spelling + suffix)
+                if column is not None and _is_number(self.cells[column]):
+                    return column, factor
+        return None
+
+    def note(self, column: str) -> tuple[str, ...]:
+        """Footnotes of the number in `column`."""
+        own = self.column_notes.get(column)
+        return (*self.notes, own) if own else self.notes
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A published table; `source` is what a footnote cites, `note` what a reader must know."""
+
+    stem: str
+    source: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[PublishedRow, ...]
+
+    def find(
+        self, key: str, *, backbone: Sequence[str] = (), nfe: int | None = None
+    ) -> PublishedRow | None:
+        """The row that `key` names (`name`, or `name | backbone | steps` with any parts left out).
+
+        `nfe` and `backbone` (the names ours goes by) only choose between several rows that the key
+        fits. None when no row fits, or when several still do.
+        """
+        rows = [row for row in self.rows if _fits(row, key)]
+        if len(rows) > 1 and nfe is not None:
+            rows = [row for row in rows if row.steps in (None, nfe)]
+        if len(rows) > 1:
+            ours = {normalise(name) for name in backbone}
+            rows = [row for row in rows if normalise(row.cells.get("backbone", "")) in ours]
+        return rows[0] if len(rows) == 1 else None
+
+    def require(
+        self, key: str, *, backbone: Sequence[str] = (), nfe: int | None = None
+    ) -> PublishedRow:
+        """As `find`, for a key the user wrote. Raises ConfigError listing what is allowed."""
+        row = self.find(key, backbone=backbone, nfe=nfe)
+        if row is None:
+            fitting = [r for r in self.rows if _fits(r, key)]
+            what = "fits several rows" if fitting else "names no row"
+            allowed = "; ".join(r.key for r in fitting or self.rows)
+            raise ConfigError(f"published_match: {key!r} {what} of {self.stem}; allowed: {allowed}")
+        return row
+
+
+def published_stems() -> tuple[str, ...]:
+    """Names of the tables that ship with the package."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.csv")))
+
+
+@cache
+def load_published(stem: str) -> PublishedTable:
+    """Read one published table. Raises ConfigError listing the stems for an unknown one."""
+    path = _FOLDER / f"{stem}.csv"
+    if stem not in published_stems():
+        allowed = ", ".join(published_stems())
+        raise ConfigError(f"published: no table {stem!r}; allowed: {allowed}")
+    sources = json.loads((_FOLDER / "sources.json").read_text(encoding="utf-8"))
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        columns = tuple(reader.fieldnames or ())
+        rows = tuple(_row(columns, cells) for cells in reader)
+    about = sources[stem]
+    return PublishedTable(stem, about["source"], about["note"], columns, rows)
+
+
+def _row(columns: Sequence[str], cells: Mapping[str, str]) -> PublishedRow:
+    notes = (_HFL_NOTE,) if cells.get("hfl") == "Yes" else ()
+    return PublishedRow(cells[columns[0]], dict(cells), notes, _average_note(columns, cells))
+
+
+def _average_note(columns: Sequence[str], cells: Mapping[str, str]) -> dict[str, str]:
+    """Say so where the published average is not the mean of the published styles."""
+    notes = {}
+    for column in columns:
+        styles = [c for c in columns if c.startswith(f"{column}_") and "step" not in c]
+        texts = [cells[c] for c in (column, *styles)]
+        if len(styles) < 2 or not all(map(_is_number, texts)):
+            continue
+        average, *parts = map(float, texts)
+        mean = sum(parts) / len(parts)
+        if abs(mean - average) > _AVERAGE_TOLERANCE:
+            notes[column] = f"as published; the mean of its published styles is {mean:.2f}"
+    return notes
+
+
+def _fits(row: PublishedRow, key: str) -> bool:
+    first, *rest = (normalise(part) for part in key.split("|"))
+    others = {normalise(value) for value in list(row.cells.values())[1:]}
+    return normalise(row.name) == first and all(part in others for part in rest)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d+)?", text) is not None

@@ -1,0 +1,129 @@
+"""Everything an experiment asks for, written into one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distillbench.config.schema import Experiment
+from distillbench.report.aggregate import MixedProtocols, Results, StoreLike
+from distillbench.report.build import build_table, metric_infos, tables_of
+from distillbench.report.claim_writers import write_claims
+from distillbench.report.cost import cost_table
+from distillbench.report.table import Table
+from distillbench.report.verdicts import Verdict, decide_claims
+from distillbench.report.writers import SUFFIXES, to_json, write_table, write_text
+from distillbench.run.stage import Plan
+from distillbench.score.metric import MetricInfo
+
+__all__ = ["Report", "build_report", "plan_json", "write_reports", "write_tables"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, ready for any writer.
+
+    Attributes:
+        tables: quality tables, in the experiment's order. cost: the cost table.
+        verdicts: one per claim.
+        refused: name -> why a table was not built (its columns would mix protocols).
+    """
+
+    experiment: Experiment
+    results: Results
+    infos: Mapping[str, MetricInfo]
+    tables: tuple[Table, ...]
+    cost: Table
+    verdicts: tuple[Verdict, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise MixedProtocols when a table was refused; its message has one line for each."""
+        if self.refused:
+            raise MixedProtocols(
+                "\n".join(f"{name}: {why}" for name, why in self.refused.items()),
+                hint="Everything else is written",
+            )
+
+
+def build_report(
+    experiment: Experiment,
+    plan: Plan,
+    store: StoreLike,
+    *,
+    infos: Mapping[str, MetricInfo] | None = None,
+) -> Report:
+    """Aggregate whatever part of the store is finished; `infos` defaults to the plug-ins' own."""
+    results = Results(plan, store)
+    shown = metric_infos(experiment) if infos is None else infos
+    tables: list[Table] = []
+    refused: dict[str, str] = {}
+    for config in tables_of(experiment):
+        try:
+            tables.append(build_table(config, experiment, results, shown))
+        except MixedProtocols as error:
+            refused[config.name] = error.line
+    return Report(
+        experiment=experiment,
+        results=results,
+        infos=shown,
+        tables=tuple(tables),
+        cost=cost_table(experiment, results),
+        verdicts=tuple(decide_claims(experiment, results, shown)),
+        refused=refused,
+    )
+
+
+def write_tables(report: Report, outdir: Path) -> list[Path]:
+    """Write tables, costs, claims and the plan, without torch; returns the paths.
+
+    Files that an earlier run left for a table that is now refused are removed: they would pass
+    for today's.
+    """
+    paths = [path for table in report.tables for path in write_table(table, outdir)]
+    paths += write_table(report.cost, outdir)
+    if report.verdicts:
+        paths += write_claims(report.verdicts, report.infos, outdir)
+    for name in report.refused:
+        for suffix in SUFFIXES:
+            (outdir / f"{name}{suffix}").unlink(missing_ok=True)
+    return [*paths, write_text(outdir / "plan.json", to_json(plan_json(report.results.plan)))]
+
+
+def write_reports(
+    experiment: Experiment,
+    plan: Plan,
+    store: StoreLike,
+    outdir: Path,
+    *,
+    infos: Mapping[str, MetricInfo] | None = None,
+) -> list[Path]:
+    """Write everything the experiment asks for, with figures and report.html; returns the paths.
+
+    Raises:
+        MixedProtocols: a table was refused; everything else is written by then.
+    """
+    from distillbench.report.figures import draw_figures
+    from distillbench.report.html import report_html
+
+    report = build_report(experiment, plan, store, infos=infos)
+    paths = write_tables(report, outdir)
+    figures = draw_figures(report, outdir / "figures")
+    html = write_text(outdir / "report.html", report_html(report, figures))
+    report.check()
+    return [*paths, *figures, html]
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON: what decides numbers, and nothing about where it ran."""
+    stages = [
+        {"key": s.key, "kind": s.kind, "label": s.label, "needs": list(s.needs), "spec": s.spec}
+        for s in plan.stages.values()
+    ]
+    cells = [
+        vars(cell) | {name: dict(getattr(cell, name)) for name in ("scores", "tags", "varied")}
+        for cell in plan.cells
+    ]
+    return {"name": plan.name, "stages": stages, "cells": cells}

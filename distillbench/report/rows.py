@@ -1,0 +1,77 @@
+"""Rows: all seeds of one line of a table, and how a user's words select them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillbench.run.stage import Cell, Plan
+
+__all__ = ["FIELDS", "Row", "rows_of", "same_value"]
+
+FIELDS = ("label", "group", "method", "title", "backbone", "nfe", "guidance_scale", "seeds")
+
+
+@dataclass(frozen=True)
+class Row:
+    """All seeds of one line of a table."""
+
+    index: int
+    cells: tuple[Cell, ...]
+
+    @property
+    def first(self) -> Cell:
+        """The cell that stands for what all seeds share."""
+        return self.cells[0]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its seeds, in plan order."""
+        return tuple(cell.seed for cell in self.cells)
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        return self.first.label or self.first.title or self.first.method
+
+    def has(self, field: str) -> bool:
+        """Whether `field` is a row field, a tag or a varied path of it."""
+        return field in FIELDS or field in self.first.tags or self._varied(field) is not None
+
+    def get(self, field: str) -> Any:
+        """A row field, a tag, or a varied value (by its path or its last part); else None."""
+        if field == "label":
+            return self.name
+        if field == "seeds":
+            return len(self.cells)
+        if field in FIELDS:
+            return getattr(self.first, field)
+        path = self._varied(field)
+        return self.first.tags.get(field) if path is None else self.first.varied[path]
+
+    def matches(self, where: Mapping[str, Any]) -> bool:
+        """Whether every field equals its value, or one of its values."""
+        return all(_any_same(self.get(field), wanted) for field, wanted in where.items())
+
+    def _varied(self, field: str) -> str | None:
+        varied = self.first.varied
+        return next((p for p in varied if p == field or p.rpartition(".")[2] == field), None)
+
+
+def rows_of(plan: Plan) -> tuple[Row, ...]:
+    """One per row index, in plan order."""
+    grouped: dict[int, list[Cell]] = {}
+    for cell in plan.cells:
+        grouped.setdefault(cell.row, []).append(cell)
+    return tuple(Row(index, tuple(cells)) for index, cells in grouped.items())
+
+
+def same_value(ours: Any, wanted: Any) -> bool:
+    """Equality that lets a text `4` of a claim meet the number 4 of a row."""
+    return ours is not None and (ours == wanted or str(ours) == str(wanted))
+
+
+def _any_same(ours: Any, wanted: Any) -> bool:
+    options = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+    return any(same_value(ours, option) for option in options)

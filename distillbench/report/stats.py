@@ -1,0 +1,189 @@
+"""The statistics of tables and claims: clustered errors, bootstrap, sign-flip test, Holm.
+
+Prompts are the clusters throughout: all samples of one prompt, of every seed, stay together, so
+that a hard prompt drawn by several seeds is not counted as several independent observations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "bootstrap_interval", "cluster_sums", "clustered_stderr", "effect_size", "holm",
+    "mean", "paired_t", "seeds_stderr", "sign_flip_p", "student_quantile", "student_tail",
+    "two_way_stderr",
+]  # fmt: skip
+
+_EXACT_UP_TO = 12
+_CHUNK = 256
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, summed exactly so that it depends on no order and no machine."""
+    return math.fsum(values) / len(values)
+
+
+def cluster_sums(
+    values: Sequence[float], clusters: Sequence[Hashable]
+) -> tuple[list[float], list[int]]:
+    """Sum and size of each cluster, in order of first appearance."""
+    members: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        members.setdefault(cluster, []).append(value)
+    return [math.fsum(m) for m in members.values()], [len(m) for m in members.values()]
+
+
+def clustered_stderr(values: Sequence[float], clusters: Sequence[Hashable]) -> float | None:
+    """Standard error of the mean, robust to correlation inside clusters; None below two of them.
+
+    sqrt(G / (G - 1) * sum_g (sum_{i in g} (x_i - mean))^2) / N; with one value a cluster it is the
+    usual sd / sqrt(N).
+    """
+    centre = mean(values)
+    sums, sizes = cluster_sums(values, clusters)
+    count = len(sums)
+    if count < 2:
+        return None
+    spread = math.fsum((s - n * centre) ** 2 for s, n in zip(sums, sizes, strict=True))
+    return math.sqrt(count / (count - 1) * spread) / len(values)
+
+
+def two_way_stderr(
+    values: Sequence[float], prompts: Sequence[Hashable], seeds: Sequence[Hashable]
+) -> float | None:
+    """Standard error of the mean when both prompts and seeds are drawn at random.
+
+    V = V_prompts + V_seeds - V_both (Cameron, Gelbach and Miller 2011, eq. 2.5), never less than
+    the larger of the first two, which the formula can undercut by chance.
+    """
+    by_prompt = clustered_stderr(values, prompts)
+    by_seed = clustered_stderr(values, seeds)
+    if by_prompt is None or by_seed is None:
+        return by_prompt if by_seed is None else by_seed
+    both = clustered_stderr(values, list(zip(prompts, seeds, strict=True))) or 0.0
+    variance = by_prompt**2 + by_seed**2 - both**2
+    return math.sqrt(max(variance, by_prompt**2, by_seed**2))
+
+
+def seeds_stderr(values: Sequence[float]) -> float | None:
+    """sd / sqrt(n) over one value a seed; None for a single seed."""
+    return clustered_stderr(values, list(range(len(values)))) if values else None
+
+
+def effect_size(differences: Sequence[float]) -> float | None:
+    """Cohen's d_z: mean over standard deviation of paired differences; None when undefined."""
+    error = seeds_stderr(differences)
+    if not error:
+        return None
+    return mean(differences) / (error * math.sqrt(len(differences)))
+
+
+# ---- resampling ----------------------------------------------------------------------------
+
+
+def bootstrap_interval(
+    sums: Sequence[float],
+    sizes: Sequence[int],
+    *,
+    resamples: int = 4000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of sum(sums) / sum(sizes), drawing whole clusters with replacement."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, len(sums)])
+    total, count = np.asarray(sums, np.float64), np.asarray(sizes, np.float64)
+    means = np.empty(resamples)
+    for start in range(0, resamples, _CHUNK):
+        stop = min(start + _CHUNK, resamples)
+        pick = rng.integers(0, len(total), size=(stop - start, len(total)))
+        means[start:stop] = total[pick].sum(axis=1) / count[pick].sum(axis=1)
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def sign_flip_p(sums: Sequence[float], *, flips: int = 9999, seed: int = 0) -> float:
+    """Two-sided p-value of "differences are symmetric about 0", flipping whole clusters.
+
+    All sign patterns are counted up to 12 clusters; above, `flips` random ones and the observed
+    one: (1 + hits) / (1 + flips), which never is 0.
+    """
+    import numpy as np
+
+    total = np.asarray(sums, np.float64)
+    # A pattern that equals the observed one but for rounding must count as a hit.
+    bar = abs(math.fsum(sums)) - 1e-9 * float(np.abs(total).sum())
+    if len(total) <= _EXACT_UP_TO:
+        patterns = (np.arange(2 ** len(total))[:, None] >> np.arange(len(total))) & 1
+        return float((np.abs((1.0 - 2.0 * patterns) @ total) >= bar).mean())
+    rng = np.random.default_rng([seed, len(total)])
+    hits = 0
+    for start in range(0, flips, _CHUNK):
+        rows = min(_CHUNK, flips - start)
+        hits += int((np.abs(_signs(rng, rows, len(total)) @ total) >= bar).sum())
+    return (1 + hits) / (1 + flips)
+
+
+def _signs(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Random +-1 of shape (rows, columns), one random bit each."""
+    import numpy as np
+
+    width = -(-columns // 8)
+    drawn = np.frombuffer(rng.bytes(rows * width), np.uint8).reshape(rows, width)
+    return 1.0 - 2.0 * np.unpackbits(drawn, axis=1, count=columns)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that keep the family-wise error (Holm 1979), in the given order."""
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+# ---- Student's t ---------------------------------------------------------------------------
+
+
+def paired_t(differences: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
+    """Interval (low, high) and two-sided p-value of a mean of n >= 2 paired differences."""
+    centre, error, df = mean(differences), seeds_stderr(differences), len(differences) - 1
+    assert error is not None, "needs two differences"
+    if error == 0:
+        return centre, centre, 1.0 if centre == 0 else 0.0
+    half = student_quantile(1 - (1 - level) / 2, df) * error
+    return centre - half, centre + half, min(1.0, 2 * student_tail(abs(centre) / error, df))
+
+
+def student_tail(t: float, df: int) -> float:
+    """P(T > t) for t >= 0, by the finite series for integer df (Abramowitz and Stegun 26.7.3-4)."""
+    angle = math.atan2(t, math.sqrt(df))
+    cosine2 = math.cos(angle) ** 2
+    term = total = 1.0 if df % 2 == 0 else math.cos(angle)
+    for k in range(2 if df % 2 == 0 else 3, df, 2):
+        term *= cosine2 * (k - 1) / k
+        total += term
+    if df % 2 == 0:
+        inside = math.sin(angle) * total
+    else:
+        inside = 2 / math.pi * (angle + (math.sin(angle) * total if df > 1 else 0.0))
+    return max(0.0, (1 - inside) / 2)
+
+
+def student_quantile(p: float, df: int) -> float:
+    """The t with P(T <= t) = p for 1/2 < p < 1, by bisection."""
+    low, high = 0.0, 1.0
+    while student_tail(high, df) > 1 - p:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_tail(middle, df) > 1 - p else (low, middle)
+    return (low + high) / 2

@@ -1,0 +1,208 @@
+"""Write one table as LaTeX, CSV, Markdown and JSON, byte for byte the same on every machine."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillbench.report.table import Cell, Column, Table
+from distillbench.report.tex import arrow, cell_tex, escape, head_tex
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = [
+    "SUFFIXES",
+    "environment",
+    "md_escape",
+    "table_csv",
+    "table_json",
+    "table_md",
+    "table_tex",
+    "to_csv",
+    "to_json",
+    "write_table",
+    "write_text",
+]
+
+SUFFIXES = (".tex", ".body.tex", ".csv", ".md", ".json")
+_UNICODE_ARROWS = {"up": "\u2191", "down": "\u2193", "": ""}
+
+
+@cache
+def environment() -> Environment:
+    """Jinja2 over the template folder; values must come escaped for their format."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    # LaTeX is full of braces and per cents, so the templates use angle brackets. Nothing is
+    # escaped here because every string arrives escaped for its format.
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined,
+        block_start_string="<%", block_end_string="%>", variable_start_string="<<",
+        variable_end_string=">>", comment_start_string="<#", comment_end_string="#>",
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False,
+    )  # fmt: skip
+
+
+def _cells(table: Table, show: Callable[[Cell, Column], str]) -> list[list[list[str]]]:
+    return [
+        [[show(c, col) for c, col in zip(line.cells, table.columns)] for line in lines]
+        for _, lines in table.groups
+    ]
+
+
+def _body(table: Table) -> str:
+    groups = zip([escape(name) for name, _ in table.groups], _cells(table, cell_tex))
+    spans = [
+        {"label": " ".join(filter(None, [escape(s.label), arrow(s.direction)])) if s.label else "",
+         "first": s.first, "last": s.last}
+        for s in table.spans
+    ]  # fmt: skip
+    return environment().get_template("table.body.tex.j2").render(
+        caption=escape(table.caption), label=_label(table), spans=spans,
+        align="".join("l" if c.kind == "field" and c.key != "nfe" else "r" for c in table.columns),
+        heads=[head_tex(column) for column in table.columns], groups=list(groups),
+        footnotes=[(mark, escape(text)) for mark, text in table.footnotes],
+        notes=[escape(note) for note in table.notes],
+    )  # fmt: skip
+
+
+def table_tex(table: Table) -> tuple[str, str]:
+    """A complete LaTeX document with the table, and the table alone for `\\input`."""
+    body = _body(table)
+    document = environment().get_template("table.tex.j2").render(body=body, label=table.name)
+    return document, body
+
+
+def table_md(table: Table) -> str:
+    """The table as Markdown, with the same text, marks and notes."""
+    groups = zip([md_escape(name) for name, _ in table.groups], _cells(table, _md_cell))
+    return environment().get_template("table.md.j2").render(
+        title=md_escape(table.caption or table.name), groups=list(groups),
+        heads=[_md_head(column) for column in table.columns],
+        rules=["---" if c.kind == "field" else "---:" for c in table.columns],
+        footnotes=[(m, _pm(t)) for m, t in table.footnotes], notes=[_pm(n) for n in table.notes],
+    )  # fmt: skip
+
+
+def table_csv(table: Table) -> str:
+    """Raw values in full precision, each with its standard error and number of samples."""
+    heads = ["group"] if any(line.group for line in table.lines) else []
+    grouped = bool(heads)
+    for column in table.columns:
+        extra = (f"{column.key}_stderr", f"{column.key}_n") if column.kind == "number" else ()
+        heads += [column.key, *extra]
+    rows = []
+    for line in table.lines:
+        row: list[Any] = [line.group] if grouped else []
+        for cell, column in zip(line.cells, table.columns):
+            row += [cell.value, cell.stderr, cell.n] if column.kind == "number" else [cell.value]
+        rows.append(row)
+    return to_csv(heads, rows)
+
+
+def to_csv(heads: list[str], rows: list[list[Any]]) -> str:
+    """CSV text with full-precision numbers and empty cells for None."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows([["" if v is None else _exact(v) for v in row] for row in rows])
+    return out.getvalue()
+
+
+def table_json(table: Table) -> str:
+    """Every cell with value, n, stderr, what the error is over, and the keys of its runs."""
+    lines = [
+        {
+            "group": line.group,
+            "ranked": line.ranked,
+            "cells": {
+                column.key: _json_cell(cell, column)
+                for cell, column in zip(line.cells, table.columns)
+            },
+        }
+        for line in table.lines
+    ]
+    return to_json(
+        {
+            "name": table.name,
+            "caption": table.caption,
+            "columns": [asdict(column) for column in table.columns],
+            "rows": lines,
+            "footnotes": dict(table.footnotes),
+            "notes": list(table.notes),
+        }
+    )
+
+
+def to_json(value: Any) -> str:
+    """Indented ASCII JSON with a final newline."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 with Unix line ends on every system; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode("utf-8"))
+    return path
+
+
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write all formats into `folder`; returns their paths."""
+    document, body = table_tex(table)
+    texts: Mapping[str, str] = {
+        ".tex": document, ".body.tex": body, ".csv": table_csv(table), ".md": table_md(table),
+        ".json": table_json(table),
+    }  # fmt: skip
+    return [write_text(folder / f"{table.name}{suffix}", texts[suffix]) for suffix in SUFFIXES]
+
+
+def _json_cell(cell: Cell, column: Column) -> Any:
+    if column.kind == "field":
+        return cell.value
+    whole = {"value": cell.value, "text": cell.text, "footnotes": list(cell.marks)}
+    if column.kind == "published":
+        return whole
+    return whole | {
+        "n": cell.n, "stderr": cell.stderr, "stderr_over": cell.stderr_over, "rank": cell.rank,
+        "runs": [asdict(run) for run in cell.runs],
+    }  # fmt: skip
+
+
+def _label(table: Table) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "-", table.name)
+
+
+def _exact(value: Any) -> Any:
+    return repr(value) if isinstance(value, float) else value
+
+
+def _pm(text: str) -> str:
+    return text.replace("+-", "\u00b1")
+
+
+def md_escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    for char in "\\|*_`<[":
+        text = text.replace(char, f"\\{char}")
+    return " ".join(text.split())
+
+
+def _md_head(column: Column) -> str:
+    parts = [column.span, column.label, _UNICODE_ARROWS[column.direction]]
+    return " ".join(md_escape(part) for part in parts if part)
+
+
+def _md_cell(cell: Cell, column: Column) -> str:
+    text = md_escape(cell.text)
+    text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(cell.rank, text)
+    if cell.stderr_text:
+        text += f" \u00b1 {cell.stderr_text}"
+    return text + (f" ({','.join(cell.marks)})" if cell.marks else "")

@@ -1,0 +1,152 @@
+"""A small made-up grid: a plan, and a store with the files that finished stages leave."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillbench.config.schema import Experiment
+from distillbench.run.stage import Cell, Plan, Stage
+from distillbench.score.metric import MetricInfo
+
+CATEGORIES = ("animation", "concept-art")
+INFOS = {
+    "hps": MetricInfo("HPS v2.1", True, per_category=True),
+    "fid": MetricInfo("FID", False, ".1f", per_sample=False, needs_reference=True),
+}
+
+
+class FakeStore:
+    """The part of the store that reports read; a stage is done when its folder exists."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.problems: dict[str, str] = {}
+
+    def path(self, kind: str, key: str) -> Path:
+        return self.root / kind / key
+
+    def is_done(self, kind: str, key: str) -> bool:
+        return self.path(kind, key).is_dir() and key not in self.problems
+
+    def problem(self, kind: str, key: str) -> str | None:
+        return self.problems.get(key)
+
+    def write(self, kind: str, key: str, files: Mapping[str, Any]) -> None:
+        folder = self.path(kind, key)
+        folder.mkdir(parents=True)
+        for name, value in files.items():
+            lines = [json.dumps(row) for row in value] if name.endswith(".jsonl") else [json.dumps(value)]
+            (folder / name).write_text("\n".join(lines) + "\n")
+
+
+@dataclass
+class World:
+    """Builds the plan row by row and writes its stages."""
+
+    store: FakeStore
+    prompts: int = 8
+    stages: dict[str, Stage] = field(default_factory=dict)
+    cells: list[Cell] = field(default_factory=list)
+
+    @property
+    def plan(self) -> Plan:
+        return Plan("demo", dict(self.stages), tuple(self.cells))
+
+    def row(
+        self, label: str, hps: float, fid: float, *, seeds: tuple[int, ...] = (0,), nfe: int = 4,
+        protocol: Mapping[str, Any] | None = None, done: bool = True, **cell: Any,
+    ) -> None:  # fmt: skip
+        """One row; per-sample hps are `hps` plus what prompt and seed add, fid is per set."""
+        number = len({c.row for c in self.cells})
+        for seed in seeds:
+            name = f"{number:02d}{seed:02d}"
+            train, sample = f"aa{name}{'0' * 14}", f"bb{name}{'0' * 14}"
+            scores = {"hps": f"cc{name}{'0' * 14}", "fid": f"dd{name}{'0' * 14}"}
+            self._stages(train, sample, scores)
+            self.cells.append(
+                Cell(
+                    row=number, label=label, seed=seed, nfe=nfe, train=train, sample=sample,
+                    scores=scores,
+                    **{
+                        "group": "", "method": label.lower(), "title": label, "backbone": "sd",
+                        "guidance_scale": 1.0, "ranked": True, **cell,
+                    },
+                )
+            )  # fmt: skip
+            if done:
+                self._write(train, sample, scores, hps, fid, seed, protocol or {"n": self.prompts})
+
+    def _stages(self, train: str, sample: str, scores: Mapping[str, str]) -> None:
+        prompts = {"prompts": {"name": "demo", "n": self.prompts}}
+        found = [
+            Stage("train", train, {"method": {"name": "m"}}),
+            Stage("sample", sample, prompts, (train,)),
+            *(Stage("score", key, {}, (sample,)) for key in scores.values()),
+        ]
+        self.stages |= {stage.key: stage for stage in found}
+
+    def _write(
+        self, train: str, sample: str, scores: Mapping[str, str], hps: float, fid: float,
+        seed: int, protocol: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        cost = {
+            "device": "cpu", "seconds": 12.5, "cpu_seconds": 12.0, "student_updates": 100,
+            "peak_memory_bytes": 2**28, "evaluations": {"teacher": 300, "student": 200, "fake": 50},
+        }  # fmt: skip
+        self.store.write("train", train, {"cost.json": cost})
+        names = [(f"prompt {i}", CATEGORIES[i % 2]) for i in range(self.prompts)]
+        rows = [
+            {"index": i, "prompt": prompt, "category": category}
+            for i, (prompt, category) in enumerate(names)
+        ]
+        self.store.write("sample", sample, {"samples.jsonl": rows, "cost.json": cost})
+        rng = random.Random(f"{hps} {seed}")
+        values = [hps + 0.5 * math.sin(i) + 0.1 * seed + rng.gauss(0, 0.05) for i in range(self.prompts)]
+        samples = [
+            {"kind": "sample", **row, "column": "", "value": value}
+            for row, value in zip(rows, values, strict=True)
+        ]
+        aggregates = [aggregate("", values)]
+        for category in CATEGORIES:
+            picked = [v for v, (_, c) in zip(values, names, strict=True) if c == category]
+            aggregates.append(aggregate(category, picked))
+        files = {"scores.jsonl": samples + aggregates, "protocol.json": protocol}
+        self.store.write("score", scores["hps"], files)
+        line = {"kind": "aggregate", "column": "", "value": fid + seed, "n": self.prompts}
+        self.store.write("score", scores["fid"], {"scores.jsonl": [line], "protocol.json": protocol})
+
+
+def aggregate(column: str, values: list[float]) -> dict[str, Any]:
+    """The aggregate line of a metric that takes the mean."""
+    return {"kind": "aggregate", "column": column, "value": math.fsum(values) / len(values), "n": len(values)}
+
+
+def experiment(**parts: Any) -> Experiment:
+    """An experiment with the two metrics and whatever the test asks for."""
+    return Experiment.model_validate(
+        {"name": "demo", "metrics": [{"use": "hps"}, {"use": "fid"}],
+         "backbones": {"sd": {"use": "sd", "label": "SD-v1.5"}}, **parts}
+    )  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(FakeStore(tmp_path / "store"))
+
+
+@pytest.fixture
+def infos() -> dict[str, MetricInfo]:
+    return dict(INFOS)
+
+
+@pytest.fixture
+def make_experiment() -> Any:
+    return experiment
