@@ -1,0 +1,204 @@
+"""Sampling a trained student: the sample stage, and the same for a few prompts at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from distillbench.backbones.base import Backbone, Prediction
+from distillbench.core.noise import sample_noise
+from distillbench.errors import ArtifactError, BadInput, Interrupted
+from distillbench.sample.prompts import load_prompts
+from distillbench.sample.sampler import Sampler
+from distillbench.sample.solvers import from_recipe
+from distillbench.score.metric import Samples
+from distillbench.train.export import Student, load_student
+from distillbench.train.numerics import Meter, repeatable
+from distillbench.train.state import write_json
+
+if TYPE_CHECKING:
+    from distillbench.train.nets import NetHandle
+
+__all__ = ["Work", "generate_images", "load_samples", "load_student", "sample_stage"]
+
+SHARD = 256
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to sample.
+
+    Attributes:
+        sampler: the recipe.
+        prompts: one per sample, in order.
+        seed: noise is a function of (seed, position in `prompts`).
+        batch_size: samples of one network call.
+    """
+
+    sampler: Sampler
+    prompts: Sequence[str]
+    seed: int
+    batch_size: int
+
+    def batches(self) -> Iterator[range]:
+        """Positions of each batch."""
+        for start in range(0, len(self.prompts), self.batch_size):
+            yield range(start, min(start + self.batch_size, len(self.prompts)))
+
+
+def sample_stage(
+    spec: Mapping[str, Any],
+    *,
+    train_dir: Path,
+    out: Path,
+    runtime: Mapping[str, Any],
+    device: str,
+    progress: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Sample the student in `train_dir` as `spec` says and write the samples into `out`.
+
+    Writes samples-00000.safetensors and so on (at most 256 samples each), samples.jsonl (one line
+    per sample), samples.json and cost.json.
+
+    Raises:
+        Interrupted: `should_stop` said so; a sample stage starts afresh.
+    """
+    chosen = load_prompts(spec["prompts"]["name"])
+    if chosen.sha256 != spec["prompts"].get("sha256", chosen.sha256):
+        raise BadInput(f"prompt set {chosen.name} changed since this stage was planned")
+    order = [i % len(chosen.prompts) for i in range(spec["prompts"]["n"])]
+    prompts = [chosen.prompts[i] for i in order]
+    work = Work(from_recipe(spec["sampler"]), prompts, spec["seed"], spec["batch_size"])
+    meter = Meter(device)
+    with repeatable(runtime.get("threads", 1)):
+        student = load_student(train_dir, device)
+        meter.watch(student.method.backbone)
+        shards = _Shards(out)
+        for positions in work.batches():
+            if should_stop():
+                raise Interrupted(f"stopped after {positions[0]} of {len(prompts)} samples")
+            shards.add(_batch(student, work, positions))
+            progress({"kind": "sample", "done": positions[-1] + 1, "total": len(prompts)})
+    categories = [chosen.categories[i] if chosen.categories else "" for i in order]
+    shards.close(prompts, categories, spec["seed"])
+    write_json(out / "cost.json", {**meter.totals(), "samples": len(prompts)})
+
+
+def generate_images(
+    student: Student, prompts: Sequence[str], *, sampler: Sampler, seed: int = 0, batch_size: int = 8
+) -> torch.Tensor:
+    """Decoded samples of `prompts`, the same that a sample stage of this seed would make."""
+    work = Work(sampler, prompts, seed, batch_size)
+    return torch.cat([_batch(student, work, positions) for positions in work.batches()])
+
+
+def load_samples(directory: Path) -> Samples:
+    """Read back what `sample_stage` wrote.
+
+    Raises:
+        ArtifactError: files are missing or disagree.
+    """
+    try:
+        record = json.loads((directory / "samples.json").read_text(encoding="utf-8"))
+        lines = (directory / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        shards = sorted(directory.glob("samples-*.safetensors"))
+        data = torch.cat([load_file(path)["samples"] for path in shards])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"{directory}: no readable samples ({error})") from None
+    rows = [json.loads(line) for line in lines]
+    if not len(rows) == len(data) == record["n"]:
+        raise ArtifactError(f"{directory}: {len(data)} samples, {len(rows)} lines")
+    prompts, categories = ([row[key] for row in rows] for key in ("prompt", "category"))
+    return Samples(data, prompts, categories, record["seed"], directory.name)
+
+
+def _batch(student: Student, work: Work, positions: range) -> torch.Tensor:
+    backbone, device = student.method.backbone, _device(student)
+    with torch.no_grad():
+        denoise = _Denoiser(backbone, student.net, work, [work.prompts[i] for i in positions])
+
+        def noise(stream: str) -> torch.Tensor:
+            return sample_noise(work.seed, positions, backbone.latent_shape, stream).to(device)
+
+        x0 = work.sampler.sample(
+            denoise, noise("start"), backbone.process, lambda i: noise(f"step {i}")
+        )
+        return backbone.decode(x0).cpu()
+
+
+def _device(student: Student) -> torch.device:
+    null = student.method.backbone.encode_null()
+    return next(iter(null.tensors.values())).device
+
+
+class _Denoiser:
+    """The network with its prompts and scales bound, as samplers call it."""
+
+    def __init__(
+        self, backbone: Backbone, net: NetHandle | None, work: Work, prompts: Sequence[str]
+    ) -> None:
+        sampler = work.sampler
+        self.backbone, self.net = backbone, net
+        self.cond, self.uncond = backbone.encode(prompts), backbone.encode_null()
+        self.guidance_scale = sampler.guidance_scale
+        self.embed_scale, self.steps_k = sampler.embed_scale, sampler.steps_k
+
+    def __call__(
+        self, x_t: torch.Tensor, t: torch.Tensor, *, end_t: torch.Tensor | None = None
+    ) -> Prediction:
+        return self.backbone.predict(
+            self.net,
+            x_t,
+            t,
+            self.cond,
+            guidance_scale=self.guidance_scale,
+            uncond=self.uncond,
+            end_t=end_t,
+            steps_k=self._full(self.steps_k, t),
+            embed_scale=self._full(self.embed_scale, x_t),
+        )
+
+    @staticmethod
+    def _full(value: float | None, like: torch.Tensor) -> torch.Tensor | None:
+        if value is None:
+            return None
+        return torch.full((len(like),), value, device=like.device, dtype=like.dtype)
+
+
+class _Shards:
+    """Writes samples in files of at most `SHARD`, whatever the batch size."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.count, self.total = out, 0, 0
+        self.waiting: torch.Tensor | None = None
+
+    def add(self, samples: torch.Tensor) -> None:
+        self.total += len(samples)
+        held = samples if self.waiting is None else torch.cat([self.waiting, samples])
+        while len(held) >= SHARD:
+            self._write(held[:SHARD])
+            held = held[SHARD:]
+        self.waiting = held
+
+    def close(self, prompts: Sequence[str], categories: Sequence[str], seed: int) -> None:
+        if self.waiting is not None and len(self.waiting):
+            self._write(self.waiting)
+        rows = [
+            json.dumps({"index": i, "prompt": p, "category": c}) + "\n"
+            for i, (p, c) in enumerate(zip(prompts, categories, strict=True))
+        ]
+        (self.out / "samples.jsonl").write_text("".join(rows), encoding="utf-8")
+        record = {"n": self.total, "seed": seed, "shards": self.count}
+        write_json(self.out / "samples.json", record)
+
+    def _write(self, samples: torch.Tensor) -> None:
+        path = self.out / f"samples-{self.count:05d}.safetensors"
+        save_file({"samples": samples.contiguous()}, path)
+        self.count += 1

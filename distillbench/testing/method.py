@@ -1,0 +1,224 @@
+"""The contract every method keeps, as tests that plug-in authors inherit.
+
+    class TestMine(MethodContract):
+        method = "mine"
+        params = {"lr": 1e-3}
+
+Runs on the exact gmm world within seconds. A method that needs more than it offers sets
+`backbone` and `backbone_params`, and one with few sampling step counts sets `nfe`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from distillbench import registry
+from distillbench.errors import Interrupted
+from distillbench.sample.solvers import from_recipe
+from distillbench.train.method import Method
+
+__all__ = ["MethodContract", "train", "train_spec"]
+
+_TORCH_FREE = """
+import sys
+from distillbench import registry
+backbone = registry.build_backbone({backbone!r}, {backbone_params!r})
+method = registry.build_method({method!r}, {params!r}, backbone)
+method.nets(), method.sampler({nfe}), method.turns(0)
+assert "torch" not in sys.modules, "planning imported torch"
+"""
+
+
+def train_spec(
+    method: str,
+    params: Mapping[str, Any],
+    *,
+    backbone: str = "gmm",
+    backbone_params: Mapping[str, Any] | None = None,
+    prompts: str = "gmm-train",
+    seed: int = 0,
+    **settings: Any,
+) -> dict[str, Any]:
+    """A train stage's spec; `settings` are those of `train` (steps, batch_size, ...)."""
+    built = registry.build_backbone(backbone, backbone_params or {})
+    return {
+        "backbone": {"name": backbone, "params": dict(backbone_params or {}),
+                     "revision": built.revision()},
+        "method": {"name": method, "version": registry.METHODS.get(method).version,
+                   "params": dict(params)},
+        "train": {"steps": 4, "batch_size": 8, **settings},
+        "data": {"prompts": prompts, "images": ""},
+        "seed": seed,
+        "teacher": None,
+    }  # fmt: skip
+
+
+def train(
+    spec: Mapping[str, Any],
+    folder: Path,
+    *,
+    stop_after: int | None = None,
+    save_every: int = 1000,
+    device: str = "cpu",
+) -> list[dict[str, Any]]:
+    """Run a train stage into `folder`/out, with checkpoints beside it; returns its progress.
+
+    Args:
+        stop_after: ask it to stop once that many steps are done.
+
+    Raises:
+        Interrupted: it was asked to.
+    """
+    from distillbench.train.loop import train_stage
+
+    out, events = folder / "out", list[dict[str, Any]]()
+    out.mkdir(parents=True, exist_ok=True)
+    asked = iter(range(sys.maxsize))
+    train_stage(
+        spec,
+        out=out,
+        checkpoints=folder / "checkpoints",
+        runtime={"threads": 1, "save_every": save_every},
+        device=device,
+        progress=events.append,
+        should_stop=lambda: stop_after is not None and next(asked) >= stop_after,
+    )
+    return events
+
+
+class MethodContract:
+    """Subclass, name the method, and pytest does the rest."""
+
+    method: ClassVar[str]
+    params: ClassVar[Mapping[str, Any]] = {}
+    backbone: ClassVar[str] = "gmm"
+    backbone_params: ClassVar[Mapping[str, Any]] = {}
+    prompts: ClassVar[str] = "gmm-train"
+    nfe: ClassVar[int] = 4
+
+    # ---- helpers --------------------------------------------------------------------------
+
+    def build(self) -> Method:
+        """The method on its unloaded backbone."""
+        backbone = registry.build_backbone(self.backbone, self.backbone_params)
+        return registry.build_method(self.method, self.params, backbone)
+
+    def spec(self, **settings: Any) -> dict[str, Any]:
+        """A short training of it."""
+        return train_spec(
+            self.method, self.params, backbone=self.backbone,
+            backbone_params=self.backbone_params, prompts=self.prompts, **settings,
+        )  # fmt: skip
+
+    def weights(self, folder: Path) -> bytes:
+        """The trained student's file; empty for a method without nets."""
+        path = folder / "out" / "student.safetensors"
+        return path.read_bytes() if path.exists() else b""
+
+    # ---- the contract ---------------------------------------------------------------------
+
+    def test_says_what_it_is(self) -> None:
+        """Title, and a paper for whatever is trained."""
+        method = self.build()
+        assert method.title
+        assert method.paper or not method.nets()
+        assert method.needs <= {"prompts", "latents"}
+        assert not method.nets() or method.student in method.nets()
+
+    def test_config_round_trip(self) -> None:
+        """The resolved parameters survive JSON, as they are part of the training's key."""
+        config = self.build().config
+        assert type(config).model_validate(config.model_dump(mode="json")) == config
+
+    def test_plans_without_torch(self) -> None:
+        """Building it and asking for nets and sampler imports no torch."""
+        code = _TORCH_FREE.format(
+            method=self.method, params=dict(self.params), backbone=self.backbone,
+            backbone_params=dict(self.backbone_params), nfe=self.nfe,
+        )  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def test_sampler_calls_the_network_nfe_times(self) -> None:
+        """nfe means what it says, and the recipe survives JSON."""
+        import torch
+
+        method = self.build()
+        sampler = method.sampler(self.nfe)
+        assert sampler.nfe == self.nfe
+        assert from_recipe(sampler.model_dump(mode="json")) == sampler
+        method.backbone.load("cpu")
+        backbone, calls = method.backbone, 0
+        cond = backbone.encode([_prompt(self.prompts)] * 2)
+
+        def denoise(x_t: Any, t: Any, *, end_t: Any = None) -> Any:
+            nonlocal calls
+            calls += 1
+            return backbone.predict(None, x_t, t, cond)
+
+        x = torch.randn(2, *backbone.latent_shape)
+        x0 = sampler.sample(denoise, x, backbone.process, lambda i: torch.randn_like(x))
+        assert calls == self.nfe
+        assert x0.shape == x.shape
+
+    def test_gradients_reach_only_the_turns_net(self) -> None:
+        """Each turn's loss moves its own net and leaves no gradient in any other."""
+        import torch
+
+        from distillbench.train.data import DataSource
+        from distillbench.train.role import make_role, only
+
+        method = self.build()
+        if not method.nets():
+            return
+        method.backbone.load("cpu")
+        roles = {
+            name: make_role(method, name, spec, seed=0, lr_scale=1.0, device="cpu")
+            for name, spec in method.nets().items()
+        }
+        method.bind({name: role.net for name, role in roles.items()})
+        data = DataSource(
+            method.backbone, [_prompt(self.prompts)], seed=0, batch_size=4,
+            latents="latents" in method.needs,
+        )  # fmt: skip
+        batch = data.batch(0, 0)
+        for turn in dict.fromkeys(method.turns(0)):
+            only(turn, roles.items())
+            with roles[turn].net.active():
+                loss = method.loss(turn, batch, 0).total
+                assert loss.ndim == 0 and bool(torch.isfinite(loss))
+                loss.backward()
+            for name, role in roles.items():
+                touched = any(p.grad is not None for p in role.parameters)
+                assert touched == (name == turn), f"turn {turn}: gradient in {name}"
+                role.optimizer.zero_grad(set_to_none=True)
+
+    def test_training_is_deterministic(self, tmp_path: Path) -> None:
+        """Two runs of one seed give the same bytes, another seed gives others."""
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            train(self.spec(seed=seed), tmp_path / name)
+        a, b, c = (self.weights(tmp_path / name) for name in "abc")
+        assert a == b
+        assert a != c or not self.build().nets()
+
+    def test_resume_equals_straight_run(self, tmp_path: Path) -> None:
+        """A stopped and resumed run ends with the bytes of an uninterrupted one."""
+        train(self.spec(), tmp_path / "straight")
+        stopped = not self.build().nets()
+        try:
+            train(self.spec(), tmp_path / "stopped", stop_after=2)
+        except Interrupted:
+            stopped = True
+        assert stopped
+        train(self.spec(), tmp_path / "stopped")
+        assert self.weights(tmp_path / "straight") == self.weights(tmp_path / "stopped")
+
+
+def _prompt(name: str) -> str:
+    from distillbench.sample.prompts import load_prompts
+
+    return load_prompts(name).prompts[0]

@@ -1,0 +1,98 @@
+"""A trained student on disk: its own tensors, how to rebuild its net, and how to sample it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+
+from distillbench import registry
+from distillbench.errors import ArtifactError, NotSupported
+from distillbench.train.state import write_json
+
+if TYPE_CHECKING:
+    from distillbench.train.method import Method, NetSpec
+    from distillbench.train.nets import NetHandle
+
+__all__ = ["Student", "load_student", "write_recipe", "write_student"]
+
+DEFAULT_NFE = (4, 2, 1, 8)
+
+
+@dataclass(frozen=True)
+class Student:
+    """A sampled-from method: `net` is None for the teacher itself.
+
+    Attributes:
+        method: with its loaded backbone; `method.sampler(nfe)` is its recipe.
+        net: the student.
+    """
+
+    method: Method
+    net: NetHandle | None
+
+
+def write_student(out: Path, net: NetHandle, spec: NetSpec) -> None:
+    """Write student.safetensors and net.json; the average where one is kept."""
+    chosen = net if net.ema is None else net.ema
+    tensors = {name: t.detach().cpu().contiguous() for name, t in chosen.tensors().items()}
+    save_file(tensors, out / "student.safetensors")
+    record = {"role": net.name, "kind": spec.kind, "opts": dict(spec.opts)}
+    write_json(out / "net.json", record)
+
+
+def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
+    """Write recipe.json: the default sampling recipe, and what rebuilds any other."""
+    record = {
+        "default": _default(method),
+        "method": spec["method"],
+        "backbone": spec["backbone"],
+        "precision": spec["train"].get("precision", "float32"),
+    }
+    write_json(out / "recipe.json", record)
+
+
+def _default(method: Method) -> dict[str, Any]:
+    for nfe in DEFAULT_NFE:
+        try:
+            return method.sampler(nfe).model_dump(mode="json")
+        except NotSupported:
+            continue
+    steps = ", ".join(map(str, DEFAULT_NFE))
+    raise NotSupported(f"{method.name} can be sampled with none of {steps} evaluations")
+
+
+def load_student(train_dir: Path, device: str = "cpu") -> Student:
+    """Rebuild a trained student from its folder alone, in the precision it was trained in.
+
+    Raises:
+        ArtifactError: the folder is not that of a finished training.
+    """
+    recipe = _read(train_dir / "recipe.json")
+    backbone = registry.build_backbone(recipe["backbone"]["name"], recipe["backbone"]["params"])
+    parts = recipe["method"]
+    method = registry.build_method(parts["name"], parts["params"], backbone)
+    revision = recipe["backbone"].get("revision", backbone.revision())
+    if revision != backbone.revision():
+        raise ArtifactError(
+            f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
+            f"{backbone.revision()}"
+        )
+    backbone.load(device, dtype=recipe["precision"])
+    if not method.nets():
+        return Student(method, None)
+    record = _read(train_dir / "net.json")
+    net = backbone.make_net(record["role"], record["kind"], **record["opts"])
+    net.load_tensors(load_file(train_dir / "student.safetensors"))
+    return Student(method, net)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not the output of a finished training ({error})") from None

@@ -1,0 +1,264 @@
+"""The training loop; there is no other. It turns a train stage's spec into a student on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillbench import registry
+from distillbench.errors import BadInput, Interrupted, NonFiniteLoss, PluginError
+from distillbench.sample.prompts import load_prompts
+from distillbench.train import export, ranks, state
+from distillbench.train.data import DataSource
+from distillbench.train.method import Batch, Losses, Method
+from distillbench.train.numerics import Meter, repeatable
+from distillbench.train.ranks import Team
+from distillbench.train.role import Role, make_role, only
+
+__all__ = ["Trainer", "build", "follow", "train_stage"]
+
+LOG_ROWS = 200
+HEARTBEAT_SECONDS = 2.0
+
+
+def train_stage(
+    spec: Mapping[str, Any],
+    *,
+    out: Path,
+    checkpoints: Path,
+    runtime: Mapping[str, Any],
+    device: str,
+    progress: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Train what `spec` describes and write the student into `out`.
+
+    Continues from the newest checkpoint, and ends with the very bits of an uninterrupted run on the
+    same device. Writes student.safetensors and net.json (neither for a method without nets),
+    recipe.json, train.jsonl and cost.json.
+
+    Raises:
+        Interrupted: `should_stop` said so; a checkpoint of the last finished step is written.
+        NonFiniteLoss: a loss or gradient is NaN or infinite.
+    """
+    train = spec["train"]
+    size, precision = train.get("processes", 1), train.get("precision", "float32")
+    job = {"spec": dict(spec), "out": str(out), "checkpoints": str(checkpoints),
+           "runtime": dict(runtime), "device": device}  # fmt: skip
+    with (
+        repeatable(runtime.get("threads", 1)),
+        ranks.team(size, job=job, device=device, precision=precision) as team,
+    ):
+        Trainer(spec, team, out, checkpoints, runtime, progress, should_stop).run()
+
+
+def follow(job: Mapping[str, Any], team: Team) -> None:
+    """Train as a rank above 0, which writes nothing and stops when rank 0 does."""
+    paths = Path(job["out"]), Path(job["checkpoints"])
+    with repeatable(job["runtime"].get("threads", 1)):
+        trainer = Trainer(job["spec"], team, *paths, job["runtime"], lambda _: None, lambda: False)
+        try:
+            trainer.run()
+        except (Interrupted, NonFiniteLoss):
+            return  # rank 0 reports it
+
+
+def build(spec: Mapping[str, Any]) -> Method:
+    """The method of a stage's spec on its backbone, neither of them loaded."""
+    backbone = registry.build_backbone(spec["backbone"]["name"], spec["backbone"]["params"])
+    return registry.build_method(spec["method"]["name"], spec["method"]["params"], backbone)
+
+
+@dataclass
+class Trainer:
+    """One run: owns everything about training but the mathematics of the loss."""
+
+    spec: Mapping[str, Any]
+    team: Team
+    out: Path
+    checkpoints: Path
+    runtime: Mapping[str, Any]
+    progress: Callable[[dict[str, Any]], None]
+    should_stop: Callable[[], bool]
+    step: int = 0
+    roles: dict[str, Role] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    saved_at: str = "none yet"
+
+    def __post_init__(self) -> None:
+        self.train: Mapping[str, Any] = self.spec["train"]
+        self.meter = Meter(self.team.device)
+        self.method = build(self.spec)
+
+    # ---- the run --------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to the end, from the newest checkpoint where there is one."""
+        if self.method.nets():
+            self._set_up()
+            self._resume()
+            self._steps()
+        self._finish()
+
+    def _steps(self) -> None:
+        total, save_every = self.train["steps"], self.runtime.get("save_every", 200)
+        every, first = max(1, total // LOG_ROWS), self.step
+        started, beat = time.perf_counter(), 0.0
+        while self.step < total:
+            if self.team.any(self.should_stop()):
+                self._save()
+                raise Interrupted(f"stopped after step {self.step} of {total}")
+            logged = self.step % every == 0 or self.step == total - 1
+            losses = self._one_step(logged)
+            self.step += 1
+            if logged:
+                self.log.append(json.dumps({"step": self.step, **losses}) + "\n")
+            now = time.perf_counter()
+            if logged or now - beat > HEARTBEAT_SECONDS:
+                beat, rate = now, (self.step - first) / (now - started)
+                self.progress({"kind": "train", "step": self.step, "steps": total,
+                               "steps_per_second": rate, "losses": losses})  # fmt: skip
+            if self.step % save_every == 0 and self.step < total:
+                self._save()
+
+    def _one_step(self, logged: bool) -> dict[str, float]:
+        """All turns of a step; their mean losses where they are to be logged.
+
+        A role that comes twice in a step sees a new batch each time; different roles share one.
+        """
+        batches: dict[tuple[int, int], Batch] = {}
+        repeats: Counter[str] = Counter()
+        losses: dict[str, float] = {}
+        for turn in self.method.turns(self.step):
+            reported = self._turn(turn, batches, repeats[turn])
+            repeats[turn] += 1
+            if logged:
+                losses |= self._mean(turn, reported)
+        self.method.on_step_end(self.step)
+        return losses
+
+    def _turn(
+        self, turn: str, batches: dict[tuple[int, int], Batch], repeat: int
+    ) -> list[Mapping[str, torch.Tensor]]:
+        """One update of one role; returns what each micro-batch reported."""
+        role, accumulate = self.roles[turn], self.train.get("accumulate", 1)
+        only(turn, self.roles.items())
+        reported: list[Mapping[str, torch.Tensor]] = []
+        with role.net.active():  # for backward too: checkpointed layers run again in it
+            for i in range(accumulate):
+                micro = i * self.team.size + self.team.rank
+                if (repeat, micro) not in batches:
+                    batches[repeat, micro] = self.data.batch(self.step, micro, repeat)
+                losses = self.method.loss(turn, batches[repeat, micro], self.step)
+                self._backward(turn, losses.total / accumulate)
+                reported.append(_detached(losses))
+        finite = bool(torch.stack([r["loss"] for r in reported]).isfinite().all())
+        if not role.update(finite, self.team):
+            what = "gradient" if finite else "loss"
+            raise NonFiniteLoss(
+                f"{self.method.name}: {what} of turn {turn!r} is not finite at step "
+                f"{self.step + 1}; last good checkpoint: {self.saved_at}",
+                hint="lower train.lr_scale or train in float32",
+            )
+        return reported
+
+    def _backward(self, turn: str, loss: torch.Tensor) -> None:
+        if not loss.requires_grad:
+            raise PluginError(f"{self.method.name}: the loss of turn {turn!r} reaches no {turn}")
+        (self.team.scaler.scale(loss) if self.team.scaler else loss).backward()
+
+    def _mean(self, turn: str, reported: list[Mapping[str, torch.Tensor]]) -> dict[str, float]:
+        names = sorted(reported[0])
+        means = [float(torch.stack([r[n] for r in reported]).mean()) for n in names]
+        totals = self.team.total(means)
+        return {f"{turn}/{n}": v / self.team.size for n, v in zip(names, totals, strict=True)}
+
+    # ---- setting up -----------------------------------------------------------------------
+
+    def _set_up(self) -> None:
+        method, backbone, device = self.method, self.method.backbone, self.team.device
+        backbone.load(device, dtype=self.train.get("precision", "float32"))
+        self.meter.watch(backbone)
+        data, seed = self.spec["data"], self.spec["seed"]
+        self.data = DataSource(
+            backbone, _prompts(data), seed=seed, batch_size=self.train["batch_size"],
+            latents="latents" in method.needs, images=data.get("images", ""), device=device,
+        )  # fmt: skip
+        scale = float(self.train.get("lr_scale", 1.0))
+        for name, spec in method.nets().items():
+            self.roles[name] = make_role(
+                method, name, spec, seed=seed, lr_scale=scale, device=device
+            )
+        method.bind({name: role.net for name, role in self.roles.items()})
+
+    # ---- files ----------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if self.team.rank:
+            return
+        tensors = {
+            f"{name}/{key}": value
+            for name, role in self.roles.items()
+            for key, value in role.tensors().items()
+        }
+        record = {
+            "updates": {name: role.updates for name, role in self.roles.items()},
+            "scaler": self.team.scaler.state_dict() if self.team.scaler else {},
+            "cost": self.meter.totals(),
+        }
+        path = state.save(self.checkpoints, self.step, tensors, record, self.log)
+        self.saved_at = str(path)
+
+    def _resume(self) -> None:
+        saved = state.latest(self.checkpoints)
+        if saved is None:
+            return
+        for role in self.roles.values():
+            role.load(saved)
+        if self.team.scaler:
+            self.team.scaler.load_state_dict(saved.state["scaler"])
+        if self.team.rank == 0:
+            self.meter.resume(saved.state["cost"])
+        self.step, self.log, self.saved_at = saved.step, list(saved.log), str(saved.path)
+
+    def _finish(self) -> None:
+        cost = self._cost()
+        if self.team.rank:
+            return
+        if self.roles:
+            name = self.method.student
+            export.write_student(self.out, self.roles[name].net, self.method.nets()[name])
+            (self.out / "train.jsonl").write_text("".join(self.log), encoding="utf-8")
+        export.write_recipe(self.out, self.spec, self.method)
+        state.write_json(self.out / "cost.json", cost)
+
+    def _cost(self) -> dict[str, Any]:
+        """Totals over all ranks; seconds are the wall clock of rank 0."""
+        cost = self.meter.totals()
+        names = sorted(cost["evaluations"])
+        sums = self.team.total([cost["cpu_seconds"], *(cost["evaluations"][n] for n in names)])
+        cost["cpu_seconds"] = sums[0]
+        cost["evaluations"] = dict(zip(names, map(int, sums[1:]), strict=True))
+        student = self.roles.get(self.method.student)
+        return {**cost, "student_updates": student.updates if student else 0,
+                "processes": self.team.size}  # fmt: skip
+
+
+def _detached(losses: Losses) -> Mapping[str, torch.Tensor]:
+    return {"loss": losses.total.detach(), **{n: v.detach() for n, v in losses.scalars.items()}}
+
+
+def _prompts(data: Mapping[str, Any]) -> tuple[str, ...]:
+    if data.get("images"):
+        return ()
+    found = load_prompts(data["prompts"])
+    if data.get("prompts_sha256", found.sha256) != found.sha256:
+        raise BadInput(f"prompt set {data['prompts']} changed since this run was planned")
+    return found.prompts

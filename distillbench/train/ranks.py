@@ -1,0 +1,148 @@
+"""The processes of one training run: one by default, or several that share each update.
+
+Ranks draw different micro-batches and average the gradients of the turn's role by hand. Roles
+that are adapters on one base need no wrapper round the network that way, and two processes do what
+one process does with twice the accumulation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from distillbench.errors import NotSupported, StageFailed
+
+__all__ = ["Team", "team"]
+
+
+class Team:
+    """This process among the ranks of a run, with its device and its loss scaler."""
+
+    def __init__(self, size: int, device: str, precision: str) -> None:
+        from accelerate import Accelerator
+
+        if precision == "float16" and device == "cpu":
+            raise NotSupported("float16 training needs a GPU", hint="use float32 or bfloat16")
+        mixed = "fp16" if precision == "float16" else "no"
+        self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+        self.size, self.rank = size, self._accelerator.process_index
+        self.device = device if size == 1 else str(self._accelerator.device)
+        self.scaler: Any = self._accelerator.scaler
+
+    def average(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace each gradient by its mean over ranks."""
+        if self.size > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= self.size
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any rank."""
+        return bool(self.total([float(flag)])[0])
+
+    def total(self, values: list[float]) -> list[float]:
+        """Sums over ranks."""
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return [float(v) for v in tensor.tolist()]
+
+    def leave(self) -> None:
+        """End the process group, so that this process can train another run."""
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextmanager
+def team(size: int, *, job: Mapping[str, Any], device: str, precision: str) -> Iterator[Team]:
+    """Start the other ranks of a run, join them as rank 0, and see them end.
+
+    Args:
+        size: number of processes; 1 starts none.
+        job: JSON-able arguments that `loop.follow` gets in each other rank.
+        device, precision: of the training.
+
+    Raises:
+        StageFailed: another rank ended with an error.
+    """
+    if size == 1:
+        member = Team(1, device, precision)
+        try:
+            yield member
+        finally:
+            member.leave()
+        return
+    names = _rendezvous(size)
+    others = [_start(job, {**names, "RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(1, size)]
+    try:
+        with _environment({**names, "RANK": "0", "LOCAL_RANK": "0"}):
+            member = Team(size, device, precision)
+        try:
+            yield member
+        finally:
+            member.leave()
+        codes = [other.wait(timeout=60) for other in others]
+    except BaseException:
+        for other in others:
+            other.kill()
+        raise
+    if any(codes):
+        raise StageFailed(f"training processes ended with exit codes {codes}")
+
+
+def _rendezvous(size: int) -> dict[str, str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size),
+            "LOCAL_WORLD_SIZE": str(size)}  # fmt: skip
+
+
+def _start(job: Mapping[str, Any], names: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "distillbench.train.ranks", json.dumps(dict(job))]
+    return subprocess.Popen(command, env={**os.environ, **names})
+
+
+@contextmanager
+def _environment(names: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def main() -> None:
+    """Entry of the ranks above 0: `python -m distillbench.train.ranks JOB`."""
+    from distillbench.train.loop import follow
+
+    job = json.loads(sys.argv[1])
+    precision = job["spec"]["train"].get("precision", "float32")
+    member = Team(int(os.environ["WORLD_SIZE"]), job["device"], precision)
+    try:
+        follow(job, member)
+    finally:
+        member.leave()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""One trained role: its net, its optimizer, and how an update of it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from distillbench.core.noise import generator
+from distillbench.train import state
+from distillbench.train.method import Method, NetSpec, Optim
+from distillbench.train.nets import NetHandle, head_handle
+from distillbench.train.ranks import Team
+
+__all__ = ["Role", "make_role", "only"]
+
+
+@dataclass
+class Role:
+    """A net with its optimizer.
+
+    Attributes:
+        net: the trained net.
+        optim: its settings, the learning rate scaled by the run's `lr_scale`.
+        optimizer: AdamW over `parameters`.
+        updates: updates so far.
+    """
+
+    net: NetHandle
+    optim: Optim
+    optimizer: torch.optim.AdamW
+    parameters: list[torch.nn.Parameter]
+    updates: int = 0
+
+    def update(self, loss_is_finite: bool, team: Team) -> bool:
+        """Average the gradients over ranks, clip them and step; False when a number is not finite.
+
+        Nothing is changed in that case, in any rank.
+        """
+        team.average(self.parameters)
+        if team.scaler:
+            team.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip_norm or math.inf)
+        # A scaler meets infinite gradients in passing: it skips the step and lowers its scale.
+        healthy = loss_is_finite and (bool(team.scaler) or bool(norm.isfinite()))
+        if team.any(not healthy):
+            return False
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        if team.scaler:
+            team.scaler.step(self.optimizer)
+            team.scaler.update()
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        self.net.update_ema()
+        return True
+
+    def _rate(self) -> float:
+        warmup = self.optim.warmup_steps
+        return self.optim.lr * (min(1.0, (self.updates + 1) / warmup) if warmup else 1.0)
+
+    def tensors(self) -> state.Tensors:
+        """Weights, average and Adam moments for a checkpoint."""
+        parts = {"net": self.net.tensors(), "adam": state.flatten_adam(self.optimizer)}
+        if self.net.ema is not None:
+            parts["ema"] = self.net.ema.tensors()
+        return {f"{part}/{key}": v for part, values in parts.items() for key, v in values.items()}
+
+    def load(self, saved: state.Saved) -> None:
+        """Continue from a checkpoint."""
+        name = self.net.name
+        self.net.load_tensors(saved.part(f"{name}/net"))
+        if self.net.ema is not None:
+            self.net.ema.load_tensors(saved.part(f"{name}/ema"))
+        state.restore_adam(self.optimizer, saved.part(f"{name}/adam"))
+        self.updates = saved.state["updates"][name]
+
+
+def make_role(
+    method: Method, name: str, spec: NetSpec, *, seed: int, lr_scale: float, device: str
+) -> Role:
+    """Build a role; its random initial weights depend on (seed, name) alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(generator(seed, "init", name).initial_seed())
+        if spec.kind == "head":
+            net = head_handle(name, method.make_head(name).to(device))
+        else:
+            net = method.backbone.make_net(name, spec.kind, **spec.opts)
+    if spec.ema is not None:
+        net.start_ema(spec.ema)
+    given, parameters = spec.optim, list(net.parameters())
+    optim = Optim(
+        given.lr * lr_scale, given.betas, given.weight_decay, given.eps, given.clip_norm,
+        given.warmup_steps,
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(
+        parameters, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay
+    )
+    return Role(net, optim, optimizer, parameters)
+
+
+def only(turn: str, roles: Iterable[tuple[str, Role]]) -> None:
+    """Let the turn's net alone require gradients.
+
+    Explicitly for all of them: a parameter that is frozen when backward runs silently gets none.
+    """
+    for name, role in roles:
+        for parameter in role.parameters:
+            parameter.requires_grad_(name == turn)

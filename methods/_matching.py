@@ -1,0 +1,108 @@
+"""What distribution-matching methods share: re-noising, the two scores, the fake score's loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from distillbench.core.lazy import torch
+from distillbench.core.loss import importance_weight, min_snr, squared_error
+from distillbench.core.solve import ddim, mixed_noise, renoise, transition
+
+if TYPE_CHECKING:
+    from distillbench.backbones.base import Backbone
+    from distillbench.core.process import NoiseProcess
+    from distillbench.train.method import Batch
+    from distillbench.train.nets import NetHandle
+
+__all__ = ["Renoised", "fake_loss", "real_and_fake", "renoised"]
+
+
+@dataclass(frozen=True)
+class Renoised:
+    """A student sample carried back up to time tau, x_tau ~ q(x_tau | x_m).
+
+    Attributes:
+        x_tau: (B, ...); equals alpha_tau x0 + sigma_tau eps_mix.
+        tau: (B,) times.
+        noise: the fresh noise n; eps_mix the noise seen from x0.
+        share: b / sigma_tau, the fresh part of the noise's standard deviation.
+    """
+
+    x_tau: torch.Tensor
+    tau: torch.Tensor
+    noise: torch.Tensor
+    eps_mix: torch.Tensor
+    share: torch.Tensor
+
+
+def renoised(
+    process: NoiseProcess,
+    x0: torch.Tensor,
+    eps: torch.Tensor,
+    m: torch.Tensor,
+    tau: torch.Tensor,
+    noise: torch.Tensor,
+) -> Renoised:
+    """Step from a prediction (x0, eps) to x_m, then noise it up to tau; detached.
+
+    m = CLEAN makes x_m the clean prediction x0 itself and x_tau = alpha_tau x0 + sigma_tau n, which
+    is DMD's and DMD2's re-noising.
+    """
+    x0, eps = x0.detach(), eps.detach()
+    alpha_m, sigma_m = process.alpha_sigma(m, x0)
+    alpha, sigma = process.alpha_sigma(tau, x0)
+    r, b = transition(alpha_m, sigma_m, alpha, sigma)
+    x_tau = renoise(ddim(x0, eps, alpha_m, sigma_m), noise, r, b)
+    eps_mix = mixed_noise(eps, noise, r, b, sigma_m, sigma)
+    return Renoised(x_tau, tau, noise, eps_mix, b / sigma)
+
+
+def real_and_fake(
+    backbone: Backbone,
+    fake: NetHandle,
+    at: Renoised,
+    batch: Batch,
+    guidance_scale: float,
+    **conditions: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x0 of the guided teacher and of the fake score at (x_tau, tau), without gradient.
+
+    Their difference D = x0_real - x0_fake is the way a sample should move: it is sigma^2 / alpha
+    times the difference of the scores. The fake score is never guided. `conditions` (steps_k) go
+    to the fake score alone.
+    """
+    with torch.no_grad():
+        real = backbone.predict(
+            None, at.x_tau, at.tau, batch.cond, guidance_scale=guidance_scale, uncond=batch.uncond
+        )
+        model = backbone.predict(fake, at.x_tau, at.tau, batch.cond, **conditions)
+    return real.x0, model.x0
+
+
+def fake_loss(
+    backbone: Backbone,
+    fake: NetHandle,
+    at: Renoised,
+    x0: torch.Tensor,
+    batch: Batch,
+    *,
+    target: Literal["x0", "dsm"] = "x0",
+    conditions: Mapping[str, Any] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The fake score's regression at (x_tau, tau), and its mean importance weight.
+
+    "x0" (TDM, arXiv 2503.06674, eq. 7): importance weight times min(SNR, 5) times the squared error
+    to the student's clean prediction; equal to min(1, 5 / SNR) times the error of eps against
+    eps_mix. Without the SNR weight the loss is dominated by the cleanest times and fails visibly.
+    "dsm": denoising score matching under the kernel q(x_tau | x_m), whose minimiser is the exact
+    score of the re-noised student; (b / sigma)^2 times the error against sigma n / b.
+    """
+    pred = backbone.predict(fake, at.x_tau, at.tau, batch.cond, **(conditions or {}))
+    snr = backbone.process.snr(at.tau)
+    if target == "dsm":
+        loss = squared_error(at.share * pred.eps, at.noise, min_snr(snr) / snr)
+        return loss, torch.ones_like(loss)
+    weight = importance_weight(at.eps_mix, at.noise)
+    return squared_error(pred.x0, x0.detach(), weight * min_snr(snr)), weight.mean()
