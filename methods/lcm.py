@@ -57,9 +57,7 @@ class LCM(Consistency):
         embed = scale if self.config.embeds else None
         # At a clean end (time -1) c_out is 0 and the network's answer is not used.
         pred = self.backbone.predict(net, x, t.clamp(min=0), batch.cond, embed_scale=embed)
-        return consistency_function(
-            x, pred.x0, t, timestep_scaling=self.config.timestep_scaling
-        )
+        return consistency_function(x, pred.x0, t, timestep_scaling=self.config.timestep_scaling)
 
     def sampler(self, nfe: int) -> RenoiseSampler:
         """Multistep consistency sampling (alg. 3): 999, 759, 499, 259 for 4 steps."""

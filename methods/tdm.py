@@ -167,7 +167,7 @@ class TDM(Method):
 
     def _roll(self, batch: Batch) -> Rollout:
         process, x = self.backbone.process, batch.randn("start")
-        states = []
+        states: list[tuple[torch.Tensor, ...]] = []
         with torch.no_grad():
             for u in self._node_times(batch):
                 if states:  # DDIM from the last prediction to this node
@@ -181,9 +181,7 @@ class TDM(Method):
             self.net["student"], x, t, batch.cond, **self.conditions(batch)
         )
 
-    def _times(
-        self, batch: Batch, turn: str, k: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _times(self, batch: Batch, turn: str, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The matched time m and the re-noising time tau >= m of each sample's segment k."""
         nodes, exact = self.train_nodes(batch), self.backbone.process.kind == "flow"
         ranges = torch.tensor(tau_ranges(nodes, self.config.tau, exact=exact), device=k.device)[k]

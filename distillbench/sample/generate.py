@@ -92,7 +92,12 @@ def sample_stage(
 
 
 def generate_images(
-    student: Student, prompts: Sequence[str], *, sampler: Sampler, seed: int = 0, batch_size: int = 8
+    student: Student,
+    prompts: Sequence[str],
+    *,
+    sampler: Sampler,
+    seed: int = 0,
+    batch_size: int = 8,
 ) -> torch.Tensor:
     """Decoded samples of `prompts`, the same that a sample stage of this seed would make."""
     work = Work(sampler, prompts, seed, batch_size)

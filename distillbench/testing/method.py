@@ -190,8 +190,9 @@ class MethodContract:
             only(turn, roles.items())
             with roles[turn].net.active():
                 loss = method.loss(turn, batch, 0).total
-                assert loss.ndim == 0 and bool(torch.isfinite(loss))
-                loss.backward()
+                assert loss.ndim == 0
+                assert bool(torch.isfinite(loss))
+                loss.backward()  # type: ignore[no-untyped-call]
             for name, role in roles.items():
                 touched = any(p.grad is not None for p in role.parameters)
                 assert touched == (name == turn), f"turn {turn}: gradient in {name}"

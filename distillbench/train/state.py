@@ -48,9 +48,7 @@ class Saved:
         return {k[len(head) :]: v for k, v in self.tensors.items() if k.startswith(head)}
 
 
-def save(
-    root: Path, step: int, tensors: Tensors, state: Mapping[str, Any], log: list[str]
-) -> Path:
+def save(root: Path, step: int, tensors: Tensors, state: Mapping[str, Any], log: list[str]) -> Path:
     """Write a checkpoint of `step` under `root` and drop all but the two newest."""
     folder = root / f"step-{step:08d}"
     building = root / f"{folder.name}.tmp-{os.getpid()}"
