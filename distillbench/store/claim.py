@@ -56,6 +56,7 @@ class Holder:
     Attributes:
         token: names this claim; a holder whose token left the file has lost it.
         place, pid, born: the process.
+        run: the run (one start of a driver) it works for, "" for none.
         attempt: attempt number, from 1.
         progress: its last progress event.
         moved: when that event came, seconds since the epoch.
@@ -65,6 +66,7 @@ class Holder:
     place: str
     pid: int
     born: float
+    run: str = ""
     attempt: int = 1
     progress: Mapping[str, Any] = field(default_factory=dict)
     moved: float = field(default_factory=time.time)
@@ -124,11 +126,11 @@ class Claim:
         return None
 
     @staticmethod
-    def take(path: Path, *, attempt: int = 1) -> Claim | None:
+    def take(path: Path, *, run: str = "", attempt: int = 1) -> Claim | None:
         """Claim the stage for this process; None when a live process holds it already."""
         token = secrets.token_hex(8)
         pid = os.getpid()
-        holder = Holder(token=token, place=_place(), pid=pid, born=_born(pid), attempt=attempt)
+        holder = Holder(token, _place(), pid, _born(pid), run=run, attempt=attempt)
         with storage_guard(path):
             for _ in range(2):
                 if _create(path, holder):

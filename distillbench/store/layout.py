@@ -72,8 +72,10 @@ class Store:
         """Why a stage that ran cannot be used, with what to do; None when it is done or new."""
         try:
             failure = self.failure(kind, key)
+            if failure is not None and not self.path(kind, key).is_dir():
+                return f"{failure.error} (in an earlier run; --retry-failed tries again)"
             if failure is not None:
-                return failure.error
+                raise ArtifactError(failure.error)
             if self.path(kind, key).is_dir():
                 Done.read(self.path(kind, key)).check(self.path(kind, key), digests=False)
         except ArtifactError as error:
@@ -92,9 +94,8 @@ class Store:
         except ArtifactError as error:
             if not folder.is_dir():
                 raise ArtifactError(str(error), hint="Run the same command again") from error
-            altered = ArtifactError(str(error), hint=_REDO)
-            self.fail(kind, key, Failure(error=altered.line))
-            raise altered from error
+            self.fail(kind, key, Failure(error=str(error)))
+            raise ArtifactError(str(error), hint=_REDO) from error
         return folder
 
     def begin(self, kind: str, key: str) -> Path:
@@ -168,8 +169,14 @@ class Store:
         """The live process that runs the stage, None when nobody does."""
         return Claim.holder_of(self.claim_path(kind, key))
 
-    def abandon(self, kind: str, key: str) -> str:
-        """Clean up after a process known to be dead; return the path of its log, "" for none."""
+    def abandon(self, kind: str, key: str, *, run: str) -> str:
+        """Clean up after a process of `run` known to be dead; the path of its log, "" for none.
+
+        What a live process of another run has claimed since is left alone.
+        """
+        holder = self.holder(kind, key)
+        if holder is not None and holder.run != run:
+            return ""
         clear(self.claim_path(kind, key), Holder.read(self.claim_path(kind, key)))
         log = self.keep_log(kind, key)
         self.discard(kind, key)

@@ -1,0 +1,113 @@
+"""What the driver asks of a runner: take stages, say how they ended, stop, kill.
+
+An executor only places processes. Order, retries and the record of failures belong to the driver,
+so that a local run and a run on a cluster follow one policy and write one log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from distillbench.run.stage import Stage
+
+__all__ = ["STAGE_FUNCTIONS", "Executor", "Job", "Result", "Status", "width"]
+
+Status = Literal["done", "cached", "busy", "stopped", "failed", "storage", "oom", "died"]
+
+STAGE_FUNCTIONS: Mapping[str, str] = {
+    "train": "distillbench.train.loop:train_stage",
+    "sample": "distillbench.sample.generate:sample_stage",
+    "score": "distillbench.score.evaluate:score_stage",
+}
+"""The function of each kind of stage, imported by the worker."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an attempt at a stage ended.
+
+    Attributes:
+        key: the stage.
+        status: done | cached (someone else had finished it) | busy (another process runs it now) |
+            stopped (it wrote its checkpoint when asked to stop) | failed (its own error) |
+            storage (the results folder cannot be written) | oom (out of memory) | died (its process ended without an answer).
+        error: one line, for the last five.
+        log: path of its captured output, "" when there is none.
+        lasting: False when the cause lies outside the stage (missing weights, altered input), so
+            that the next run simply tries again.
+    """
+
+    key: str
+    status: Status
+    error: str = ""
+    log: str = ""
+    lasting: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a stage, as it travels to a worker.
+
+    Attributes:
+        stage: what to do.
+        store: the store's folder, as seen by the worker.
+        run: names the driver that asks for it.
+        device: torch device string.
+        attempt: number of this attempt, from 1.
+        functions: kind -> "module:function".
+    """
+
+    stage: Stage
+    store: str
+    run: str = ""
+    device: str = "cpu"
+    attempt: int = 1
+    functions: Mapping[str, str] = field(default_factory=lambda: dict(STAGE_FUNCTIONS))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(raw: Mapping[str, Any]) -> Job:
+        """Read `to_json`."""
+        stage = Stage(**{**raw["stage"], "needs": tuple(raw["stage"]["needs"])})
+        return Job(**{**raw, "stage": stage})
+
+
+class Executor(Protocol):
+    """Runs stages somewhere; each occupies `width(stage)` slots (processor shares or GPUs)."""
+
+    @property
+    def capacity(self) -> int:
+        """All slots, busy or not."""
+
+    @property
+    def widest(self) -> int:
+        """The most slots one stage can ever get."""
+
+    @property
+    def free(self) -> int:
+        """Slots that a stage could start on now."""
+
+    def submit(self, stage: Stage, *, attempt: int) -> None:
+        """Start an attempt; the caller has checked that it fits."""
+
+    def poll(self, timeout: float) -> list[Result]:
+        """Attempts that ended, waiting at most `timeout` seconds for the first."""
+
+    def stop(self) -> None:
+        """Ask all running stages to write a checkpoint and end."""
+
+    def kill(self, key: str) -> None:
+        """End a running attempt at once and forget it: `poll` will not report it."""
+
+    def close(self) -> None:
+        """End everything that still runs and release the machine."""
+
+
+def width(stage: Stage) -> int:
+    """Slots a stage needs: the data-parallel processes of its training."""
+    return int(stage.spec.get("train", {}).get("processes", 1)) if stage.kind == "train" else 1

@@ -1,0 +1,142 @@
+"""How a run is done, how it ended, and the choice of its runner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from distillbench.errors import BadInput
+from distillbench.run.devices import choose_gpus, processors
+from distillbench.run.executor import STAGE_FUNCTIONS, Executor, width
+from distillbench.run.stage import Plan
+from distillbench.store.layout import Store
+
+__all__ = ["Outcome", "RunOptions", "open_executor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How to run, none of which changes a number.
+
+    Attributes:
+        runner: "local" worker processes or "ray".
+        address: a Ray cluster's address; "" starts a Ray of our own.
+        gpus: GPUs to use; None uses all, 0 the processor.
+        workers: stages at once; None is one per GPU, or as many as the processors hold.
+        fail_fast: stop at the first failure (running stages write their checkpoints).
+        retry_failed: try stages again that failed in an earlier run, and redo altered ones.
+        stale_after: seconds without a progress event after which a stage counts as hung.
+        functions: kind of stage -> "module:function".
+    """
+
+    runner: Literal["local", "ray"] = "local"
+    address: str = ""
+    gpus: int | None = None
+    workers: int | None = None
+    fail_fast: bool = False
+    retry_failed: bool = False
+    stale_after: float = 1800.0
+    functions: Mapping[str, str] = field(default_factory=lambda: dict(STAGE_FUNCTIONS))
+
+
+@dataclass
+class Outcome:
+    """How each stage of the plan ended, by key.
+
+    Attributes:
+        cached: done before this run, or by another run meanwhile.
+        ran: finished in it.
+        failed: key -> error line.
+        blocked: not run, because a stage it needs failed (or because of fail_fast).
+        interrupted: a signal ended the run; stages in no list are still to do.
+    """
+
+    cached: list[str] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """130 interrupted, 1 some stage failed, 0 all done."""
+        return 130 if self.interrupted else int(bool(self.failed))
+
+
+def open_executor(plan: Plan, store: Store, options: RunOptions, *, run: str) -> Executor:
+    """Start the chosen runner for the driver named `run`.
+
+    Raises:
+        BadInput: it lacks what was asked for, or a stage of the plan could never run on it.
+    """
+    for name, count in (("--workers", options.workers), ("--gpus", options.gpus)):
+        if count is not None and count < (name == "--workers"):
+            raise BadInput(f"{name} {count}: too few")
+    threads = max((int(s.runtime.get("threads", 1)) for s in plan.stages.values()), default=1)
+    start = _cluster if options.address else _machine
+    executor = start(store, options, run, threads)
+    try:
+        _require_fit(plan, executor)
+    except BadInput:
+        executor.close()
+        raise
+    return executor
+
+
+def _machine(store: Store, options: RunOptions, run: str, threads: int) -> Executor:
+    """A runner on this machine: GPUs where there are any, processor shares otherwise."""
+    gpus = choose_gpus(options.gpus)[: options.workers]
+    workers = options.workers or max(1, processors() // threads)
+    device = "cuda" if gpus else "cpu"
+    if options.runner == "ray":
+        from distillbench.run.ray import RayExecutor
+
+        return RayExecutor(
+            store.root,
+            run=run,
+            run=run,
+            cpus=workers * threads,
+            gpus=len(gpus),
+            device=device,
+            threads=threads,
+            functions=options.functions,
+        )
+    from distillbench.run.local import LocalExecutor
+
+    return LocalExecutor(
+        store.root,
+        run=run,
+        slots=gpus or tuple(f"cpu{i}" for i in range(workers)),
+        device=device,
+        threads=threads,
+        functions=options.functions,
+    )
+
+
+def _cluster(store: Store, options: RunOptions, run: str, threads: int) -> Executor:
+    """A cluster that runs already; its GPUs are used unless there are none, or none wanted."""
+    if options.runner != "ray":
+        raise BadInput("--address names a Ray cluster; it needs --runner ray")
+    from distillbench.run.ray import RayExecutor
+
+    return RayExecutor(
+        store.root,
+        run=run,
+        address=options.address,
+        limit=options.gpus or options.workers,
+        device={None: "", 0: "cpu"}.get(options.gpus, "cuda"),
+        threads=threads,
+        functions=options.functions,
+    )
+
+
+def _require_fit(plan: Plan, executor: Executor) -> None:
+    """Refuse a plan with a stage that no amount of waiting would make room for."""
+    for stage in plan.stages.values():
+        if width(stage) > executor.widest:
+            raise BadInput(
+                f"{stage.label or stage.key}: needs {width(stage)} slots (GPUs, or processor "
+                f"shares) on one machine; there are {executor.widest}",
+                hint="Lower train.processes, or raise --gpus or --workers",
+            )

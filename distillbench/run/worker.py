@@ -1,0 +1,167 @@
+"""Run one stage in this process: claim, check inputs, call its function, commit.
+
+Both runners come through here. Nothing a stage does counts until `Store.commit` renamed its folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distillbench.errors import (
+    ArtifactError,
+    BadInput,
+    DistillbenchError,
+    Interrupted,
+    StorageError,
+)
+from distillbench.run.environment import captured, set_threads
+from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result
+from distillbench.run.provenance import provenance
+from distillbench.run.stage import Stage
+from distillbench.store.claim import Claim
+from distillbench.store.io import append_jsonl, read_jsonl, storage_error, write_json
+from distillbench.store.layout import Store
+
+__all__ = ["error_line", "run_stage"]
+
+ShouldStop = Callable[[], bool]
+_OOM = ("out of memory", "can't allocate memory", "Cannot allocate memory")
+
+
+def run_stage(
+    stage: Stage,
+    *,
+    store_root: Path | str,
+    run: str = "",
+    device: str = "cpu",
+    should_stop: ShouldStop = lambda: False,
+    attempt: int = 1,
+    functions: Mapping[str, str] = STAGE_FUNCTIONS,
+) -> Result:
+    """Run a stage to its commit and say how it ended; the stage's own errors are not raised.
+
+    Progress events and the sign of life go to the stage's claim, where the driver reads them.
+    """
+    store = Store(store_root)
+    job = Job(stage, str(store_root), run, device, attempt, dict(functions))
+    try:
+        claim = Claim.take(store.claim_path(stage.kind, stage.key), run=run, attempt=attempt)
+    except StorageError as error:
+        return Result(stage.key, "storage", error=error.line)
+    if claim is None:
+        return Result(stage.key, "busy")
+    try:
+        return _run_claimed(store, job, claim, should_stop)
+    except Exception as error:
+        return _ended(store, stage, error)
+    finally:
+        claim.release()
+
+
+def _run_claimed(store: Store, job: Job, claim: Claim, should_stop: ShouldStop) -> Result:
+    stage = job.stage
+    if store.is_done(stage.kind, stage.key):
+        return Result(stage.key, "cached")
+    problem = store.problem(stage.kind, stage.key)
+    if problem is not None:
+        raise ArtifactError(problem)
+    store.log("start", stage.kind, stage.key, attempt=job.attempt)
+    tmp = store.begin(stage.kind, stage.key)
+    write_json(tmp / "spec.json", _identity(stage))
+    with captured(tmp / "log.txt"):
+        try:
+            set_threads(int(stage.runtime.get("threads", 1)))
+            attempts = _attempts(store, job)
+            _call(store, job, tmp, claim, should_stop)
+        except BaseException:
+            traceback.print_exc()
+            raise
+    write_json(tmp / "provenance.json", {"attempts": attempts})
+    claim.ensure_held()
+    store.commit(tmp, stage.kind, stage.key, attempt=job.attempt)
+    store.log("commit", stage.kind, stage.key, attempt=job.attempt)
+    return Result(stage.key, "done")
+
+
+def _identity(stage: Stage) -> dict[str, Any]:
+    return {
+        "kind": stage.kind,
+        "key": stage.key,
+        "needs": list(stage.needs),
+        "spec": dict(stage.spec),
+        "runtime": dict(stage.runtime),
+    }
+
+
+def _attempts(store: Store, job: Job) -> list[dict[str, Any]]:
+    """Provenance of this attempt, after that of the attempts whose checkpoint it continues."""
+    this = provenance(job.stage, device=job.device, attempt=job.attempt)
+    if job.stage.kind != "train":
+        return [this]
+    folder = store.checkpoints(job.stage.kind, job.stage.key)
+    folder.mkdir(parents=True, exist_ok=True)
+    append_jsonl(folder / "attempts.jsonl", this)
+    return read_jsonl(folder / "attempts.jsonl")
+
+
+def _call(store: Store, job: Job, tmp: Path, claim: Claim, should_stop: ShouldStop) -> None:
+    """Import the stage's function and call it with its inputs, each checked byte for byte."""
+    stage = job.stage
+    inputs: dict[str, Path | None]
+    if stage.kind == "train":
+        inputs = {"checkpoints": store.checkpoints("train", stage.key)}
+    elif stage.kind == "sample":
+        inputs = {"train_dir": store.verify("train", stage.needs[0])}
+    else:
+        reference = store.verify("sample", stage.needs[1]) if len(stage.needs) > 1 else None
+        inputs = {"sample_dir": store.verify("sample", stage.needs[0]), "reference_dir": reference}
+    module, _, name = job.functions[stage.kind].partition(":")
+    function = getattr(importlib.import_module(module), name)
+    function(
+        dict(stage.spec),
+        **inputs,
+        out=tmp,
+        runtime=dict(stage.runtime),
+        device=job.device,
+        progress=claim.beat,
+        should_stop=should_stop,
+    )
+
+
+def _ended(store: Store, stage: Stage, error: Exception) -> Result:
+    """Clean up after an attempt that raised, and say how it ended."""
+    log = store.keep_log(stage.kind, stage.key)
+    store.discard(stage.kind, stage.key)
+    if isinstance(error, Interrupted):
+        return Result(stage.key, "stopped", error=error_line(error), log=log)
+    known = (
+        error
+        if isinstance(error, StorageError)
+        else storage_error(error, store.path(stage.kind, stage.key))
+    )
+    if known is not None:
+        return Result(stage.key, "storage", error=error_line(known), log=log)
+    if _is_oom(error):
+        return Result(stage.key, "oom", error=error_line(error), log=log)
+    outside = isinstance(error, (ArtifactError, BadInput))
+    return Result(stage.key, "failed", error=error_line(error), log=log, lasting=not outside)
+
+
+def error_line(error: BaseException) -> str:
+    """An error as one line, with the place in our own code for those that are not for users."""
+    if isinstance(error, DistillbenchError):
+        return " ".join(error.line.split())
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "-packages" not in f.filename and not f.filename.startswith("<")]
+    where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500] + where
+
+
+def _is_oom(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OOM)
