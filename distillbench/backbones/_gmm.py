@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,9 +173,7 @@ def make_net(name: str, start: PointNet, conditions: tuple[str, ...]) -> NetHand
         raise NotSupported(f"the gmm backbone has no conditions {sorted(unknown)}")
     net = PointNet(conditions).to(start.leave.weight.device)
     net.load_state_dict(start.state_dict(), strict=False)
-    return NetHandle(
-        name, net, parameters=list(net.parameters()), conditions=conditions, activate=nullcontext
-    )
+    return NetHandle(name, net, conditions=conditions)
 
 
 def exact_prediction(
