@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKBONES", "METHODS", "METRICS", "PLUGINS_VARIABLE", "Registry",
-    "add_plugin", "build_backbone", "build_method", "build_metric",
+    "add_plugin", "build_backbone", "build_method", "build_metric", "display_name",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -172,7 +172,8 @@ class Registry(Generic[T]):
         if not (isinstance(cls, type) and issubclass(cls, base)):
             return f"is not there; the file must hold one subclass of {base.__name__}"
         if inspect.isabstract(cls):
-            return f"leaves {', '.join(sorted(cls.__abstractmethods__))} undefined"
+            missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+            return f"leaves {missing} undefined"
         config = getattr(cls, "Config", None)
         if not (isinstance(config, type) and issubclass(config, BaseModel)):
             return "has no Config (a pydantic model of its parameters)"
@@ -282,13 +283,14 @@ def build_metric(name: str, params: Mapping[str, Any]) -> Metric:
 def _config(cls: type[Any], params: Mapping[str, Any], owner: str) -> BaseModel:
     problems = Problems()
     tree = params if isinstance(params, MapNode) else MapNode(params, mark=Mark(source=owner))
-    config = validated(cls.Config, tree, problems, owner=_display(cls))
+    config = validated(cls.Config, tree, problems, owner=display_name(cls))
     problems.raise_if_any()
     if config is None:
         raise BadInput(f"{owner}: its parameters are invalid")
     return cast(BaseModel, config)
 
 
-def _display(cls: type[Any]) -> str:
+def display_name(cls: type[Any]) -> str:
+    """What a plug-in is called in messages: its title or label, else its name."""
     info = getattr(cls, "info", None)
     return str(getattr(cls, "title", "") or getattr(info, "label", "") or cls.name)

@@ -74,6 +74,7 @@ class Backbone(ABC):
     Attributes:
         Config: the keys an experiment may set for it (path, revision, dtype and the like).
         modality: what a decoded sample is.
+        train_prompts, eval_prompts: prompt sets used where an experiment names none.
         name: the registered name, set by the registry.
         num_timesteps: T, the number of training times; the sampler's first time is T - 1.
         process: alpha_t and sigma_t; available after `load`.
@@ -83,6 +84,8 @@ class Backbone(ABC):
 
     Config: ClassVar[type[BaseModel]]
     modality: ClassVar[Modality] = "image"
+    train_prompts: ClassVar[str] = ""
+    eval_prompts: ClassVar[str] = ""
     name: str = ""
     num_timesteps: int = 1000
     latent_shape: tuple[int, ...]

@@ -97,6 +97,8 @@ class Gmm(Backbone):
     Config = GmmConfig
     name = "gmm"
     modality = "point"
+    train_prompts = "gmm-train"
+    eval_prompts = "gmm-eval"
     latent_shape = (2,)
     prediction_type = "v_prediction"
 

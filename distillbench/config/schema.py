@@ -3,13 +3,24 @@
 What a cell of the grid is made of is a `CellConfig`. `base` is one; each entry of `rows`, each
 `include`, and each overlay of `ablate` is a partial one merged over it. Method, metric and backbone
 parameters are free mappings here and are checked against the plug-in's own `Config` afterwards.
+`config.load` reads the file, `config.expand` turns it into points.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    PrivateAttr,
+)
+
+from distillbench.config.marks import MapNode
 
 __all__ = [
     "BackboneRef", "CellConfig", "ClaimConfig", "DataConfig", "Experiment", "FigureConfig",
@@ -31,6 +42,10 @@ def _named(value: Any) -> Any:
     return {"use": value} if isinstance(value, str) else value
 
 
+def _claim(value: Any) -> Any:
+    return {"text": value} if isinstance(value, str) else value
+
+
 class BackboneRef(Model):
     """A registered backbone with its settings; the mapping's key is the alias rows use."""
 
@@ -40,11 +55,16 @@ class BackboneRef(Model):
 
 
 class MetricRef(Model):
-    """A registered metric with its settings. `id` names its columns (default: the metric's name)."""
+    """A registered metric with its settings; `id` names its columns (default: its name)."""
 
     use: str
     id: str = ""
     params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What its columns are called."""
+        return self.id or self.use
 
 
 class TrainConfig(Model):
@@ -55,12 +75,9 @@ class TrainConfig(Model):
         batch_size: samples of one micro-batch and process.
         accumulate: micro-batches summed into one update.
         precision: dtype of network calls.
-        nets: "lora" (roles are adapters on one frozen base), "full" (copies), or "auto" (what the
-            backbone prefers; the method's own choice stands otherwise).
         lr_scale: multiplies every learning rate of the method.
         processes: data-parallel processes inside one run (through accelerate).
         save_every: steps between checkpoints a killed run resumes from.
-        keep: steps whose students are kept for scoring (training curves).
     """
 
     steps: PositiveInt = 1000
@@ -99,10 +116,11 @@ class SampleConfig(Model):
 
 
 class ReferenceConfig(Model):
-    """The sample set that metrics such as FID compare with: a teacher at the same n, prompts, noise.
+    """The sample set that metrics such as FID compare with: a teacher at the same n and prompts.
 
-    `floor_seed` is added to the seed when a cell is its own reference, so that its row shows the
-    teacher-against-teacher floor and not zero.
+    It starts from the same noise as the row it is compared with. `floor_seed` is added to the seed
+    when a cell is its own reference, so that its row shows the teacher-against-teacher floor and
+    not zero.
     """
 
     method: str = "teacher"
@@ -146,7 +164,8 @@ class TableConfig(Model):
     Attributes:
         name: file stem.
         caption: LaTeX caption; "" makes none.
-        columns: metric ids, `<id>_<category>`, or one of label, group, method, backbone, nfe, seeds.
+        columns: metric ids, `<id>_<category>`, or a row field: label, group, method, title,
+            backbone, nfe, guidance_scale, seeds, a tag, or a varied path.
         where: keep rows whose fields or tags equal these values (a list: any of them).
         group_by: a row field or tag; rows of one value stand together under a rule.
         per_category: show one column per prompt category for metrics that have them.
@@ -183,22 +202,57 @@ class ClaimConfig(Model):
 
 
 class Experiment(Model):
-    """One experiment file after its profile and `--set` overrides were applied."""
+    """One experiment file after its profile and `--set` overrides were applied.
 
-    name: str
+    Attributes:
+        name: stem of the results folder.
+        threads: CPU threads of each stage; fixed so that sums do not depend on the machine's load.
+        base: what every row starts from.
+        backbones: alias -> registered backbone.
+        rows: partial cells; `methods` is another name for the key. None given: one row, the base.
+        grid: dotted path -> values; the product of all, for every row.
+        zip: dotted path -> values; the lists are walked in step.
+        ablate: dotted path -> values, or a name -> overlays; one factor at a time round each cell.
+        exclude: cells to leave out: field, tag, parameter or dotted path -> value or values.
+        include: further partial cells, outside grid, zip and ablate.
+        seeds: run seeds of every row.
+        profile: name of the profile that was applied, "" for none.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     title: str = ""
     threads: PositiveInt = 1
     base: CellConfig = CellConfig()
-    backbones: Annotated[dict[str, Any], BeforeValidator(lambda v: v)] = Field(default_factory=dict)
+    backbones: dict[str, Annotated[BackboneRef, BeforeValidator(_named)]] = Field(
+        default_factory=dict
+    )
     rows: list[dict[str, Any]] = Field(default_factory=list)
-    grid: dict[str, list[Any]] = Field(default_factory=dict)
-    zip: dict[str, list[Any]] = Field(default_factory=dict)
-    ablate: dict[str, list[Any]] = Field(default_factory=dict)
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    zip: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    ablate: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     exclude: list[dict[str, Any]] = Field(default_factory=list)
     include: list[dict[str, Any]] = Field(default_factory=list)
-    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1)
+    seeds: Annotated[list[NonNegativeInt], BeforeValidator(_as_list)] = Field(
+        default_factory=lambda: [0], min_length=1
+    )
     metrics: list[Annotated[MetricRef, BeforeValidator(_named)]] = Field(default_factory=list)
     reference: ReferenceConfig | None = None
     tables: list[TableConfig] = Field(default_factory=list)
     figures: list[FigureConfig] = Field(default_factory=list)
-    claims: list[Annotated[ClaimConfig, BeforeValidator(lambda v: {"text": v} if isinstance(v, str) else v)]] = Field(default_factory=list)
+    claims: list[Annotated[ClaimConfig, BeforeValidator(_claim)]] = Field(default_factory=list)
+    profile: str = ""
+
+    # The merged file with its line marks; an experiment made in code has none.
+    _tree: MapNode | None = PrivateAttr(default=None)
+
+    @property
+    def tree(self) -> MapNode:
+        """The experiment as written, with the place of every entry where it came from a file."""
+        if self._tree is None:
+            return MapNode(self.model_dump(exclude_unset=True))
+        return self._tree
+
+    def written_as(self, tree: MapNode) -> Experiment:
+        """Remember the file this experiment was read from."""
+        self._tree = tree
+        return self

@@ -67,8 +67,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole grid: stages in dependency order (by key), and cells in row order."""
+    """The whole grid: stages in dependency order (by key), and cells in row order.
+
+    `notes` are oddities worth a line (a duplicate that was dropped), not errors.
+    """
 
     name: str
     stages: Mapping[str, Stage]
     cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,168 @@
+"""Checks that need the whole grid: metrics against rows, then tables, figures and claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from distillbench.config.expand import Point
+from distillbench.config.marks import Mark, Path, Problems, did_you_mean, locate
+from distillbench.config.resolve import Resolved
+from distillbench.config.schema import Experiment
+from distillbench.errors import BadInput
+from distillbench.run.stage import Plan
+
+if TYPE_CHECKING:
+    from distillbench.report.rows import Row
+    from distillbench.score.metric import Metric
+
+__all__ = ["check_metrics", "check_outputs"]
+
+
+def check_metrics(
+    experiment: Experiment,
+    metrics: Mapping[str, Metric],
+    rows: Sequence[tuple[Point, Resolved]],
+    problems: Problems,
+) -> None:
+    """Every metric must fit every backbone, and find the reference it needs."""
+    keys = [ref.key for ref in experiment.metrics]
+    used = {resolved.used.alias: resolved.used.backbone for _, resolved in rows}
+    for name, metric in metrics.items():
+        mark, _ = locate(experiment.tree, ("metrics", keys.index(name), "use"))
+        for alias, backbone in used.items():
+            if backbone.modality not in metric.info.modality:
+                scores = " and ".join(sorted(metric.info.modality))
+                what = f"{name} scores {scores} samples, backbone {alias!r} makes "
+                problems.add(mark, f"{what}{backbone.modality} samples")
+        if metric.info.needs_reference and experiment.reference is None:
+            problems.add(
+                mark,
+                f"{name} compares with reference samples, and the file has no `reference`; "
+                "add e.g. `reference: {method: teacher, nfe: 25}`",
+            )
+
+
+def check_outputs(experiment: Experiment, plan: Plan, problems: Problems) -> None:
+    """Tables, figures and claims must speak of rows, metrics and columns that exist."""
+    from distillbench.report.rows import rows_of
+
+    checker = _Checker(experiment, rows_of(plan), problems)
+    for index, table in enumerate(experiment.tables):
+        checker.table(index, table)
+    for index, figure in enumerate(experiment.figures):
+        checker.figure(index, figure)
+    for index, claim in enumerate(experiment.claims):
+        checker.claim(index, claim.text)
+    for kind in ("tables", "figures"):
+        checker.unique(kind)
+
+
+class _Checker:
+    """Holds what all outputs are checked against."""
+
+    def __init__(self, experiment: Experiment, rows: Sequence[Row], problems: Problems) -> None:
+        from distillbench.report.rows import FIELDS
+
+        self.experiment = experiment
+        self.rows = rows
+        self.problems = problems
+        self.metrics = [ref.key for ref in experiment.metrics]
+        tags = [str(tag) for row in rows for tag in (*row.first.tags, *row.first.varied)]
+        self.fields = list(dict.fromkeys([*FIELDS, *tags]))
+
+    def mark(self, *path: str | int) -> Mark:
+        return locate(self.experiment.tree, path)[0]
+
+    def table(self, index: int, table: Any) -> None:
+        """Columns, selection, grouping and the published twin of one table."""
+        for number, column in enumerate(table.columns):
+            self.column(column, ("tables", index, "columns", number))
+        self.where(table.where, ("tables", index, "where"))
+        if table.group_by:
+            self.field(table.group_by, ("tables", index, "group_by"))
+        if table.published:
+            self.published(table.published, ("tables", index, "published"))
+
+    def figure(self, index: int, figure: Any) -> None:
+        """Selection and axes of one figure."""
+        self.where(figure.where, ("figures", index, "where"))
+        if figure.kind != "curve":
+            return
+        self.field(figure.x, ("figures", index, "x"))
+        if not figure.y:
+            known = ", ".join(self.metrics) or "none"
+            self.problems.add(self.mark("figures", index), f"a curve needs y, a metric: {known}")
+        elif not self.is_metric(figure.y):
+            self.unknown("metric", figure.y, self.metrics, ("figures", index, "y"))
+
+    def claim(self, index: int, text: str) -> None:
+        """A claim must parse, mean exactly one row on each side, and name a metric."""
+        from distillbench.report.claims import parse_claim, resolve
+
+        mark = self.mark("claims", index, "text")
+        try:
+            claim = parse_claim(text)
+        except ValueError as error:
+            self.problems.add(mark, str(error))
+            return
+        if not self.is_metric(claim.metric):
+            known = f"has: {', '.join(self.metrics) or 'none'}"
+            guess = did_you_mean(claim.metric, self.metrics)
+            self.problems.add(mark, f"claim {text!r}: no metric {claim.metric!r}; {known}.{guess}")
+        try:
+            resolve(claim, self.rows)
+        except ValueError as error:
+            self.problems.add(mark, str(error))
+
+    def unique(self, kind: str) -> None:
+        """Names become file names, so two of one kind may not share one."""
+        seen: set[str] = set()
+        for index, part in enumerate(getattr(self.experiment, kind)):
+            if part.name in seen:
+                self.problems.add(
+                    self.mark(kind, index, "name"), f"two {kind} are called {part.name!r}"
+                )
+            seen.add(part.name)
+
+    # ---- parts --------------------------------------------------------------------------
+
+    def column(self, name: str, path: Path) -> None:
+        if name not in self.fields and not self.is_metric(name) and not self.has(name):
+            self.unknown("column", name, [*self.fields, *self.metrics], path)
+
+    def field(self, name: str, path: Path) -> None:
+        if not self.has(name):
+            self.unknown("row field or tag", name, self.fields, path)
+
+    def where(self, where: Mapping[str, Any], path: Path) -> None:
+        before = len(self.problems.lines)
+        for name in where:
+            self.field(name, (*path, name))
+        known = len(self.problems.lines) == before
+        if where and known and not any(row.matches(where) for row in self.rows):
+            self.problems.add(self.mark(*path), "selects no row")
+
+    def published(self, stem: str, path: Path) -> None:
+        from distillbench.report.published import load_published, published_stems
+
+        try:
+            load_published(stem)
+        except BadInput as error:
+            guess = did_you_mean(stem, published_stems())
+            self.problems.add(
+                self.mark(*path), f"{error}{guess if guess not in str(error) else ''}"
+            )
+
+    def unknown(self, what: str, name: str, allowed: Sequence[str], path: Path) -> None:
+        guess = did_you_mean(name, allowed)
+        known = ", ".join(allowed)
+        self.problems.add(self.mark(*path), f"unknown {what} {name!r}; allowed: {known}.{guess}")
+
+    def has(self, name: str) -> bool:
+        return any(row.has(name) for row in self.rows)
+
+    def is_metric(self, name: str) -> bool:
+        from distillbench.report.build import find_metric
+
+        return find_metric(name, self.metrics) is not None

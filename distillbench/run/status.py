@@ -1,0 +1,131 @@
+"""What a run would do: which stages are stored, which are new, and which are stale and why.
+
+A stage is stale when the store holds its predecessor: a finished stage of the same kind, backbone,
+method (or metric) and seed that no stage of this plan uses any more. The reason is how their specs
+differ.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from distillbench.run.stage import Plan, Stage
+
+if TYPE_CHECKING:
+    from distillbench.store.layout import Store
+
+__all__ = ["StageStatus", "differences", "plan_status"]
+
+State = Literal["cached", "new", "stale", "failed"]
+MOST_DIFFERENCES = 6
+"""More than this and two specs are strangers, not one stage before and after an edit."""
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage against the store; `reason` says why a stale or failed one has to run."""
+
+    key: str
+    state: State
+    reason: str = ""
+
+
+def plan_status(plan: Plan, store: Store) -> dict[str, StageStatus]:
+    """Stage key -> its status, in plan order."""
+    stored = {kind: _stored(store, kind, plan) for kind in ("train", "sample", "score")}
+    found: dict[str, StageStatus] = {}
+    replaced: dict[str, str] = {}
+    for key, stage in plan.stages.items():
+        found[key] = _status(stage, store, stored[stage.kind], found, replaced)
+    return found
+
+
+def _status(
+    stage: Stage,
+    store: Store,
+    stored: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, StageStatus],
+    replaced: dict[str, str],
+) -> StageStatus:
+    if store.is_done(stage.kind, stage.key):
+        return StageStatus(stage.key, "cached")
+    problem = store.problem(stage.kind, stage.key)
+    if problem:
+        return StageStatus(stage.key, "failed", problem)
+    nearest = _nearest(stage, stored, replaced)
+    if nearest is None:
+        return StageStatus(stage.key, "new")
+    old, changes = nearest
+    replaced[stage.key] = old
+    own = [c for c in changes if c.split(" ", 1)[0] not in {"train", "sample", "reference"}]
+    upstream = [key for key in stage.needs if found[key].state == "stale"]
+    causes = own or [found[upstream[0]].reason] if upstream or own else changes
+    return StageStatus(stage.key, "stale", "; ".join(causes))
+
+
+def _stored(store: Store, kind: str, plan: Plan) -> dict[str, Mapping[str, Any]]:
+    """Specs of finished stages that this plan has no use for."""
+    specs = {}
+    for key in store.keys(kind):
+        path = store.path(kind, key) / "spec.json"
+        if key not in plan.stages and path.is_file():
+            specs[key] = json.loads(path.read_text(encoding="utf-8"))["spec"]
+    return specs
+
+
+def _nearest(
+    stage: Stage, stored: Mapping[str, Mapping[str, Any]], replaced: Mapping[str, str]
+) -> tuple[str, list[str]] | None:
+    candidates = []
+    for key, spec in stored.items():
+        if _anchor(spec) != _anchor(stage.spec):
+            continue
+        changes = list(differences(spec, stage.spec, replaced))
+        if len(changes) <= MOST_DIFFERENCES:
+            candidates.append((len(changes), key, changes))
+    if not candidates:
+        return None
+    _, key, changes = min(candidates)
+    return key, changes
+
+
+def _anchor(spec: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What never changes between a stage and its predecessor."""
+    named = [(spec.get(part) or {}).get("name") for part in ("backbone", "method", "metric")]
+    return (*named, spec.get("seed"))
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], replaced: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """`train.steps 1000 -> 2000` for every field that differs, sorted.
+
+    Args:
+        old, new: two specs.
+        replaced: key of a stage of the plan -> key of its stored predecessor; a spec that needs
+            the one where the other needed its predecessor has not changed in that by itself.
+    """
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    for path in sorted({*before, *after}):
+        was, now = before.get(path), after.get(path)
+        if was != now:
+            same = replaced is not None and isinstance(now, str) and replaced.get(now) == was
+            yield f"{path} follows" if same else f"{path} {_shown(was)} -> {_shown(now)}"
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, tuple):
+        yield path, list(value)
+    else:
+        yield path, value
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 24 else f"{text[:12]}..."
