@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from distillbench.errors import ArtifactError, BadInput
 from distillbench.report import stats
 from distillbench.report.rows import Row, rows_of
-from distillbench.report.scores import Score, read_score
+from distillbench.report.scores import Sample, Score, read_score
 from distillbench.run.stage import Cell, Plan, StageKind
 
 __all__ = ["MixedProtocols", "Results", "SeedScore", "StoreLike", "Value"]
@@ -55,7 +55,8 @@ class Value:
         value: mean over seeds of the aggregates; None when nothing was measured.
         n: samples behind it, summed over the seeds.
         stderr: its standard error, None where nothing can be said.
-        stderr_over: what the error is over: "prompts", "seeds", "prompts+seeds" or "".
+        stderr_over: what the error is over: prompts | samples | seeds |
+            prompts+seeds | samples+seeds, or "".
         seeds: the seeds it is the mean of.
         keys: score stage keys, one per seed of the row.
         missing: why it, or a part of its seeds, is missing; "" when complete.
@@ -187,16 +188,9 @@ def _stderr(scored: Sequence[SeedScore], suffix: str) -> tuple[float | None, str
     """Standard error of the mean over seeds, and what it is over."""
     parts = [(s.cell.seed, s.score.samples(suffix)) for s in scored if s.score]
     if all(samples for _, samples in parts):
-        values = [s.value for _, samples in parts for s in samples]
-        prompts = [s.prompt for _, samples in parts for s in samples]
-        seeds = [seed for seed, samples in parts for _ in samples]
-        single = len(parts) == 1
-        error = (
-            stats.clustered_stderr(values, prompts)
-            if single
-            else stats.two_way_stderr(values, prompts, seeds)
-        )
-        return error, "" if error is None else "prompts" if single else "prompts+seeds"
+        return _sample_stderr(parts)
+    if len(parts) == 1 and scored[0].score and suffix in scored[0].score.stderr:
+        return scored[0].score.stderr[suffix], "samples"
     error = stats.seeds_stderr([s.score.aggregate[suffix][0] for s in scored if s.score])
     return error, "" if error is None else "seeds"
 
@@ -204,6 +198,22 @@ def _stderr(scored: Sequence[SeedScore], suffix: str) -> tuple[float | None, str
 def _protocol(item: SeedScore) -> Mapping[str, Any]:
     assert item.score is not None
     return item.score.protocol
+
+
+def _sample_stderr(parts: Sequence[tuple[int, Sequence[Sample]]]) -> tuple[float | None, str]:
+    """Standard error from per-sample values, `parts` being (seed, its samples)."""
+    values = [s.value for _, samples in parts for s in samples]
+    prompts = [s.prompt for _, samples in parts for s in samples]
+    seeds = [seed for seed, samples in parts for _ in samples]
+    units: Sequence[Hashable] = prompts
+    over = "prompts"
+    if stats.prompts_are_fixed(prompts):
+        values, units, over = stats.within_prompts(values, prompts), range(len(values)), "samples"
+    if len(parts) == 1:
+        error = stats.clustered_stderr(values, units)
+    else:
+        error, over = stats.two_way_stderr(values, units, seeds), f"{over}+seeds"
+    return error, "" if error is None else over
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from distillbench.config.schema import Experiment, TableConfig
@@ -35,7 +36,11 @@ def metric_infos(experiment: Experiment) -> dict[str, MetricInfo]:
     """Metric id -> how it is shown, asked of the registered plug-ins."""
     from distillbench.registry import build_metric
 
-    return {ref.id or ref.use: build_metric(ref.use, ref.params).info for ref in experiment.metrics}
+    infos = {}
+    for ref in experiment.metrics:
+        metric = build_metric(ref.use, ref.params)
+        infos[ref.id or ref.use] = replace(metric.info, label=metric.label())
+    return infos
 
 
 def backbone_labels(experiment: Experiment) -> dict[str, str]:
@@ -90,7 +95,7 @@ class _Builder:
 
     def build(self) -> Table:
         """The finished table. Raises MixedProtocols."""
-        sources = self.sources()
+        sources = self._sources
         metrics = list(dict.fromkeys(s.metric for s in sources if s.metric))
         protocols = {m: self.results.protocol(self.rows, m) for m in metrics}
         lines = tuple(
@@ -109,7 +114,8 @@ class _Builder:
 
     # ---- columns ------------------------------------------------------------------------
 
-    def sources(self) -> list[_Source]:
+    @cached_property
+    def _sources(self) -> list[_Source]:
         """Columns in order, defaults filled in, published ones beside ours."""
         asked = list(self.config.columns) or list(self.infos)
         fields = [name for name in asked if self.is_field(name)]
@@ -124,10 +130,10 @@ class _Builder:
         return name in FIELDS or any(row.has(name) for row in self.rows)
 
     def default_fields(self) -> list[str]:
-        """What tells rows apart: the label, then backbone, NFE where they do."""
-        names = [n for n in ("backbone", "nfe") if n != self.group_by and n != "label"]
-        varying = [n for n in names if len({row.get(n) for row in self.rows}) > 1]
-        return ["label", *(n for n in names if n in varying or n == "nfe")]
+        """The label and NFE, and what else tells the rows apart."""
+        varying = [n for n in ("backbone", "seeds") if len({r.get(n) for r in self.rows}) > 1]
+        names = [n for n in ("backbone", "nfe", "seeds") if n in varying or n == "nfe"]
+        return ["label", *(n for n in names if n != self.group_by)]
 
     def expand(self, name: str) -> list[_Source]:
         """The column, its category columns and its published twins."""
@@ -141,7 +147,7 @@ class _Builder:
         if self.config.per_category and info and info.per_category and not suffix and found:
             parts = [(s, _heading(s)) for s in found] + [("", "Average")]
             return [s for p, head in parts for s in self.twins(metric, p, head, info.label)]
-        head = " ".join(filter(None, [info.label if info else metric, _heading(suffix)]))
+        head = " ".join(filter(None, [self.label(metric), _heading(suffix)]))
         return self.twins(metric, suffix, head, "")
 
     def twins(self, metric: str, suffix: str, head: str, span: str) -> list[_Source]:
@@ -220,22 +226,38 @@ class _Builder:
             scope = " within each group" if self.config.group_by else ""
             rows = "" if all(line.ranked for line in lines) else "; teacher rows are not ranked"
             notes.append(f"Best in bold, second underlined{scope}, by displayed value{rows}.")
-        overs = sorted({c.stderr_over for line in lines for c in line.cells if c.stderr_over})
-        if overs:
-            clustered = any("prompts" in over for over in overs)
-            kind = "one standard error" + (", clustered by prompt" if clustered else "")
-            notes.append(f"+- {kind}, over {' or '.join(o.replace('+', ' and ') for o in overs)}.")
+        notes += self.error_notes(lines)
         for metric, protocol in protocols.items():
-            parts = [f"{k} {_short(v)}" for k, v in protocol.items() if _short(v)]
+            # The metric's own name and label say nothing that the column head does not.
+            shown = {k: _short(v) for k, v in protocol.items() if k not in ("metric", "label")}
+            parts = [f"{k} {text}" for k, text in shown.items() if text]
             if parts:
-                label = self.infos[metric].label if metric in self.infos else metric
-                notes.append(f"{label}: {', '.join(parts)}.")
+                notes.append(f"{self.label(metric)}: {', '.join(parts)}.")
         if self.published is not None:
             note = f" {self.published.note}" if self.published.note else ""
             notes.append(
                 f"paper: as published in {self.published.source}, measured with other weights, "
                 f"prompts and scorers; not comparable with ours in absolute terms.{note}"
             )
+        return notes
+
+    def label(self, metric: str) -> str:
+        """The metric's column head."""
+        return self.infos[metric].label if metric in self.infos else metric
+
+    def error_notes(self, lines: Sequence[Line]) -> list[str]:
+        """How many seeds a value is the mean of, and what each metric's error is over."""
+        counts = sorted({len(row.cells) for row in self.rows})
+        found: dict[str, dict[str, None]] = {}
+        for line in lines:
+            for cell, source in zip(line.cells, self._sources):
+                if cell.stderr_over:
+                    what = cell.stderr_over.replace("+", " and ")
+                    found.setdefault(what, {})[self.label(source.metric)] = None
+        notes = [f"Means over {counts[0]} seeds."] if len(counts) == 1 and counts[0] > 1 else []
+        parts = [f"over {what} for {', '.join(labels)}" for what, labels in found.items()]
+        if parts:
+            notes.append(f"+- one standard error: {'; '.join(parts)}; prompts are clusters.")
         return notes
 
 

@@ -20,10 +20,10 @@ HEADS = (
 EXPLANATION = (
     "Difference is A - B (A - factor x B where the claim has a factor), paired by seed and prompt "
     "(same noise). The interval is a percentile bootstrap over prompts, p a two-sided sign-flip "
-    "test over prompts; metrics that score whole sets are paired by seed (Student's t). Prompts "
-    "vary in both, trained students only from seed to seed, so a verdict also needs every seed to "
-    "agree. Effect size is Cohen's d_z. Holm's correction covers all claims of the experiment; a "
-    "claim holds or fails at a corrected p below 0.05."
+    "test over prompts (over samples in a world of a few prompts); metrics that score whole sets "
+    "are paired by seed (Student's t). Prompts are resampled, trainings are not, so a verdict also "
+    "needs every seed to agree. Effect size is Cohen's d_z. Holm's correction covers all claims of "
+    "the experiment; a claim holds or fails at a corrected p below 0.05."
 )
 
 
@@ -79,4 +79,5 @@ def _paired(verdict: Verdict) -> str:
     seeds = f"{verdict.seeds_agree}/{verdict.seeds} seeds agree"
     if verdict.over == "seeds":
         return f"{verdict.units} seeds, {seeds}"
-    return f"{verdict.pairs} pairs of {verdict.units} prompts, {seeds}"
+    prompts = f" of {verdict.units} prompts" if verdict.over == "prompts" else ""
+    return f"{verdict.pairs} pairs{prompts}, {seeds}"

@@ -53,7 +53,7 @@ def _memory(cost: Cost) -> float | None:
 
 
 def _per_sample(cost: Cost) -> float | None:
-    return 1000 * cost["seconds"] / cost["n"] if cost.get("n") else None
+    return 1000 * cost["seconds"] / cost["samples"] if cost.get("samples") else None
 
 
 _MEASURES = (
@@ -111,7 +111,7 @@ class _Costs:
             cost: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return f"{kind} stage {key[:8]} has no readable cost.json"
-        return {"n": self.results.plan.stages[key].spec.get("prompts", {}).get("n"), **cost}
+        return cost
 
     def cell(self, row: Row, measure: _Measure) -> Cell:
         """Mean over the seeds that have the measure."""

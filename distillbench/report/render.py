@@ -12,6 +12,7 @@ from distillbench.report.aggregate import MixedProtocols, Results, StoreLike
 from distillbench.report.build import build_table, metric_infos, tables_of
 from distillbench.report.claim_writers import write_claims
 from distillbench.report.cost import cost_table
+from distillbench.report.curves import refused_curves
 from distillbench.report.table import Table
 from distillbench.report.verdicts import Verdict, decide_claims
 from distillbench.report.writers import SUFFIXES, to_json, write_table, write_text
@@ -28,7 +29,7 @@ class Report:
     Attributes:
         tables: quality tables, in the experiment's order. cost: the cost table.
         verdicts: one per claim.
-        refused: name -> why a table was not built (its columns would mix protocols).
+        refused: name -> why a table or curve was not made (it would mix protocols).
     """
 
     experiment: Experiment
@@ -65,6 +66,7 @@ def build_report(
             tables.append(build_table(config, experiment, results, shown))
         except MixedProtocols as error:
             refused[config.name] = error.line
+    refused |= refused_curves(experiment, results, shown)
     return Report(
         experiment=experiment,
         results=results,

@@ -49,6 +49,12 @@ class Score:
         return found
 
     @cached_property
+    def stderr(self) -> Mapping[str, float]:
+        """Column suffix -> standard error, where the metric gave its own (a jackknife)."""
+        own = (r for r in self.rows if r["kind"] == "aggregate" and r.get("stderr") is not None)
+        return {row["column"]: float(row["stderr"]) for row in own}
+
+    @cached_property
     def _samples(self) -> Mapping[str, tuple[Sample, ...]]:
         found: dict[str, list[Sample]] = {}
         for row in self.rows:

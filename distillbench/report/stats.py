@@ -1,7 +1,9 @@
 """The statistics of tables and claims: clustered errors, bootstrap, sign-flip test, Holm.
 
-Prompts are the clusters throughout: all samples of one prompt, of every seed, stay together, so
-that a hard prompt drawn by several seeds is not counted as several independent observations.
+Prompts are the clusters: all samples of one prompt, of every seed, stay together, so that a hard
+prompt drawn by several seeds is not counted as several independent observations. Where a world has
+only a handful of prompts, each sampled often, they are no sample of prompts but the whole world:
+then single samples are the units and what is said holds for these prompts.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
-    "bootstrap_interval", "cluster_sums", "clustered_stderr", "effect_size", "holm",
-    "mean", "paired_t", "seeds_stderr", "sign_flip_p", "student_quantile", "student_tail",
-    "two_way_stderr",
+    "bootstrap_interval", "cluster_sums", "clustered_stderr", "effect_size", "holm", "mean",
+    "paired_t", "prompts_are_fixed", "seeds_stderr", "sign_flip_p", "student_quantile",
+    "student_tail", "two_way_stderr", "within_prompts",
 ]  # fmt: skip
 
 _EXACT_UP_TO = 12
+_FEW_PROMPTS = 20
+_OFTEN = 10
 _CHUNK = 256
 
 
@@ -51,6 +55,20 @@ def clustered_stderr(values: Sequence[float], clusters: Sequence[Hashable]) -> f
         return None
     spread = math.fsum((s - n * centre) ** 2 for s, n in zip(sums, sizes, strict=True))
     return math.sqrt(count / (count - 1) * spread) / len(values)
+
+
+def prompts_are_fixed(prompts: Sequence[str]) -> bool:
+    """Whether the prompts are a whole small world (under 20, of 10 samples or more on average)."""
+    distinct = len(set(prompts))
+    return distinct < _FEW_PROMPTS and len(prompts) >= _OFTEN * distinct
+
+
+def within_prompts(values: Sequence[float], prompts: Sequence[str]) -> list[float]:
+    """Values with their prompt's mean replaced by the mean of all: what varies inside prompts."""
+    sums, sizes = cluster_sums(values, prompts)
+    means = dict(zip(dict.fromkeys(prompts), (s / n for s, n in zip(sums, sizes)), strict=True))
+    centre = mean(values)
+    return [v - means[p] + centre for v, p in zip(values, prompts, strict=True)]
 
 
 def two_way_stderr(
@@ -109,7 +127,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def sign_flip_p(sums: Sequence[float], *, flips: int = 9999, seed: int = 0) -> float:
+def sign_flip_p(sums: Sequence[float], *, flips: int = 4999, seed: int = 0) -> float:
     """Two-sided p-value of "differences are symmetric about 0", flipping whole clusters.
 
     All sign patterns are counted up to 12 clusters; above, `flips` random ones and the observed
@@ -154,11 +172,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def paired_t(differences: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
-    """Interval (low, high) and two-sided p-value of a mean of n >= 2 paired differences."""
+    """Interval (low, high) and two-sided p-value of a mean of n >= 2 differences that vary."""
     centre, error, df = mean(differences), seeds_stderr(differences), len(differences) - 1
-    assert error is not None, "needs two differences"
-    if error == 0:
-        return centre, centre, 1.0 if centre == 0 else 0.0
+    assert error, "needs two different values"
     half = student_quantile(1 - (1 - level) / 2, df) * error
     return centre - half, centre + half, min(1.0, 2 * student_tail(abs(centre) / error, df))
 

@@ -1,7 +1,8 @@
 """Decide claims: paired differences, their interval, p-value and effect size, Holm-corrected.
 
 Where a metric scores every sample, the two rows are paired by (seed, prompt): same noise, same
-prompt. The interval resamples prompts and the test flips the sign of whole prompts. Metrics that
+prompt. The interval resamples prompts and the test flips the sign of whole prompts (in a world of a
+few prompts, of samples; see `stats`). Metrics that
 score sets only (FID) are paired by seed and need two seeds or more. A claim holds when its interval
 lies on the claimed side, its corrected p-value is below 0.05 and every seed agrees; it fails
 when all three speak for the contrary; everything else is undecided.
@@ -41,7 +42,8 @@ class Verdict:
         difference: mean of A - factor * B, in the metric's unit, with its 95 % interval low..high.
         p, p_holm: two-sided p-value, and corrected for all claims of the experiment.
         effect_size: Cohen's d_z of the paired differences.
-        over: what is paired: "prompts" or "seeds"; units: how many; pairs: paired values in all.
+        over: what is resampled: prompts | samples | seeds; units: how many of them.
+        pairs: paired values in all.
         seeds, seeds_agree: seeds in common, and how many have the sign of the difference.
         runs: stage keys of the scores of A and of B.
     """
@@ -74,7 +76,8 @@ class _Pair:
     """One paired observation; `unit` is what it is resampled with."""
 
     seed: int
-    unit: object
+    number: int
+    prompt: str
     a: float
     b: float
 
@@ -142,11 +145,11 @@ def _pair(a: Sequence[SeedScore], b: Sequence[SeedScore], suffix: str) -> tuple[
         if not ours or not theirs:
             break
         common = [place for place in ours if place in theirs]
-        pairs += [_Pair(seed, p[1], ours[p].value, theirs[p].value) for p in common]
+        pairs += [_Pair(seed, *p, ours[p].value, theirs[p].value) for p in common]
     else:
         return pairs, "prompts"
     numbers = ((s, left[s].aggregate[suffix][0], right[s].aggregate[suffix][0]) for s in seeds)
-    return [_Pair(seed, seed, x, y) for seed, x, y in numbers], "seeds"
+    return [_Pair(seed, 0, "", x, y) for seed, x, y in numbers], "seeds"
 
 
 def _by_place(samples: Sequence[Sample]) -> dict[tuple[int, str], Sample]:
@@ -162,7 +165,11 @@ def _numbers(verdict: Verdict, pairs: Sequence[_Pair], over: str, factor: float 
     if not all(map(math.isfinite, differences)):
         return replace(verdict, reason="a value is not finite")
     difference = stats.mean(differences)
-    sums, sizes = stats.cluster_sums(differences, [p.unit for p in pairs])
+    prompts = [p.prompt for p in pairs]
+    if over == "prompts" and stats.prompts_are_fixed(prompts):
+        over = "samples"
+    units = prompts if over == "prompts" else range(len(pairs))
+    sums, sizes = stats.cluster_sums(differences, units)
     by_seed, _ = stats.cluster_sums(differences, [p.seed for p in pairs])
     agree = sum(1 for s in by_seed if (s > 0) - (s < 0) == (difference > 0) - (difference < 0))
     verdict = replace(
@@ -174,10 +181,13 @@ def _numbers(verdict: Verdict, pairs: Sequence[_Pair], over: str, factor: float 
         what = "one seed and no per-sample values" if over == "seeds" else "one prompt only"
         return replace(verdict, reason=f"{what}: no interval")
     unit_means = [s / n for s, n in zip(sums, sizes, strict=True)]
+    if over == "seeds" and not stats.seeds_stderr(unit_means):
+        return replace(verdict, reason="the seeds do not differ: no interval")
     if over == "seeds":
         low, high, p = stats.paired_t(unit_means)
     else:
-        low, high = stats.bootstrap_interval(sums, sizes)
+        spread = stats.within_prompts(sums, prompts) if over == "samples" else sums
+        low, high = stats.bootstrap_interval(spread, sizes)
         p = stats.sign_flip_p(sums)
     return replace(verdict, low=low, high=high, p=p, effect_size=stats.effect_size(unit_means))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SUFFIXES",
+    "UNICODE_ARROWS",
     "environment",
     "md_escape",
     "table_csv",
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 SUFFIXES = (".tex", ".body.tex", ".csv", ".md", ".json")
-_UNICODE_ARROWS = {"up": "\u2191", "down": "\u2193", "": ""}
+_COUNTS = ("nfe", "seeds", "guidance_scale")
+UNICODE_ARROWS = {"up": "\u2191", "down": "\u2193", "": ""}
 
 
 @cache
@@ -67,7 +69,7 @@ def _body(table: Table) -> str:
     ]  # fmt: skip
     return environment().get_template("table.body.tex.j2").render(
         caption=escape(table.caption), label=_label(table), spans=spans,
-        align="".join("l" if c.kind == "field" and c.key != "nfe" else "r" for c in table.columns),
+        align="".join(map(_align, table.columns)),
         heads=[head_tex(column) for column in table.columns], groups=list(groups),
         footnotes=[(mark, escape(text)) for mark, text in table.footnotes],
         notes=[escape(note) for note in table.notes],
@@ -176,6 +178,10 @@ def _json_cell(cell: Cell, column: Column) -> Any:
     }  # fmt: skip
 
 
+def _align(column: Column) -> str:
+    return "l" if column.kind == "field" and column.key not in _COUNTS else "r"
+
+
 def _label(table: Table) -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "-", table.name)
 
@@ -196,7 +202,7 @@ def md_escape(text: str) -> str:
 
 
 def _md_head(column: Column) -> str:
-    parts = [column.span, column.label, _UNICODE_ARROWS[column.direction]]
+    parts = [column.span, column.label, UNICODE_ARROWS[column.direction]]
     return " ".join(md_escape(part) for part in parts if part)
 
 

@@ -99,7 +99,8 @@ class World:
     ) -> None:  # fmt: skip
         cost = {
             "device": "cpu", "seconds": 12.5, "cpu_seconds": 12.0, "student_updates": 100,
-            "peak_memory_bytes": 2**28, "evaluations": {"teacher": 300, "student": 200, "fake": 50},
+            "peak_memory_bytes": 2**28, "samples": self.prompts,
+            "evaluations": {"teacher": 300, "student": 200, "fake": 50},
         }  # fmt: skip
         self.store.write("train", train, {"cost.json": cost})
         names = [(f"prompt {i}", CATEGORIES[i % 2]) for i in range(self.prompts)]

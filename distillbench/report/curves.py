@@ -1,0 +1,120 @@
+"""Curves: a metric over a field of the rows, with the spread of the seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distillbench.config.schema import Experiment, FigureConfig
+from distillbench.report.aggregate import MixedProtocols, Results
+from distillbench.report.build import backbone_labels, find_metric
+from distillbench.report.rows import Row
+from distillbench.report.style import COLOURS, MARKERS, new_figure, save
+from distillbench.score.metric import MetricInfo
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_curve", "refused_curves"]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Mean over seeds at x, with the lowest and highest seed."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+def refused_curves(
+    experiment: Experiment, results: Results, infos: Mapping[str, MetricInfo]
+) -> dict[str, str]:
+    """Curves whose points were measured in different ways: name -> why."""
+    refused = {}
+    for config in experiment.figures:
+        found = find_metric(config.y, list(infos)) if config.kind == "curve" else None
+        try:
+            if found:
+                results.protocol(results.select(config.where), found[0])
+        except MixedProtocols as error:
+            refused[config.name] = error.line
+    return refused
+
+
+def draw_curve(
+    config: FigureConfig, experiment: Experiment, results: Results,
+    infos: Mapping[str, MetricInfo], folder: Path,
+) -> list[Path]:  # fmt: skip
+    """Draw `y` over `x`, one line per row name and backbone; returns the .png and .pdf paths."""
+    metric, suffix = find_metric(config.y, list(infos)) or (config.y, "")
+    info = infos.get(metric)
+    figure = new_figure(4.8, 3.4)
+    axes = figure.add_subplot()
+    rows = results.select(config.where)
+    several = len({row.first.backbone for row in rows}) > 1
+    labels = backbone_labels(experiment)
+    series: dict[str, list[Row]] = {}
+    for row in rows:
+        backbone = labels.get(row.first.backbone, row.first.backbone)
+        series.setdefault(f"{row.name} ({backbone})" if several else row.name, []).append(row)
+    ticks: set[float] = set()
+    for number, (name, members) in enumerate(series.items()):
+        points = sorted(_points(results, members, config.x, metric, suffix), key=lambda p: p.x)
+        _draw(axes, number, name, points, ranked=members[0].first.ranked)
+        ticks |= {point.x for point in points}
+    label = " ".join(filter(None, [info.label if info else metric, suffix]))
+    _dress(axes, config.x, label, info, sorted(ticks))
+    return save(figure, folder / config.name, (".png", ".pdf"))
+
+
+def _points(
+    results: Results, rows: list[Row], x: str, metric: str, suffix: str
+) -> list[_Point]:  # fmt: skip
+    points = []
+    for row in rows:
+        place, value = row.get(x), results.value(row, metric, suffix)
+        if value.value is None or not isinstance(place, (int, float)):
+            continue
+        scores = [s.score for s in results.scores(row, metric) if s.score]
+        seeds = [s.aggregate[suffix][0] for s in scores if suffix in s.aggregate]
+        finite = [v for v in seeds if math.isfinite(v)]
+        points.append(_Point(float(place), value.value, min(finite), max(finite)))
+    return points
+
+
+def _draw(axes: Axes, number: int, name: str, points: list[_Point], *, ranked: bool) -> None:
+    colour = COLOURS[number % len(COLOURS)] if ranked else "0.45"
+    if not points:
+        return
+    xs, ys = [p.x for p in points], [p.y for p in points]
+    if len(points) == 1 and not ranked:  # a lone teacher is a level to reach, not a curve
+        axes.axhline(ys[0], color=colour, linestyle=":", linewidth=1.2, label=name)
+        return
+    axes.plot(
+        xs, ys, color=colour, linestyle="-" if ranked else "--", label=name, linewidth=1.4,
+        marker=MARKERS[number % len(MARKERS)], markersize=4.5,
+    )  # fmt: skip
+    lows, highs = [p.low for p in points], [p.high for p in points]
+    if lows != highs:
+        axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
+
+
+def _dress(axes: Axes, x: str, label: str, info: MetricInfo | None, ticks: Sequence[float]) -> None:
+    better = {True: " (higher is better)", False: " (lower is better)", None: ""}
+    axes.set_ylabel(label + better[info.higher_is_better if info else None])
+    axes.set_xlabel("NFE" if x == "nfe" else x.rpartition(".")[2].replace("_", " "))
+    if x == "nfe" and len(ticks) > 1:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    if ticks:
+        axes.legend(fontsize=7, frameon=False)
+    else:
+        axes.text(0.5, 0.5, "nothing measured yet", ha="center", transform=axes.transAxes)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.5)
