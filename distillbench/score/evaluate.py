@@ -42,7 +42,7 @@ def score_stage(
         out: gets scores.jsonl and protocol.json.
         runtime: settings that change no number.
         device: where networks run.
-        progress: gets {"kind": "score", "step", "steps"} as batches go by.
+        progress: gets {"kind": "score", "done", "total"} as batches go by.
         should_stop: polled with each of these.
 
     Raises:
@@ -51,15 +51,16 @@ def score_stage(
     """
     from distillbench.sample.generate import load_samples
     from distillbench.store.io import write_json, write_jsonl
+    from distillbench.train.numerics import repeatable
 
     metric = _metric(spec["metric"])
 
     def beat(done: int, total: int) -> None:
-        progress({"kind": "score", "step": done, "steps": total})
+        progress({"kind": "score", "done": done, "total": total})
         if should_stop():
             raise Interrupted(f"{metric.name}: stopped; the same command scores it again")
 
-    with listening(beat):
+    with listening(beat), repeatable(runtime.get("threads", 1)):
         beat(0, 1)
         samples = load_samples(sample_dir)
         reference = load_samples(reference_dir) if reference_dir else None
@@ -95,7 +96,7 @@ def evaluate(
     if metric.info.needs_reference != (reference is not None):
         wants = "needs" if reference is None else "takes no"
         raise NotSupported(f"metric {metric.name} {wants} reference samples")
-    for given in filter(None, (samples, reference)):
+    for given in (samples, *([reference] if reference is not None else [])):
         check_samples(metric, given)
     metric.load(device)
     scores = metric.score(samples, reference)

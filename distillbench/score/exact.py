@@ -1,0 +1,61 @@
+"""Samples of the exact mixture world beside the distribution they should have, by condition."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from distillbench.backbones.gmm import CONDITIONS, labels_of, mixture
+from distillbench.core.lazy import torch
+from distillbench.errors import BadInput
+from distillbench.score.metric import Samples
+
+__all__ = ["Condition", "by_condition", "world_revision"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition's samples and its exact Gaussian mixture, all float64 on the CPU.
+
+    Attributes:
+        index: (n,) positions of its samples in the set.
+        points: (n, 2).
+        centres: (modes, 2).
+        weights: (modes,), summing to one.
+        std: of every mode, in both directions.
+    """
+
+    index: torch.Tensor
+    points: torch.Tensor
+    centres: torch.Tensor
+    weights: torch.Tensor
+    std: float
+
+
+def by_condition(samples: Samples, *, at_least: int = 1) -> list[Condition]:
+    """The conditions that occur, in order.
+
+    Raises:
+        BadInput: a prompt of another world, or a condition with fewer than `at_least` samples.
+    """
+    world, labels = mixture(), torch.tensor(labels_of(samples.prompts))
+    if bool((labels >= CONDITIONS).any()):
+        raise BadInput("the empty prompt has no distribution of its own to compare with")
+    found = []
+    for label in sorted(set(labels.tolist())):
+        index = (labels == label).nonzero()[:, 0]
+        if len(index) < at_least:
+            raise BadInput(
+                f"condition {label} has {len(index)} sample; this score needs {at_least}",
+                hint="raise sample.n",
+            )
+        points = samples.data[index].double()
+        centres = torch.tensor(world.centres[label], dtype=torch.float64)
+        weights = torch.tensor(world.weights[label], dtype=torch.float64)
+        found.append(Condition(index, points, centres, weights, world.std))
+    return found
+
+
+def world_revision() -> str:
+    """Hash of the world's numbers."""
+    return hashlib.sha256(repr(mixture()).encode()).hexdigest()[:16]

@@ -1,0 +1,281 @@
+"""HPS, CLIP score and AeS: the traps that change published numbers without an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+from distillbench.errors import BadInput, ConfigError, MissingWeights
+from distillbench.registry import METRICS, build_metric
+from distillbench.score import choice
+from distillbench.score.evaluate import evaluate
+from distillbench.score.features import ClipExtractor, clip_extractor
+from distillbench.score.metric import Samples
+from distillbench.score.weights import ClipSource, clip_folder
+from distillbench.world import weights as shipped
+
+
+def module_of(name: str) -> Any:
+    """The plug-in's module, for its tables and functions."""
+    import importlib
+
+    return importlib.import_module(METRICS.get(name).__module__)
+
+
+def write_random(path: Path, net: torch.nn.Module) -> None:
+    path.parent.mkdir(parents=True)
+    torch.save(net.state_dict(), path)
+
+
+def by_hand(folder: Path, samples: Samples, mode: str) -> torch.Tensor:
+    """Cosines with open_clip's own loader, transform, tokenizer and forward."""
+    config = next(folder.glob("*.json"))
+    text = json.loads(config.read_text())
+    net = open_clip.CLIP(**text.get("model_cfg", text))
+    checkpoint = next(p for p in folder.iterdir() if p.suffix != ".json")
+    open_clip.load_checkpoint(net, str(checkpoint))
+    net = net.float().eval()
+    transform = open_clip.image_transform(32, is_train=False, resize_mode=mode)
+    pixels = torch.stack([transform(Image.fromarray(x.numpy())) for x in samples.data])
+    tokens = open_clip.SimpleTokenizer(context_length=77)(list(samples.prompts))
+    with torch.no_grad():
+        image, words = net.encode_image(pixels), net.encode_text(tokens)
+    return (normalize(image, dim=-1) * normalize(words, dim=-1)).sum(dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "mode"), [("hps", "hps", "longest"), ("clip", "clip", "shortest")]
+)
+def test_scores_are_100_cosines_of_open_clip(
+    scorers: Path, pictures: Samples, name: str, folder: str, mode: str
+) -> None:
+    metric = build_metric(name, {"weights": str(scorers / folder)})
+    ours = torch.tensor(evaluate(metric, pictures).per_sample[""])
+    theirs = 100 * by_hand(scorers / folder, pictures, mode)
+    assert theirs.std() > 2
+    # HPSv2's float resize against open_clip's 8-bit one.
+    assert torch.allclose(ours, theirs, atol=0.2 if name == "hps" else 1e-3)
+
+
+def test_the_published_hps_file_takes_the_same_path(
+    scorers: Path, pictures: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A random net saved as HPSv2.1 is ({"epoch", "state_dict"} .pt in fp16) under its name."""
+    monkeypatch.setenv("DISTILLBENCH_DATA", str(tmp_path))
+    named = module_of("hps").NAMED
+    small = dataclasses.replace(named["hpsv2.1"], arch=str(scorers / "hps" / "tiny-vit.json"))
+    monkeypatch.setitem(named, "hpsv2.1", small)
+    metric = build_metric("hps", {"weights": "hpsv2.1"})
+    with pytest.raises(MissingWeights, match=r"weights/hpsv2\.1/HPS_v2\.1_compressed\.pt") as info:
+        metric.load()
+    assert "xswu/HPSv2" in info.value.hint
+    place = tmp_path / "weights" / "hpsv2.1" / "HPS_v2.1_compressed.pt"
+    place.parent.mkdir(parents=True)
+    place.write_bytes((scorers / "hps" / "HPS_v2.1_compressed.pt").read_bytes())
+    by_path = build_metric("hps", {"weights": str(scorers / "hps")})
+    assert evaluate(metric, pictures).per_sample == evaluate(by_path, pictures).per_sample
+    assert metric.label() == "HPSv2.1"
+    assert by_path.label() == "HPS (custom)"
+
+
+def test_hps_legacy_resize_is_another_protocol(scorers: Path, pictures: Samples) -> None:
+    params = {"weights": str(scorers / "hps")}
+    modern = evaluate(build_metric("hps", params), pictures)
+    legacy = evaluate(build_metric("hps", params | {"antialias": False}), pictures)
+    assert modern.protocol != legacy.protocol
+    assert modern.aggregate != legacy.aggregate
+
+
+# ---- QuickGELU ----------------------------------------------------------------------------
+
+
+def test_quickgelu_changes_features(scorers: Path, pictures: Samples) -> None:
+    plain = clip_folder(scorers / "clip", "crop")
+    quick = dataclasses.replace(plain, quickgelu=True)
+    one, two = (ClipExtractor(source).encode(pictures.data) for source in (plain, quick))
+    assert (one - two).abs().max() > 1e-3
+
+
+def test_openai_weights_force_quickgelu_for_a_local_file(
+    scorers: Path, pictures: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """open_clip itself says nothing when OpenAI's file is loaded from a path."""
+    monkeypatch.setenv("DISTILLBENCH_DATA", str(tmp_path))
+    source = clip_folder(scorers / "clip", "crop")
+    net = ClipExtractor(source).net
+    write_random(tmp_path / "weights" / "openai-ViT-L-14" / "ViT-L-14.pt", net)
+    small = dataclasses.replace(choice.OPENAI["openai-ViT-L-14"], arch=source.arch, sha256="")
+    monkeypatch.setitem(module_of("clip").NAMED, "openai-ViT-L-14", small)
+    metric = build_metric("clip", {"weights": "openai-ViT-L-14"})
+    named = evaluate(metric, pictures).per_sample[""]
+    plain = evaluate(build_metric("clip", {"weights": str(scorers / "clip")}), pictures)
+    assert max(abs(a - b) for a, b in zip(named, plain.per_sample[""], strict=True)) > 0.05
+
+
+def test_every_openai_network_is_a_quickgelu_one() -> None:
+    assert all(weights.quickgelu for weights in choice.OPENAI.values())
+    assert not any(weights.quickgelu for weights in module_of("hps").NAMED.values())
+
+
+def test_torchscript_files_load_by_their_tensors(scorers: Path, tmp_path: Path) -> None:
+    """OpenAI's own files are TorchScript archives with three extra numbers."""
+
+    class Holder(torch.nn.Module):
+        def __init__(self, state: dict[str, torch.Tensor]) -> None:
+            super().__init__()
+            for name in ("input_resolution", "context_length", "vocab_size"):
+                self.register_buffer(name, torch.tensor(32))
+            for name, value in state.items():
+                owner = self
+                *parents, leaf = name.split(".")
+                for parent in parents:
+                    if not hasattr(owner, parent):
+                        owner.add_module(parent, torch.nn.Module())
+                    owner = getattr(owner, parent)
+                owner.register_buffer(leaf, value)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    source = clip_folder(scorers / "clip", "crop")
+    extractor = ClipExtractor(source)
+    path = tmp_path / "ViT-L-14.pt"
+    torch.jit.script(Holder(extractor.net.state_dict())).save(str(path))
+    again = ClipExtractor(dataclasses.replace(source, checkpoint=path))
+    assert torch.equal(again.texts(["a cat"]), extractor.texts(["a cat"]))
+
+
+# ---- AeS ------------------------------------------------------------------------------------
+
+
+def test_the_aesthetic_head_is_one_affine_map(scorers: Path) -> None:
+    layers = module_of("aes").read_head(scorers / "head.pth")
+    weight, bias = torch.eye(16, dtype=torch.float64), torch.zeros(16, dtype=torch.float64)
+    for w, b in layers:
+        weight, bias = w.double() @ weight, w.double() @ bias + b.double()
+    rng = torch.Generator().manual_seed(1)
+    features = normalize(torch.randn(20, 16, generator=rng), dim=-1)
+    collapsed = features.double() @ weight.T + bias
+    ours = module_of("aes").aesthetic(features, layers)
+    assert torch.allclose(ours.double(), collapsed.squeeze(-1), rtol=1e-5, atol=1e-4)
+
+
+def test_features_that_are_not_normalised_are_refused(scorers: Path) -> None:
+    layers = module_of("aes").read_head(scorers / "head.pth")
+    with pytest.raises(BadInput, match="unit length"):
+        module_of("aes").aesthetic(20 * torch.ones(2, 16), layers)
+
+
+def test_another_head_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(1, 16), "bias": torch.ones(1)}, tmp_path / "linear.pth")
+    with pytest.raises(BadInput, match="no aesthetic head"):
+        module_of("aes").read_head(tmp_path / "linear.pth")
+
+
+def test_a_file_with_another_hash_is_not_the_published_head(
+    scorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTILLBENCH_DATA", str(tmp_path))
+    metric = build_metric("aes", {"weights": "laion-v2", "clip": str(scorers / "clip")})
+    place = tmp_path / "weights" / "laion-v2" / "sac+logos+ava1-l14-linearMSE.pth"
+    place.parent.mkdir(parents=True)
+    place.write_bytes((scorers / "head.pth").read_bytes())
+    with pytest.raises(MissingWeights, match="its sha256 is"):
+        metric.load()
+
+
+def test_aes_and_clip_share_one_forward(
+    scorers: Path, pictures: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = dataclasses.replace(pictures, key="shared-forward")
+    aes = build_metric("aes", {"weights": str(scorers / "head.pth"), "clip": str(scorers / "clip")})
+    score = build_metric("clip", {"weights": str(scorers / "clip")})
+    calls = []
+    encode = ClipExtractor.encode
+
+    def counted(self: ClipExtractor, data: torch.Tensor) -> torch.Tensor:
+        calls.append(len(data))
+        return encode(self, data)
+
+    monkeypatch.setattr(ClipExtractor, "encode", counted)
+    evaluate(aes, samples)
+    evaluate(score, samples)
+    assert calls == [len(samples)]
+
+
+# ---- weights ----------------------------------------------------------------------------------
+
+
+def test_one_extractor_per_source_and_process(scorers: Path) -> None:
+    crop = clip_folder(scorers / "clip", "crop")
+    assert clip_extractor(crop) is clip_extractor(clip_folder(scorers / "clip", "crop"))
+    assert clip_extractor(crop) is not clip_extractor(dataclasses.replace(crop, resize="pad"))
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(scorers: Path, tmp_path: Path) -> None:
+    source = clip_folder(scorers / "clip", "crop")
+    state = dict(ClipExtractor(source).net.state_dict())
+    state.pop("text_projection")
+    torch.save(state, tmp_path / "short.pt")
+    broken = ClipSource(source.arch, tmp_path / "short.pt", "crop")
+    with pytest.raises(BadInput, match="text_projection"):
+        ClipExtractor(broken)
+
+
+def test_unknown_weights_are_explained() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'hpsv2\.1'"):
+        build_metric("hps", {"weights": "hpsv21"})
+
+
+def test_identity_follows_the_bytes_of_a_folder(scorers: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in (scorers / "clip").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    one = build_metric("clip", {"weights": str(scorers / "clip")}).revision()
+    copy = build_metric("clip", {"weights": str(folder)})
+    assert copy.revision() == one
+    config = folder / "open_clip_config.json"
+    config.write_text(config.read_text() + "\n")
+    assert copy.revision() != one
+    with pytest.raises(MissingWeights, match="no weights at"):
+        build_metric("clip", {"weights": str(tmp_path / "nowhere")}).revision()
+
+
+def test_published_weights_have_an_identity_before_they_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTILLBENCH_DATA", str(tmp_path))
+    assert build_metric("hps", {"weights": "hpsv2.1"}).revision().startswith("hpsv2.1:")
+    assert "b8cca3fd41ae" in build_metric("clip", {"weights": "openai-ViT-L-14"}).revision()
+    assert "21dd590f3ccd" in build_metric("aes", {"weights": "laion-v2"}).revision()
+
+
+# ---- the shipped scorers ------------------------------------------------------------------------
+
+HAVE_CLIP = "tiny-clip" in shipped.available()
+
+
+@pytest.mark.skipif(not HAVE_CLIP, reason="tiny-clip is not shipped yet")
+def test_tiny_clip_prefers_right_captions() -> None:
+    from distillbench.world.data import renders_of
+    from distillbench.world.prompts import prompt_set
+
+    every = prompt_set("world-eval")
+    prompts, styles = every.prompts[:96], every.categories[:96]
+    data = torch.from_numpy(renders_of(prompts, seed=1234))
+    right = Samples(data, prompts, styles, 0)
+    wrong = dataclasses.replace(right, prompts=[*prompts[1:], prompts[0]])
+    metric = build_metric("clip", {})
+    good, bad = evaluate(metric, right).per_sample[""], evaluate(metric, wrong).per_sample[""]
+    wins = sum(g > b for g, b in zip(good, bad, strict=True))
+    assert wins > 0.9 * len(good)
+    assert metric.label() == "CLIP (tiny)"
