@@ -151,7 +151,7 @@ class TDM(Method):
             self.backbone, self.net["fake"], at, batch, config.guidance_scale,
             **self.conditions(batch),
         )  # fmt: skip
-        target = (pred.x0 + real - fake).detach()
+        target = (pred.x0 + (real - fake)).detach()
         weight = 1 / abs_mean_normalizer(pred.x0, real) if config.normalizer == "dmd" else None
         if config.loss == "mse":
             loss = squared_error(pred.x0, target, weight)

@@ -1,0 +1,91 @@
+"""A one-line toy backbone for tests of the methods' mathematics in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from pydantic import BaseModel
+
+from distillbench.backbones.base import Backbone, Cond, Prediction
+from distillbench.core.predict import guided, x0_eps
+from distillbench.core.process import NoiseProcess
+from distillbench.train.method import Batch
+
+
+class NoConfig(BaseModel):
+    """A backbone without settings."""
+
+
+Output = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Toy(Backbone):
+    """Networks are functions (x, t, label) -> eps; `net.fn` of a role, `teacher` of the teacher.
+
+    Records every call as (role, whether gradients were enabled).
+    """
+
+    Config = NoConfig
+    name = "toy"
+    latent_shape = (2,)
+    prediction_type = "epsilon"
+
+    def __init__(self, teacher: Output, process: NoiseProcess | None = None) -> None:
+        super().__init__(NoConfig())
+        self.teacher = teacher
+        self.process = process or NoiseProcess.scaled_linear()
+        self.calls: list[tuple[str, bool]] = []
+
+    def revision(self) -> str:
+        return "toy"
+
+    def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
+        pass
+
+    def encode(self, prompts: Any) -> Cond:
+        return Cond({"label": torch.tensor([float(len(p)) for p in prompts]).double()})
+
+    def predict(
+        self, net: Any, x_t: torch.Tensor, t: torch.Tensor, cond: Cond, *,
+        guidance_scale: Any = 1.0, uncond: Cond | None = None, **_: Any,
+    ) -> Prediction:  # fmt: skip
+        self.calls.append((net.name if net else "teacher", torch.is_grad_enabled()))
+        fn = net.fn if net else self.teacher
+        x = x_t.double()
+        raw = fn(x, t, cond.tensors["label"][:, None])
+        if not (isinstance(guidance_scale, float) and guidance_scale == 1.0):
+            assert uncond is not None
+            free = fn(x, t, uncond.expand(len(x)).tensors["label"][:, None])
+            raw = guided(raw, free, guidance_scale)
+        alpha, sigma = self.process.alpha_sigma(t, x)
+        return Prediction(*x0_eps(raw, x, alpha, sigma, self.prediction_type), raw)
+
+    def decode(self, x0: torch.Tensor) -> torch.Tensor:
+        return x0
+
+    def make_net(self, name: str, kind: Any = "lora", **opts: Any) -> Any:
+        raise AssertionError("tests bind their own nets")
+
+    def batch(self, size: int = 32, latents: torch.Tensor | None = None) -> Batch:
+        prompts = ["a" * (1 + i % 3) for i in range(size)]
+        null = self.encode([""])
+        return Batch(prompts, self.encode(prompts), null, latents, (2,), (0, "test"))
+
+
+def role(name: str, fn: Output) -> Any:
+    """A stand-in for a NetHandle whose network is `fn`."""
+    return SimpleNamespace(name=name, fn=fn, ema=None)
+
+
+@pytest.fixture
+def toy() -> type[Toy]:
+    return Toy
+
+
+@pytest.fixture
+def make_role() -> Callable[[str, Output], Any]:
+    return role

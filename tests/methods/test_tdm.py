@@ -1,0 +1,223 @@
+"""TDM's loss against closed forms, and what it may and may not evaluate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from distillbench import registry
+from distillbench.core.loss import abs_mean_normalizer, gradient_surrogate, squared_error
+from distillbench.core.process import NoiseProcess
+from distillbench.core.solve import ddim
+from distillbench.errors import NotSupported
+from distillbench.methods._matching import real_and_fake, renoised
+from distillbench.methods.tdm import TDM, TDMConfig
+
+NODES = (999, 749, 499, 249)
+BOUNDS = (750, 500, 250, 0)
+
+
+def output(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(x * 0.7 + 0.1 * label) + 0.2 * x + 1e-4 * t[:, None]
+
+
+def tdm(toy: Any, make_role: Any, *, gain: torch.Tensor | None = None, **config: Any) -> Any:
+    """A TDM on the toy, whose student is the teacher plus `gain` * x and whose fake the teacher."""
+    backbone = toy(output, config.pop("process", None))
+    method = TDM(TDMConfig(**config), backbone)
+    extra = torch.zeros(()) if gain is None else gain
+    student = make_role("student", lambda x, t, c: output(x, t, c) + extra * x)
+    method.bind({"student": student, "fake": make_role("fake", output)})
+    return method
+
+
+@pytest.mark.parametrize("loss", ["huber", "mse"])
+@pytest.mark.parametrize("form", ["element", "vector"])
+@pytest.mark.parametrize("match", ["noisy", "clean"])
+def test_equal_scores_give_exactly_no_gradient(
+    toy: Any, make_role: Any, loss: str, form: str, match: str
+) -> None:
+    gain = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    method = tdm(toy, make_role, gain=gain, guidance_scale=1.0, loss=loss, huber_form=form,
+                 match=match)  # fmt: skip
+    total = method.loss("student", method.backbone.batch(), 0).total
+    total.backward()
+    assert total == 0
+    assert gain.grad == 0
+
+
+def test_guidance_alone_moves_the_student_by_the_guidance_term(toy: Any, make_role: Any) -> None:
+    method = tdm(toy, make_role)
+    batch, backbone = method.backbone.batch(), method.backbone
+    t = torch.full((len(batch),), 600)
+    at = renoised(
+        backbone.process, torch.randn(32, 2).double(), torch.randn(32, 2).double(),
+        torch.full((32,), 500), t, torch.randn(32, 2).double(),
+    )  # fmt: skip
+    real, fake = real_and_fake(backbone, method.net["fake"], at, batch, 3.5)
+    cond = backbone.predict(None, at.x_tau, t, batch.cond).x0
+    free = backbone.predict(None, at.x_tau, t, batch.uncond.expand(32)).x0
+    torch.testing.assert_close(real - fake, 2.5 * (cond - free), rtol=0, atol=1e-12)
+
+
+def test_a_step_evaluates_k_plus_one_students_and_no_more(toy: Any, make_role: Any) -> None:
+    gain = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    method = tdm(toy, make_role, gain=gain, steps=4)
+    batch = method.backbone.batch()
+    for turn in method.turns(0):
+        method.loss(turn, batch, 0)
+    calls = Counter(method.backbone.calls)
+    assert calls["student", False] == 4  # the rollout
+    assert calls["student", True] == 1  # the one step that is back-propagated
+    assert calls["teacher", False] == 1
+    assert calls["teacher", True] == 0
+    assert calls["fake", True] == 1  # its own turn
+    assert calls["fake", False] == 1  # the student's
+
+
+def test_the_rollout_is_shared_and_without_gradient(toy: Any, make_role: Any) -> None:
+    gain = torch.ones((), dtype=torch.float64, requires_grad=True)
+    method = tdm(toy, make_role, gain=gain)
+    batch = method.backbone.batch()
+    rollout = method.rollout(batch)
+    assert method.rollout(batch) is rollout
+    assert rollout.x.shape == (4, 32, 2)
+    assert not any(part.requires_grad for part in (rollout.x, rollout.x0, rollout.eps))
+    x = ddim(rollout.x0[0], rollout.eps[0], *method.backbone.process.alpha_sigma(749, rollout.x[0]))
+    torch.testing.assert_close(x, rollout.x[1])
+
+
+def test_the_student_gets_gradient_and_the_fake_score_none(toy: Any, make_role: Any) -> None:
+    gain = torch.full((), 0.1, dtype=torch.float64, requires_grad=True)
+    shift = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    method = tdm(toy, make_role, gain=gain)
+    method.net["fake"].fn = lambda x, t, c: output(x, t, c) + shift
+    batch = method.backbone.batch()
+    method.loss("student", batch, 0).total.backward()
+    assert gain.grad is not None
+    assert shift.grad is None
+    gain.grad = None
+    method.loss("fake", batch, 0).total.backward()
+    assert shift.grad is not None
+    assert gain.grad is None
+
+
+def test_chain_rule_of_one_step() -> None:
+    # d x_m / d x0 = alpha_m - alpha_u sigma_m / sigma_u as x_u is detached
+    process, known = NoiseProcess.scaled_linear(), (0.1705, 0.3173, 0.4667, 0.9575)
+    for u, m, expected in zip(NODES, BOUNDS, known, strict=True):
+        x_u = torch.randn(5, 2, dtype=torch.float64)
+        x0 = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+        alpha_u, sigma_u = process.alpha_sigma(u, x_u)
+        ddim(x0, (x_u - alpha_u * x0) / sigma_u, *process.alpha_sigma(m, x_u)).sum().backward()
+        assert x0.grad is not None
+        torch.testing.assert_close(x0.grad, torch.full_like(x0, expected), rtol=0, atol=5e-5)
+
+
+def linear_student(tau: int) -> tuple[Any, torch.Tensor, float]:
+    """A linear student whose state at 500 has the very marginal of a Gaussian teacher.
+
+    Returns the re-noised sample at tau, the clean predictions, and the teacher's x0 slope.
+    """
+    process, variance = NoiseProcess.scaled_linear(), 0.6
+    like = torch.zeros(1, dtype=torch.float64)
+
+    def spread(t: int) -> tuple[float, float, float]:
+        a, s = (float(v) for v in process.alpha_sigma(t, like))
+        return a, s, a**2 * variance + s**2
+
+    (a_u, s_u, v_u), (a_m, s_m, v_m), (a, _, v) = spread(749), spread(500), spread(tau)
+    slope = ((v_m / v_u) ** 0.5 - s_m / s_u) / (a_m - a_u * s_m / s_u)
+    rng = torch.Generator().manual_seed(0)
+    x_u = v_u**0.5 * torch.randn(1_000_000, 1, generator=rng, dtype=torch.float64)
+    x0 = slope * x_u
+    times = torch.full((len(x_u),), tau)
+    noise = torch.randn(x_u.shape, generator=rng, dtype=torch.float64)
+    at = renoised(process, x0, (x_u - a_u * x0) / s_u, torch.full_like(times, 500), times, noise)
+    return at, x0, a * variance / v
+
+
+def fit(x: torch.Tensor, y: torch.Tensor, weight: Any = 1.0) -> float:
+    return float((weight * x * y).sum() / (weight * x * x).sum())
+
+
+def test_what_each_fake_score_target_estimates() -> None:
+    # The three population minimisers differ for a perfect student; only denoising score matching
+    # under the kernel gives back the teacher's score, hence a zero gradient.
+    at, x0, teacher = linear_student(600)
+    alpha, sigma = NoiseProcess.scaled_linear().alpha_sigma(600, x0)
+    eps_slope = fit(at.share * at.x_tau, at.noise)  # the "dsm" regression of fake_loss
+    dsm = float((1 - sigma * eps_slope) / alpha)
+    assert teacher == pytest.approx(0.2571, abs=1e-4)
+    assert dsm == pytest.approx(teacher, abs=5e-3)
+    assert fit(at.x_tau, x0) == pytest.approx(0.1872, abs=5e-3)
+
+
+def test_importance_weights_estimate_the_score_of_renoised_predictions() -> None:
+    from distillbench.core.loss import importance_weight
+
+    at, x0, _ = linear_student(680)  # variance of the weights is finite for b / sigma >= .85
+    weight = importance_weight(at.eps_mix, at.noise)[:, None]
+    assert fit(at.x_tau, x0, weight) == pytest.approx(0.0201, abs=5e-3)
+
+
+def test_squared_error_is_twice_dmd2s_gradient(toy: Any, make_role: Any) -> None:
+    x0 = torch.randn(8, 2, dtype=torch.float64, requires_grad=True)
+    real, fake = torch.randn(2, 8, 2, dtype=torch.float64)
+    normalizer = abs_mean_normalizer(x0, real)
+    ours = squared_error(x0, (x0 + real - fake).detach(), 1 / normalizer)
+    dmd2 = gradient_surrogate(x0, (fake - real) / normalizer)
+    (a,), (b,) = torch.autograd.grad(ours, x0), torch.autograd.grad(dmd2, x0)
+    torch.testing.assert_close(a, 2 * b)
+
+
+@pytest.mark.parametrize("kind", ["flow", "vp"])
+def test_one_step_disjoint_renoises_as_dmd2_does(toy: Any, make_role: Any, kind: str) -> None:
+    process = NoiseProcess.flow() if kind == "flow" else NoiseProcess.scaled_linear()
+    method = tdm(toy, make_role, steps=1, process=process)
+    if kind == "flow":
+        method.backbone.nodes = lambda steps: (1000,)
+    batch = method.backbone.batch(4000)
+    m, tau = method._times(batch, "student", torch.zeros(len(batch), dtype=torch.long))
+    assert (m == 0).all()
+    assert tau.min() >= 20
+    assert tau.max() < (990 if kind == "flow" else 989)
+    x0, eps, noise = (torch.randn(4000, 2, dtype=torch.float64) for _ in range(3))
+    gap = renoised(process, x0, eps, m, tau, noise).x_tau - process.add_noise(x0, noise, tau)
+    _, sigma_0 = process.alpha_sigma(0, x0)
+    assert float(gap.abs().max()) <= (1e-12 if kind == "flow" else 5 * float(sigma_0))
+
+
+@pytest.mark.parametrize("randmid", [False, True])
+@pytest.mark.parametrize("mode", ["disjoint", "terminal"])
+def test_times_stay_in_their_segment(toy: Any, make_role: Any, mode: str, randmid: bool) -> None:
+    method = tdm(toy, make_role, tau=mode, randmid=randmid)
+    batch = method.backbone.batch(4000)
+    k = batch.randint(0, 4, "node")
+    m, tau = method._times(batch, "fake", k)
+    node, bound = torch.tensor(NODES)[k], torch.tensor(BOUNDS)[k]
+    assert ((m >= bound) & (m < node - 20)).all() if randmid else (m == bound).all()
+    assert (tau >= torch.maximum(m, torch.tensor(20))).all()
+    assert (tau < (node - 10 if mode == "disjoint" else 990)).all()
+
+
+def test_clean_sampling_of_the_fake_score_has_no_weight(toy: Any, make_role: Any) -> None:
+    method = tdm(toy, make_role, fake_sampling="clean")
+    weight = method.loss("fake", method.backbone.batch(), 0).scalars["weight"]
+    torch.testing.assert_close(weight, torch.ones_like(weight))
+    near = tdm(toy, make_role).loss("fake", method.backbone.batch(), 0).scalars["weight"]
+    assert abs(float(near) - 1) > 1e-3
+
+
+def test_sampling_off_the_trained_times_is_refused() -> None:
+    backbone = registry.build_backbone("gmm", {})
+    method = registry.build_method("tdm", {"steps": 4}, backbone)
+    assert method.sampler(2).timesteps == (999, 499)
+    for nfe in (3, 8):
+        with pytest.raises(NotSupported, match="were not trained"):
+            method.sampler(nfe)
+    demo = registry.build_method("tdm", {"steps": 4, "horizon": 900}, backbone)
+    assert demo.sampler(4).timesteps == (899, 674, 449, 224)
