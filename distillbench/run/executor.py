@@ -32,7 +32,8 @@ class Result:
         key: the stage.
         status: done | cached (someone else had finished it) | busy (another process runs it now) |
             stopped (it wrote its checkpoint when asked to stop) | failed (its own error) |
-            storage (the results folder cannot be written) | oom (out of memory) | died (its process ended without an answer).
+            storage (the results folder cannot be written) | oom (out of memory) |
+            died (its process ended without an answer).
         error: one line, for the last five.
         log: path of its captured output, "" when there is none.
         lasting: False when the cause lies outside the stage (missing weights, altered input), so

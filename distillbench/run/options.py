@@ -95,7 +95,6 @@ def _machine(store: Store, options: RunOptions, run: str, threads: int) -> Execu
         return RayExecutor(
             store.root,
             run=run,
-            run=run,
             cpus=workers * threads,
             gpus=len(gpus),
             device=device,

@@ -65,7 +65,7 @@ class Progress:
         self.stream = stream or sys.stdout
         self.running: dict[str, _Track] = {}
         self.total = self.cached = self.done = self.failed = self.blocked = 0
-        self._work_total = self._work_done = 0.0
+        self._work_total = self._work_done = self._work_began = 0.0
         self._began = time.monotonic()
         with storage_guard(log):
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +79,7 @@ class Progress:
     def started(self, stage: Stage, attempt: int) -> None:
         """A worker got the stage."""
         self.running[stage.key] = _Track(stage)
+        self._work_began = self._work_began or time.monotonic()
         again = f" (attempt {attempt})" if attempt > 1 else ""
         self.say(f"start  {_title(stage)}{again}")
 
@@ -151,7 +152,7 @@ class Progress:
         part = (self._work_done + halves) / self._work_total if self._work_total else 0.0
         if part < 0.01 or part >= 1:
             return None
-        return (time.monotonic() - self._began) * (1 - part) / part
+        return (time.monotonic() - self._work_began) * (1 - part) / part
 
     def _eta_text(self) -> str:
         eta = self.eta()

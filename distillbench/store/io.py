@@ -35,15 +35,18 @@ def storage_error(error: BaseException, path: Path) -> StorageError | None:
     """Read a failed write as a `StorageError`, or None when the disk is not the cause.
 
     Libraries wrap the operating system's error (safetensors in its own class, torch in a
-    RuntimeError), so the whole chain of causes and its text are looked at.
+    RuntimeError), so the whole chain of causes and its text are looked at. A denied access counts
+    only in the folder of `path`: other files are the user's, not the store's.
     """
+    here = path.absolute().parent
     link: BaseException | None = error
     while link is not None:
         code = link.errno if isinstance(link, OSError) else None
         if code in _FULL or "No space left on device" in str(link):
             return _full(Path(getattr(link, "filename", None) or path))
-        if code in _DENIED and getattr(link, "filename", None):
-            return _denied(Path(getattr(link, "filename", path)), str(os.strerror(code or 0)))
+        if isinstance(link, OSError) and code in _DENIED and link.filename:
+            if Path(link.filename).absolute().is_relative_to(here):
+                return _denied(link)
         link = link.__cause__ or link.__context__
     return None
 
@@ -57,9 +60,9 @@ def _full(path: Path) -> StorageError:
     )
 
 
-def _denied(path: Path, why: str) -> StorageError:
+def _denied(error: OSError) -> StorageError:
     return StorageError(
-        f"{path}: cannot be written ({why.lower()})",
+        f"{error.filename}: cannot be written ({str(error.strerror).lower()})",
         hint="Mend its permissions, or name another folder with --results DIR",
     )
 
@@ -70,7 +73,7 @@ def storage_guard(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        known = storage_error(error, path)
+        known = storage_error(error, path) or (_denied(error) if error.errno in _DENIED else None)
         raise known or StorageError(f"{error.filename or path}: {error.strerror}") from error
 
 

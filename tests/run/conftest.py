@@ -1,0 +1,63 @@
+"""Plans of fake stages, and a store to run them in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillbench.run.stage import Plan, Stage
+from distillbench.store.layout import Store
+
+@pytest.fixture(autouse=True)
+def _fakes_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    made = Store(tmp_path / "results" / "store")
+    made.prepare()
+    return made
+
+
+def _stage(kind: Any, needs: tuple[str, ...], label: str, **spec: Any) -> Stage:
+    text = json.dumps([kind, needs, spec], sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:20]
+    return Stage(kind, key, spec, needs=needs, runtime={"threads": 1}, label=label)
+
+
+def chain(label: str, *, seed: int = 0, steps: int = 4, scores: int = 1, **spec: Any) -> list[Stage]:
+    """A training with one sample set and some scores; `spec` goes to the training."""
+    trained = _stage("train", (), f"{label} train", seed=seed, steps=steps, **spec)
+    sampled = _stage("sample", (trained.key,), f"{label} sample", train=trained.key)
+    return [
+        trained,
+        sampled,
+        *(
+            _stage("score", (sampled.key,), f"{label} score {i}", sample=sampled.key, column=i)
+            for i in range(scores)
+        ),
+    ]
+
+
+def plan(*chains: list[Stage]) -> Plan:
+    """A plan of chains."""
+    return Plan("exp", {stage.key: stage for stages in chains for stage in stages}, ())
+
+
+@pytest.fixture
+def make_chain() -> Callable[..., list[Stage]]:
+    """`chain`, for test modules."""
+    return chain
+
+
+@pytest.fixture
+def make_plan() -> Callable[..., Plan]:
+    """`plan`, for test modules."""
+    return plan

@@ -1,0 +1,115 @@
+"""Stages that compute a hash chain: quick, exact, resumable, and faulty on request.
+
+`spec["fault"]` is one of raise, oom, kill, hang, storage; with `spec["faults"]` = n only the first n
+attempts are faulty (counted in the checkpoint folder's parent, as a real machine fault would be).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distillbench.errors import Interrupted
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([str(p) for p in parts]).encode()).hexdigest()
+
+
+def _fault(spec: Mapping[str, Any], memory: Path, step: int) -> None:
+    if "fault" not in spec or step != spec.get("at", 1):
+        return
+    seen = int(memory.read_text()) if memory.exists() else 0
+    if seen >= spec.get("faults", 10**9):
+        return
+    memory.write_text(str(seen + 1))
+    fault = spec["fault"]
+    if fault == "raise":
+        raise ZeroDivisionError("made to fail")
+    if fault == "oom":
+        raise MemoryError("made to fail")
+    if fault == "storage":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(memory))
+    if fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "hang":
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=True)
+
+
+def train(
+    spec: Mapping[str, Any],
+    *,
+    out: Path,
+    checkpoints: Path,
+    runtime: Mapping[str, Any],
+    device: str,
+    progress: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """A chain of `spec["steps"]` hashes with a checkpoint after every second one."""
+    saved = checkpoints / "state.json"
+    state = json.loads(saved.read_text()) if saved.exists() else {"step": 0, "hash": ""}
+    steps, memory = spec["steps"], checkpoints.parent / f"{out.name.split('.')[0]}-faults"
+    while state["step"] < steps:
+        if should_stop():
+            _save(saved, state)
+            raise Interrupted(f"stopped after step {state['step']} of {steps}")
+        _fault(spec, memory, state["step"])
+        time.sleep(spec.get("pause", 0))
+        step = state["step"] + 1
+        state = {"step": step, "hash": _digest(spec["seed"], state["hash"], step)}
+        progress({"kind": "train", "step": step, "steps": steps, "losses": {"loss": 1 / step}})
+        if step % 2 == 0:
+            _save(saved, state)
+    print("trained on", device, flush=True)
+    subprocess.run(["echo", "from a subprocess"], check=True)
+    (out / "student.txt").write_text(state["hash"])
+
+
+def _save(path: Path, state: Mapping[str, Any]) -> None:
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps(state))
+    os.replace(scratch, path)
+
+
+def sample(
+    spec: Mapping[str, Any],
+    *,
+    train_dir: Path,
+    out: Path,
+    runtime: Mapping[str, Any],
+    device: str,
+    progress: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """A hash of the student."""
+    _fault(spec, out.parent / f"{out.name.split('.')[0]}-faults", 1)
+    time.sleep(spec.get("pause", 0))
+    (out / "samples.txt").write_text(_digest(spec, (train_dir / "student.txt").read_text()))
+
+
+def score(
+    spec: Mapping[str, Any],
+    *,
+    sample_dir: Path,
+    reference_dir: Path | None,
+    out: Path,
+    runtime: Mapping[str, Any],
+    device: str,
+    progress: Callable[[dict[str, Any]], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """A hash of the samples, and of the reference where there is one."""
+    time.sleep(spec.get("pause", 0))
+    parts = [(sample_dir / "samples.txt").read_text()]
+    parts += [(reference_dir / "samples.txt").read_text()] if reference_dir else []
+    (out / "scores.jsonl").write_text(json.dumps({"value": _digest(spec, *parts)}) + "\n")

@@ -1,0 +1,265 @@
+"""The driver over real worker processes: caching, isolation, retries, signals, resuming."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillbench.errors import BadInput, NotSupported
+from distillbench.run.driver import execute
+from distillbench.run.options import Outcome, RunOptions
+from distillbench.run.progress import Progress
+from distillbench.run.stage import Plan, Stage
+from distillbench.store.claim import Claim
+from distillbench.store.layout import Store
+
+FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
+Chain = Callable[..., list[Stage]]
+MakePlan = Callable[..., Plan]
+
+
+def run(store: Store, plan: Plan, **options: Any) -> tuple[Outcome, str]:
+    shown = io.StringIO()
+    settings = RunOptions(**{"workers": 2, "gpus": 0, "functions": FUNCTIONS, **options})
+    progress = Progress(store.root.parent / plan.name / "log.txt", stream=shown)
+    return execute(plan, store, settings, progress=progress), shown.getvalue()
+
+
+def starts(store: Store) -> Counter[str]:
+    lines = map(json.loads, (store.root / "events.jsonl").read_text().splitlines())
+    return Counter(line["key"] for line in lines if line["event"] == "start")
+
+
+def test_everything_runs_once_and_is_cached_afterwards(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    plan = make_plan(make_chain("a", scores=2), make_chain("b", seed=1))
+    outcome, shown = run(store, plan)
+    assert (sorted(outcome.ran), outcome.exit_code) == (sorted(plan.stages), 0)
+    assert "7 ran" in shown
+    again, _ = run(store, plan)
+    assert (again.cached, again.ran) == (list(plan.stages), [])
+    assert set(starts(store).values()) == {1}
+    assert "done   train  a train" in (store.root.parent / "exp" / "log.txt").read_text()
+
+
+def test_a_failure_blocks_its_descendants_alone_and_is_not_repeated(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    bad, good = make_chain("bad", fault="raise", faults=1), make_chain("good")
+    plan = make_plan(bad, good)
+    outcome, shown = run(store, plan)
+    assert list(outcome.failed) == [bad[0].key]
+    assert outcome.blocked == [s.key for s in bad[1:]]
+    assert sorted(outcome.ran) == sorted(s.key for s in good)
+    assert outcome.exit_code == 1
+    assert "FAILED train  bad train: ZeroDivisionError: made to fail" in shown
+    assert f"log: {store.failure_log('train', bad[0].key)}" in shown
+    again, shown = run(store, plan)
+    assert (again.ran, again.exit_code) == ([], 1)
+    assert "in an earlier run; --retry-failed" in shown
+    healed, _ = run(store, plan, retry_failed=True)
+    assert sorted(healed.ran) == sorted(s.key for s in bad)
+    assert healed.exit_code == 0
+
+
+def test_a_dead_worker_is_replaced_and_its_stage_resumes(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    stages = make_chain("row", steps=6, fault="kill", faults=2, at=4)
+    outcome, shown = run(store, make_plan(stages))
+    assert outcome.exit_code == 0
+    assert shown.count("ended by SIGKILL; trying again") == 2
+    assert "attempt 3" in shown
+    clean = Store(store.root.parent / "clean")
+    run(clean, make_plan(stages))  # its own counter of faults: dies twice as well
+    for stage in stages[1:]:
+        names = {"sample": "samples.txt", "score": "scores.jsonl"}
+        paths = [s.path(stage.kind, stage.key) / names[stage.kind] for s in (store, clean)]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_stage_that_always_kills_its_worker_fails_for_good(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    bad, good = make_chain("bad", fault="kill"), make_chain("good")
+    outcome, _ = run(store, make_plan(bad, good))
+    assert "SIGKILL" in outcome.failed[bad[0].key]
+    assert starts(store)[bad[0].key] == 3
+    assert good[-1].key in outcome.ran
+    assert not list((store.root / "train").glob("*.tmp-*"))
+
+
+def test_out_of_memory_is_tried_twice(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    bad = make_chain("bad", fault="oom")
+    outcome, _ = run(store, make_plan(bad))
+    assert "MemoryError" in outcome.failed[bad[0].key]
+    assert starts(store)[bad[0].key] == 2
+
+
+def test_a_hung_stage_is_killed_with_its_children(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    bad, good = make_chain("bad", fault="hang"), make_chain("good")
+    outcome, _ = run(store, make_plan(bad, good), stale_after=2.0)
+    assert "no sign of progress" in outcome.failed[bad[0].key]
+    assert good[-1].key in outcome.ran
+    assert store.holder("train", bad[0].key) is None
+
+
+def test_a_full_disk_ends_the_run_but_is_not_held_against_the_stage(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    bad = make_chain("bad", fault="storage", faults=1)
+    plan = make_plan(bad, make_chain("later", seed=1, steps=3, pause=0.05))
+    outcome, shown = run(store, plan, workers=1)
+    assert "no space left" in outcome.failed[bad[0].key]
+    assert outcome.ran == []
+    assert "stopping" in shown
+    again, _ = run(store, plan)
+    assert again.exit_code == 0
+
+
+def test_fail_fast_stops_the_rest(store: Store, make_chain: Chain, make_plan: MakePlan) -> None:
+    bad, slow = make_chain("bad", fault="raise"), make_chain("slow", steps=400, pause=0.05)
+    later = make_chain("later", seed=5)
+    outcome, _ = run(store, make_plan(bad, slow, later), fail_fast=True)
+    assert outcome.exit_code == 1
+    assert outcome.ran == []
+    assert set(outcome.blocked) == {s.key for s in (*bad[1:], *slow[1:], *later)}
+
+
+def test_altered_results_are_named_and_redone_on_request(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    stages = make_chain("row")
+    plan = make_plan(stages)
+    run(store, plan)
+    samples = store.path("sample", stages[1].key) / "samples.txt"
+    want = samples.read_bytes()
+    samples.write_bytes(b"")
+    outcome, _ = run(store, plan)
+    assert str(samples) in outcome.failed[stages[1].key]
+    assert outcome.cached == [stages[0].key, stages[2].key]
+    healed, shown = run(store, plan, retry_failed=True)
+    assert healed.ran == [stages[1].key]
+    assert ".bad-1" in shown
+    assert samples.read_bytes() == want
+
+
+def test_an_interrupt_checkpoints_and_the_next_run_continues(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    stages = make_chain("slow", steps=60, pause=0.05)
+    plan = make_plan(stages)
+    _signal_when(store, stages[0], signal.SIGINT)
+    outcome, shown = run(store, plan)
+    assert (outcome.interrupted, outcome.exit_code, outcome.failed) == (True, 130, {})
+    assert "stopped after step" in shown
+    saved = json.loads((store.checkpoints("train", stages[0].key) / "state.json").read_text())
+    assert 0 < saved["step"] < 60
+    again, _ = run(store, plan)
+    assert again.exit_code == 0
+
+
+def test_a_second_interrupt_does_not_wait(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    stages = make_chain("hang", fault="hang")
+    _signal_when(store, stages[0], signal.SIGTERM, signal.SIGINT)
+    outcome, shown = run(store, make_plan(stages))
+    assert outcome.exit_code == 130
+    assert "killed" in shown
+
+
+def _signal_when(store: Store, stage: Stage, *numbers: int) -> None:
+    """Send signals to this process once the stage reported its first step."""
+
+    def wait() -> None:
+        while True:
+            holder = store.holder(stage.kind, stage.key)
+            if holder is not None and holder.progress.get("step", 0) >= 1:
+                break
+            time.sleep(0.02)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            time.sleep(0.6)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_a_stage_of_another_run_is_waited_for(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    stages = make_chain("row")
+    claim = Claim.take(store.claim_path("train", stages[0].key), run="theirs")
+    assert claim is not None
+    threading.Timer(1.0, claim.release).start()
+    outcome, shown = run(store, make_plan(stages))
+    assert f"process {os.getpid()}" in shown
+    assert outcome.exit_code == 0
+    assert starts(store)[stages[0].key] == 1
+
+
+def test_two_drivers_share_one_grid(store: Store, make_chain: Chain, make_plan: MakePlan) -> None:
+    plan = make_plan(*(make_chain(f"row{i}", seed=i, pause=0.02) for i in range(4)))
+    outcomes: list[Outcome] = []
+    threads = [
+        threading.Thread(target=lambda: outcomes.append(run(store, plan)[0])) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [o.exit_code for o in outcomes] == [0, 0]
+    assert sorted(outcomes[0].ran + outcomes[1].ran) == sorted(plan.stages)
+    assert set(starts(store).values()) == {1}
+
+
+def test_missing_gpus_are_refused_before_anything_starts(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    with pytest.raises(BadInput, match="--gpus 64"):
+        run(store, make_plan(make_chain("row")), gpus=64)
+    assert not (store.root / "events.jsonl").exists()
+
+
+def test_a_stage_wider_than_the_machine_is_refused(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    stages = make_chain("wide", train={"processes": 3})
+    with pytest.raises(BadInput, match="wide train: needs 3 slots"):
+        run(store, make_plan(stages), workers=2)
+    outcome, _ = run(store, make_plan(stages, make_chain("row")), workers=3)
+    assert outcome.exit_code == 0
+
+
+def test_workers_that_cannot_start_say_why(
+    store: Store, make_chain: Chain, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = store.root.parent / "broken"
+    (broken / "distillbench").mkdir(parents=True)
+    (broken / "distillbench" / "__init__.py").write_text("raise RuntimeError('half installed')")
+    monkeypatch.syspath_prepend(str(broken))
+    with pytest.raises(NotSupported, match="half installed"):
+        run(store, make_plan(make_chain("row")))
+
+
+def test_leftovers_of_a_dead_run_are_swept(
+    store: Store, make_chain: Chain, make_plan: MakePlan
+) -> None:
+    left: Path = store.begin("train", "0" * 20)
+    run(store, make_plan(make_chain("row")))
+    assert not left.exists()

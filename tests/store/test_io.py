@@ -1,0 +1,72 @@
+"""Files of the store: exact round trips, and errors that name the file."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+
+from distillbench.errors import ArtifactError
+from distillbench.store import io
+
+
+def test_json_lines_round_trip_and_appends(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"a": 1, "b": 0.1}, {"a": 2, "b": 1e-300}]
+    io.write_jsonl(path, rows)
+    io.append_jsonl(path, {"a": 3})
+    assert io.read_jsonl(path) == [*rows, {"a": 3}]
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_truncated_lines_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a": ')
+    with pytest.raises(ArtifactError, match=r"rows\.jsonl:2: truncated"):
+        io.read_jsonl(path)
+    with pytest.raises(ArtifactError, match="missing"):
+        io.read_json(tmp_path / "none.json")
+
+
+def test_tensors_round_trip_bit_for_bit(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    want = {"a": torch.randn(3, 4).T, "b": torch.arange(5, dtype=torch.uint8)}
+    io.save_tensors(path, want, metadata={"kind": "test"})
+    got = io.load_tensors(path)
+    assert all(torch.equal(got[name], want[name]) for name in want)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ArtifactError, match="truncated"):
+        io.load_tensors(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    io.write_json(path, {"old": 1})
+    with pytest.raises(TypeError):
+        io.write_json(path, {"new": object()})
+    assert io.read_json(path) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "/a/b: no space left"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "no space left"),
+        (OSError(errno.EROFS, "Read-only file system", "/a/b"), "/a/b: cannot be written"),
+    ],
+)
+def test_disk_errors_are_recognised_however_they_are_wrapped(error: Exception, text: str) -> None:
+    found = io.storage_error(error, Path("/a/c"))
+    assert found is not None
+    assert text in found.line
+
+
+def test_other_errors_are_not_the_disk() -> None:
+    assert io.storage_error(ValueError("bad"), Path("/results")) is None
+    assert io.storage_error(OSError(errno.EPERM, "not a file"), Path("/results")) is None
+    theirs = PermissionError(errno.EACCES, "Permission denied", "/home/prompts.txt")
+    assert io.storage_error(theirs, Path("/results/store/train")) is None
