@@ -93,7 +93,7 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
     tree = experiment.tree
     base = tree.get("base") or MapNode()
     drafts: list[_Draft] = []
-    for row in tree.get("rows") or [MapNode()]:
+    for row in tree.get("rows") or [MapNode(mark=tree.mark)]:
         for centre in _multiply(_Draft(merge(base, row)), tree, problems):
             drafts.append(centre)
             drafts += _ablated(centre, tree, problems)

@@ -139,7 +139,7 @@ class Resolver:
             revision = backbone.revision()
         except DistillbenchError as error:
             self.problems.add(mark, error.line)
-            return None
+            revision = ""  # the plan is refused, but the rows on it are still checked
         params = backbone.config.model_dump(mode="json")
         spec = {"name": ref.use, "params": params, "revision": revision}
         return UsedBackbone(alias, backbone, spec)

@@ -246,6 +246,11 @@ class Experiment(Model):
     _tree: MapNode | None = PrivateAttr(default=None)
 
     @property
+    def folder(self) -> str:
+        """Name of its results folder: other profiles than the default one have their own."""
+        return f"{self.name}-{self.profile}" if self.profile not in ("", "tiny") else self.name
+
+    @property
     def tree(self) -> MapNode:
         """The experiment as written, with the place of every entry where it came from a file."""
         if self._tree is None:

@@ -64,7 +64,7 @@ def build_plan(experiment: Experiment, *, only: str = "") -> Plan:
     problems.raise_if_any()
     cells = planner.cells(rows)
     problems.raise_if_any()
-    plan = Plan(experiment.name, planner.stages, tuple(cells), tuple(notes))
+    plan = Plan(experiment.folder, planner.stages, tuple(cells), tuple(notes))
     check_outputs(experiment, plan, problems)
     problems.raise_if_any()
     return _selected(plan, planner, only) if only else plan

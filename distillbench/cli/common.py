@@ -1,0 +1,131 @@
+"""What the subcommands share: options, opening an experiment, printing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distillbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from distillbench.config.schema import Experiment
+    from distillbench.run.stage import Plan
+
+__all__ = [
+    "FileArgument", "JsonOption", "OnlyOption", "PluginOption", "ProfileOption", "ResultsOption",
+    "SetOption", "columns", "examples", "find_run", "open_experiment", "print_json", "store_of",
+    "use_plugins",
+]  # fmt: skip
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file (YAML).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(metavar="P", help="Overlay of the file to use. [default: tiny, if there]"),
+]
+ResultsOption = Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=value", help="Override an entry; may be repeated."),
+]
+OnlyOption = Annotated[
+    str,
+    typer.Option(metavar="EXPR", help="Rows to take: field=value[,value] or a label; * and ? fit."),
+]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE", help="Module or .py file with plug-ins; may be repeated."),
+]
+
+
+def examples(*lines: str) -> str:
+    """A help epilog of copy-paste examples."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def use_plugins(targets: Sequence[str] | None) -> None:
+    """Register `--plugin` modules. Raises PluginError."""
+    from distillbench.registry import add_plugin
+
+    for target in targets or ():
+        add_plugin(target)
+
+
+def open_experiment(
+    file: Path,
+    *,
+    profile: str | None = None,
+    sets: Sequence[str] | None = None,
+    plugins: Sequence[str] | None = None,
+) -> tuple[Experiment, Plan]:
+    """Load, check and plan an experiment file. Raises BadInput and ConfigError."""
+    from distillbench.config.load import load_experiment
+    from distillbench.run.plan import build_plan
+
+    use_plugins(plugins)
+    require_file(file)
+    experiment = load_experiment(file, profile=profile, sets=sets or ())
+    return experiment, build_plan(experiment)
+
+
+def require_file(file: Path) -> None:
+    """Refuse a file that is not there, naming one that may have been meant."""
+    if file.is_file():
+        return
+    from distillbench.config.marks import did_you_mean
+
+    there = [str(p) for folder in (file.parent, Path("experiments")) for p in folder.glob("*.yaml")]
+    raise BadInput(f"{file}: no such file.{did_you_mean(file, there)}")
+
+
+def store_of(results: Path) -> Any:
+    """The store of a results folder."""
+    from distillbench.store.layout import Store
+
+    return Store(results / "store")
+
+
+def find_run(results: Path, prefix: str) -> tuple[str, str]:
+    """(kind, key) of the stored stage whose key begins with `prefix`.
+
+    Raises:
+        BadInput: there is none, or more than one.
+    """
+    root = results / "store"
+    names = {
+        (kind, path.name.split(".")[0])
+        for kind in ("train", "sample", "score")
+        for path in (root / kind).glob(f"{prefix}*")
+        if path.name.split(".")[0].startswith(prefix)
+    }
+    if len(names) == 1:
+        return names.pop()
+    found = ", ".join(sorted(f"{key} ({kind})" for kind, key in names)[:5])
+    if names:
+        raise BadInput(f"{prefix}: means {len(names)} stages: {found}; give more digits")
+    raise BadInput(
+        f"{prefix}: no stage with that key in {root}", hint="distillbench list runs shows the keys"
+    )
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(value, sys.stdout, indent=2, default=str)
+    print()
+
+
+def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows as aligned text, cut to the width of the terminal when there is one."""
+    table = [list(map(str, head)), *(list(map(str, row)) for row in rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in table]
+    if sys.stdout.isatty():
+        width = os.get_terminal_size().columns
+        lines = [line if len(line) <= width else f"{line[: width - 3]}..." for line in lines]
+    return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""`distillbench export`: a trained student in diffusers format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distillbench.cli.common import (
+    JsonOption,
+    PluginOption,
+    ResultsOption,
+    examples,
+    print_json,
+    use_plugins,
+)
+from distillbench.cli.sample import CheckpointArgument, checkpoint_folder
+
+__all__ = ["EPILOG", "export"]
+
+EPILOG = examples(
+    "distillbench list runs",
+    "distillbench export 58017a9e -o my-student",
+)
+
+
+def export(
+    checkpoint: CheckpointArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write.")],
+    results: ResultsOption = Path("results"),
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a student so that diffusers loads it, with the recipe it is sampled by."""
+    use_plugins(plugin)
+    folder = checkpoint_folder(checkpoint, results)
+    from distillbench.train.export import export_student
+
+    paths = export_student(folder, out)
+    if json:
+        print_json({"checkpoint": str(folder), "files": [str(path) for path in paths]})
+        return
+    for path in paths:
+        print(path)

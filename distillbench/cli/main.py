@@ -1,0 +1,129 @@
+"""The command `distillbench`: subcommands, exit codes, and no traceback for what a user can mend.
+
+Exit codes: 0 all done, 1 some stage failed, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import click
+import typer
+
+from distillbench import __version__
+from distillbench.cli import (
+    doctor,
+    env,
+    export,
+    list_,
+    plan,
+    report,
+    run,
+    sample,
+    show,
+    table,
+    validate,
+)
+from distillbench.cli.common import examples, print_json
+from distillbench.errors import DistillbenchError
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="distillbench",
+    help="Train, sample, score and tabulate few-step diffusion distillation.",
+    epilog=examples(
+        "distillbench run experiments/quickstart.yaml",
+        "distillbench plan experiments/table1.yaml --profile paper",
+        "distillbench list methods",
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (run, plan, validate, list_, show, table, report, sample, export, doctor):
+    name = command.__name__.rpartition(".")[2].rstrip("_")
+    app.command(name, epilog=command.EPILOG)(getattr(command, command.__name__.rpartition(".")[2]))
+app.add_typer(env.app, name="env")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"distillbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Train, sample, score and tabulate few-step diffusion distillation."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    code = run_command(arguments)
+    # A closed pipe must not turn into a message while the interpreter shuts down.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command; every way it can end becomes an exit code."""
+    try:
+        code = app(args=list(arguments), prog_name="distillbench", standalone_mode=False)
+        return int(code or 0)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted; the same command resumes", file=sys.stderr)
+        return INTERRUPTED
+    except DistillbenchError as error:
+        return _told(error, "--json" in arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _crashed(error)
+
+
+def _told(error: DistillbenchError, as_json: bool) -> int:
+    """Say an error in its own lines."""
+    lines = error.line.splitlines()
+    if as_json:
+        print_json({"ok": False, "exit_code": error.exit_code, "errors": lines})
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return error.exit_code
+
+
+def _crashed(error: Exception) -> int:
+    """A defect of ours or of a plug-in: one line, and the traceback in a file."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="distillbench-", suffix=".log", delete=False, encoding="utf-8"
+    ) as log:
+        traceback.print_exception(error, file=log)
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    print(f"internal error: {what} (traceback in {log.name})", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`distillbench plan`: what a run would do, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillbench.cli.common import (
+    FileArgument,
+    JsonOption,
+    OnlyOption,
+    PluginOption,
+    ProfileOption,
+    ResultsOption,
+    SetOption,
+    columns,
+    examples,
+    open_experiment,
+    print_json,
+    store_of,
+)
+
+if TYPE_CHECKING:
+    from distillbench.run.stage import Cell, Plan
+    from distillbench.run.status import StageStatus
+
+__all__ = ["EPILOG", "plan", "show_plan"]
+
+EPILOG = examples(
+    "distillbench plan experiments/table1.yaml",
+    "distillbench plan experiments/table1.yaml --profile paper --only method=tdm",
+    "distillbench plan experiments/smoke.yaml --set base.train.batch_size=128 --json",
+)
+
+
+def plan(
+    file: FileArgument,
+    profile: ProfileOption = None,
+    results: ResultsOption = Path("results"),
+    sets: SetOption = None,
+    only: OnlyOption = "",
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the grid, its stages, and which of them are cached, new or stale."""
+    from distillbench.run.plan import build_plan
+    from distillbench.run.status import plan_status
+
+    experiment, made = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
+    if only:
+        made = build_plan(experiment, only=only)
+    show_plan(made, plan_status(made, store_of(results)), as_json=json)
+
+
+def show_plan(made: Plan, status: Mapping[str, StageStatus], *, as_json: bool) -> None:
+    """Print a plan against the store."""
+    if as_json:
+        print_json(_as_json(made, status))
+        return
+    head = ("row", "backbone", "nfe", "seeds", "train", "sample", "score")
+    print(columns(head, [_row(cells, status) for cells in _rows(made)]))
+    counts = Counter(entry.state for entry in status.values())
+    total = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    print(f"\n{made.name}: {len(made.stages)} stages ({total})")
+    reasons = Counter((e.state, e.reason) for e in status.values() if e.reason)
+    for (state, reason), count in reasons.items():
+        print(f"  {state} x{count}: {reason}")
+    for note in made.notes:
+        print(f"  note: {note}")
+
+
+def _rows(made: Plan) -> list[list[Cell]]:
+    rows: dict[int, list[Cell]] = {}
+    for cell in made.cells:
+        rows.setdefault(cell.row, []).append(cell)
+    return list(rows.values())
+
+
+def _row(cells: Sequence[Cell], status: Mapping[str, StageStatus]) -> list[object]:
+    first = cells[0]
+    keys = {
+        "train": [cell.train for cell in cells],
+        "sample": [cell.sample for cell in cells],
+        "score": [key for cell in cells for key in cell.scores.values()],
+    }
+    states = [_states(status, names) for names in keys.values()]
+    seeds = ",".join(str(cell.seed) for cell in cells)
+    return [first.label or first.title, first.backbone, first.nfe, seeds, *states]
+
+
+def _states(status: Mapping[str, StageStatus], keys: Sequence[str]) -> str:
+    counts = Counter(status[key].state for key in dict.fromkeys(keys))
+    return ", ".join(f"{n} {state}" for state, n in sorted(counts.items())) or "-"
+
+
+def _as_json(made: Plan, status: Mapping[str, StageStatus]) -> dict[str, Any]:
+    from distillbench.report.render import plan_json
+
+    result = plan_json(made)
+    for stage in result["stages"]:
+        entry = status[stage["key"]]
+        stage |= {"state": entry.state, "reason": entry.reason}
+    return {**result, "notes": list(made.notes)}

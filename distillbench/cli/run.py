@@ -1,0 +1,134 @@
+"""`distillbench run`: train, sample, score, tabulate; the same command resumes."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distillbench.cli.common import (
+    FileArgument,
+    JsonOption,
+    OnlyOption,
+    PluginOption,
+    ProfileOption,
+    ResultsOption,
+    SetOption,
+    examples,
+    open_experiment,
+    print_json,
+    store_of,
+)
+from distillbench.cli.plan import show_plan
+from distillbench.cli.table import print_tables, report_json
+
+if TYPE_CHECKING:
+    from distillbench.config.schema import Experiment
+    from distillbench.run.options import Outcome
+    from distillbench.run.stage import Plan
+
+__all__ = ["EPILOG", "run"]
+
+EPILOG = examples(
+    "distillbench run experiments/smoke.yaml",
+    "distillbench run experiments/table1.yaml --only 'method=tdm,lcm nfe=4' -n",
+    "distillbench run experiments/table1.yaml --profile paper --runner ray --gpus 8",
+    "distillbench run experiments/smoke.yaml --set seeds=[0,1,2] --workers 2",
+)
+
+
+class Runner(StrEnum):
+    """Where stages run."""
+
+    local = "local"
+    ray = "ray"
+
+
+def run(
+    file: FileArgument,
+    profile: ProfileOption = None,
+    runner: Annotated[Runner, typer.Option(help="Local processes, or a Ray cluster.")] = (
+        Runner.local
+    ),
+    address: Annotated[
+        str, typer.Option(metavar="ADDR", help="Ray cluster to join; else one is started here.")
+    ] = "",
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="GPUs to use. [default: all]")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Stages at once. [default: one per GPU or core]"),
+    ] = None,
+    results: ResultsOption = Path("results"),
+    sets: SetOption = None,
+    only: OnlyOption = "",
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first failure.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("-n", "--dry-run", help="Show the plan and stop.")
+    ] = False,
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run an experiment; finished stages are never redone, and the same command resumes."""
+    from distillbench.run.driver import execute
+    from distillbench.run.options import RunOptions
+    from distillbench.run.plan import build_plan
+    from distillbench.run.progress import open_progress
+    from distillbench.run.status import plan_status
+
+    experiment, whole = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
+    part = build_plan(experiment, only=only) if only else whole
+    store = store_of(results)
+    if dry_run:
+        show_plan(part, plan_status(part, store), as_json=json)
+        return
+    options = RunOptions(
+        runner=runner.value,
+        address=address,
+        gpus=gpus,
+        workers=workers,
+        fail_fast=fail_fast,
+        retry_failed=retry_failed,
+    )
+    outdir = results / whole.name
+    # With --json the standard output is the document alone.
+    progress = open_progress(outdir / "log.txt", stream=sys.stderr if json else sys.stdout)
+    outcome = execute(part, store, options, progress=progress)
+    _finish(experiment, whole, store, outdir, outcome, as_json=json)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _finish(
+    experiment: Experiment, plan: Plan, store: Any, outdir: Path, outcome: Outcome, *, as_json: bool
+) -> None:
+    """Write and show results of the whole plan, failed or not; an interrupted run only says so."""
+    from distillbench.report.render import build_report, write_reports
+
+    record: dict[str, Any] = {
+        "exit_code": outcome.exit_code,
+        "cached": outcome.cached,
+        "ran": outcome.ran,
+        "failed": outcome.failed,
+        "blocked": outcome.blocked,
+    }
+    if outcome.interrupted:
+        if as_json:
+            print_json(record)
+        print("interrupted; the same command resumes", file=sys.stderr)
+        return
+    report = build_report(experiment, plan, store)
+    paths = write_reports(experiment, plan, store, outdir)
+    if as_json:
+        print_json({**record, **report_json(report, paths)})
+        return
+    print_tables(report)
+    print(f"results are in {outdir}; open {outdir / 'report.html'}")

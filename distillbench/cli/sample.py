@@ -1,0 +1,117 @@
+"""`distillbench sample`: images from one trained student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distillbench.cli.common import (
+    JsonOption,
+    PluginOption,
+    ResultsOption,
+    examples,
+    find_run,
+    print_json,
+    store_of,
+    use_plugins,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["EPILOG", "checkpoint_folder", "sample"]
+
+EPILOG = examples(
+    "distillbench list runs",
+    "distillbench sample 58017a9e --prompt 'a large red circle' --nfe 4 -o samples",
+    "distillbench sample results/store/train/58017a9ef9c54ae6e26b --prompt x --seed 7 -o samples",
+)
+CheckpointArgument = Annotated[
+    str, typer.Argument(metavar="CHECKPOINT", help="Folder of a training, or its key.")
+]
+DeviceOption = Annotated[str, typer.Option(metavar="D", help="cpu, cuda, cuda:1. [default: best]")]
+
+
+def sample(
+    checkpoint: CheckpointArgument,
+    prompt: Annotated[list[str], typer.Option(metavar="P", help="What to draw; may be repeated.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where images go.")],
+    nfe: Annotated[int, typer.Option(metavar="N", min=1, help="Network evaluations.")] = 4,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the noise.")] = 0,
+    device: DeviceOption = "",
+    results: ResultsOption = Path("results"),
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Sample a student for prompts of your own."""
+    use_plugins(plugin)
+    folder = checkpoint_folder(checkpoint, results)
+    from distillbench.sample.generate import generate_images
+    from distillbench.train.export import load_student
+
+    student = load_student(folder, best_device(device))
+    sampler = student.method.sampler(nfe)
+    images = generate_images(student, prompt, sampler=sampler, seed=seed)
+    paths = _save(images.cpu(), prompt, out)
+    if json:
+        print_json({"checkpoint": str(folder), "nfe": nfe, "files": [str(p) for p in paths]})
+        return
+    for path in paths:
+        print(path)
+
+
+def checkpoint_folder(checkpoint: str, results: Path) -> Path:
+    """The folder of a finished training, by path or by key.
+
+    Raises:
+        BadInput: neither a folder nor the key of a training.
+        ArtifactError: its files are truncated or altered.
+    """
+    from distillbench.errors import BadInput
+
+    folder = Path(checkpoint)
+    if (folder / "recipe.json").is_file():
+        return folder
+    if folder.is_dir() or "/" in checkpoint:
+        raise BadInput(f"{checkpoint}: not the folder of a finished training (no recipe.json)")
+    kind, key = find_run(results, checkpoint)
+    if kind != "train":
+        raise BadInput(f"{key}: a {kind} stage; a checkpoint is a train stage")
+    return Path(store_of(results).verify(kind, key))
+
+
+def best_device(wanted: str) -> str:
+    """The device asked for, else the GPU where there is one."""
+    if wanted:
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _save(samples: torch.Tensor, prompts: Sequence[str], out: Path) -> list[Path]:
+    """PNG per image, GIF per video, and one points.json for points in the plane."""
+    from distillbench.store.io import storage_guard, write_json
+
+    with storage_guard(out):
+        out.mkdir(parents=True, exist_ok=True)
+        if samples.ndim == 2:
+            points = [{"prompt": p, "point": x.tolist()} for p, x in zip(prompts, samples)]
+            write_json(out / "points.json", points)
+            return [out / "points.json"]
+        return [_save_one(item, out / f"{index:05d}") for index, item in enumerate(samples)]
+
+
+def _save_one(item: torch.Tensor, stem: Path) -> Path:
+    from PIL import Image
+
+    frames = [Image.fromarray(frame.numpy()) for frame in (item if item.ndim == 4 else item[None])]
+    path = stem.with_suffix(".gif" if item.ndim == 4 else ".png")
+    if len(frames) > 1:
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=125, loop=0)
+    else:
+        frames[0].save(path)
+    return path
