@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distillbench.run.driver import execute
+from distillbench.run.options import Outcome, RunOptions
+from distillbench.run.progress import Progress
 from distillbench.run.stage import Plan, Stage
 from distillbench.store.layout import Store
+
+FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
+
 
 @pytest.fixture(autouse=True)
 def _fakes_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +40,9 @@ def _stage(kind: Any, needs: tuple[str, ...], label: str, **spec: Any) -> Stage:
     return Stage(kind, key, spec, needs=needs, runtime={"threads": 1}, label=label)
 
 
-def chain(label: str, *, seed: int = 0, steps: int = 4, scores: int = 1, **spec: Any) -> list[Stage]:
+def chain(
+    label: str, *, seed: int = 0, steps: int = 4, scores: int = 1, **spec: Any
+) -> list[Stage]:
     """A training with one sample set and some scores; `spec` goes to the training."""
     trained = _stage("train", (), f"{label} train", seed=seed, steps=steps, **spec)
     sampled = _stage("sample", (trained.key,), f"{label} sample", train=trained.key)
@@ -61,3 +71,29 @@ def make_chain() -> Callable[..., list[Stage]]:
 def make_plan() -> Callable[..., Plan]:
     """`plan`, for test modules."""
     return plan
+
+
+def run(store: Store, plan: Plan, **options: Any) -> tuple[Outcome, str]:
+    """Execute a plan of fakes on two workers; what it showed comes with the outcome."""
+    shown = io.StringIO()
+    settings = RunOptions(**{"workers": 2, "gpus": 0, "functions": FUNCTIONS, **options})
+    progress = Progress(store.root.parent / plan.name / "log.txt", stream=shown)
+    return execute(plan, store, settings, progress=progress), shown.getvalue()
+
+
+@pytest.fixture
+def run_plan() -> Callable[..., tuple[Outcome, str]]:
+    """`run`, for test modules."""
+    return run
+
+
+def count_starts(store: Store) -> Counter[str]:
+    """How often each stage was begun, by the store's history."""
+    lines = map(json.loads, (store.root / "events.jsonl").read_text().splitlines())
+    return Counter(line["key"] for line in lines if line["event"] == "start")
+
+
+@pytest.fixture
+def starts() -> Callable[[Store], Counter[str]]:
+    """`count_starts`, for test modules."""
+    return count_starts

@@ -1,7 +1,7 @@
 """Stages that compute a hash chain: quick, exact, resumable, and faulty on request.
 
-`spec["fault"]` is one of raise, oom, kill, hang, storage; with `spec["faults"]` = n only the first n
-attempts are faulty (counted in the checkpoint folder's parent, as a real machine fault would be).
+`spec["fault"]` is one of raise, oom, kill, hang, storage; with `spec["faults"]` = n the first n
+attempts only are faulty (counted in the checkpoint folder's parent, as a real machine fault would be).
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def _fault(spec: Mapping[str, Any], memory: Path, step: int) -> None:
     if fault == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if fault == "hang":
-        subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=True)
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        memory.with_name(f"{memory.name}-child").write_text(str(child.pid))
+        child.wait()
 
 
 def train(

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import signal
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
 
 from distillbench.errors import BadInput, NotSupported
-from distillbench.run.driver import execute
-from distillbench.run.options import Outcome, RunOptions
-from distillbench.run.progress import Progress
+from distillbench.run.options import Outcome
 from distillbench.run.stage import Plan, Stage
-from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
 
-FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
 Chain = Callable[..., list[Stage]]
 MakePlan = Callable[..., Plan]
+Run = Callable[..., tuple[Outcome, str]]
+Starts = Callable[[Store], Counter[str]]
 
 
-def run(store: Store, plan: Plan, **options: Any) -> tuple[Outcome, str]:
-    shown = io.StringIO()
-    settings = RunOptions(**{"workers": 2, "gpus": 0, "functions": FUNCTIONS, **options})
-    progress = Progress(store.root.parent / plan.name / "log.txt", stream=shown)
-    return execute(plan, store, settings, progress=progress), shown.getvalue()
-
-
-def starts(store: Store) -> Counter[str]:
-    lines = map(json.loads, (store.root / "events.jsonl").read_text().splitlines())
-    return Counter(line["key"] for line in lines if line["event"] == "start")
+@pytest.fixture
+def run(run_plan: Run) -> Run:
+    return run_plan
 
 
 def test_everything_runs_once_and_is_cached_afterwards(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts
 ) -> None:
     plan = make_plan(make_chain("a", scores=2), make_chain("b", seed=1))
     outcome, shown = run(store, plan)
@@ -54,7 +39,7 @@ def test_everything_runs_once_and_is_cached_afterwards(
 
 
 def test_a_failure_blocks_its_descendants_alone_and_is_not_repeated(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
     bad, good = make_chain("bad", fault="raise", faults=1), make_chain("good")
     plan = make_plan(bad, good)
@@ -74,7 +59,7 @@ def test_a_failure_blocks_its_descendants_alone_and_is_not_repeated(
 
 
 def test_a_dead_worker_is_replaced_and_its_stage_resumes(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
     stages = make_chain("row", steps=6, fault="kill", faults=2, at=4)
     outcome, shown = run(store, make_plan(stages))
@@ -90,7 +75,7 @@ def test_a_dead_worker_is_replaced_and_its_stage_resumes(
 
 
 def test_a_stage_that_always_kills_its_worker_fails_for_good(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts
 ) -> None:
     bad, good = make_chain("bad", fault="kill"), make_chain("good")
     outcome, _ = run(store, make_plan(bad, good))
@@ -101,7 +86,7 @@ def test_a_stage_that_always_kills_its_worker_fails_for_good(
 
 
 def test_out_of_memory_is_tried_twice(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts
 ) -> None:
     bad = make_chain("bad", fault="oom")
     outcome, _ = run(store, make_plan(bad))
@@ -110,17 +95,19 @@ def test_out_of_memory_is_tried_twice(
 
 
 def test_a_hung_stage_is_killed_with_its_children(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
     bad, good = make_chain("bad", fault="hang"), make_chain("good")
     outcome, _ = run(store, make_plan(bad, good), stale_after=2.0)
     assert "no sign of progress" in outcome.failed[bad[0].key]
     assert good[-1].key in outcome.ran
     assert store.holder("train", bad[0].key) is None
+    child = int((store.root / "train" / f"{bad[0].key}-faults-child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_full_disk_ends_the_run_but_is_not_held_against_the_stage(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
     bad = make_chain("bad", fault="storage", faults=1)
     plan = make_plan(bad, make_chain("later", seed=1, steps=3, pause=0.05))
@@ -132,7 +119,9 @@ def test_a_full_disk_ends_the_run_but_is_not_held_against_the_stage(
     assert again.exit_code == 0
 
 
-def test_fail_fast_stops_the_rest(store: Store, make_chain: Chain, make_plan: MakePlan) -> None:
+def test_fail_fast_stops_the_rest(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
+) -> None:
     bad, slow = make_chain("bad", fault="raise"), make_chain("slow", steps=400, pause=0.05)
     later = make_chain("later", seed=5)
     outcome, _ = run(store, make_plan(bad, slow, later), fail_fast=True)
@@ -142,7 +131,7 @@ def test_fail_fast_stops_the_rest(store: Store, make_chain: Chain, make_plan: Ma
 
 
 def test_altered_results_are_named_and_redone_on_request(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
     stages = make_chain("row")
     plan = make_plan(stages)
@@ -159,77 +148,8 @@ def test_altered_results_are_named_and_redone_on_request(
     assert samples.read_bytes() == want
 
 
-def test_an_interrupt_checkpoints_and_the_next_run_continues(
-    store: Store, make_chain: Chain, make_plan: MakePlan
-) -> None:
-    stages = make_chain("slow", steps=60, pause=0.05)
-    plan = make_plan(stages)
-    _signal_when(store, stages[0], signal.SIGINT)
-    outcome, shown = run(store, plan)
-    assert (outcome.interrupted, outcome.exit_code, outcome.failed) == (True, 130, {})
-    assert "stopped after step" in shown
-    saved = json.loads((store.checkpoints("train", stages[0].key) / "state.json").read_text())
-    assert 0 < saved["step"] < 60
-    again, _ = run(store, plan)
-    assert again.exit_code == 0
-
-
-def test_a_second_interrupt_does_not_wait(
-    store: Store, make_chain: Chain, make_plan: MakePlan
-) -> None:
-    stages = make_chain("hang", fault="hang")
-    _signal_when(store, stages[0], signal.SIGTERM, signal.SIGINT)
-    outcome, shown = run(store, make_plan(stages))
-    assert outcome.exit_code == 130
-    assert "killed" in shown
-
-
-def _signal_when(store: Store, stage: Stage, *numbers: int) -> None:
-    """Send signals to this process once the stage reported its first step."""
-
-    def wait() -> None:
-        while True:
-            holder = store.holder(stage.kind, stage.key)
-            if holder is not None and holder.progress.get("step", 0) >= 1:
-                break
-            time.sleep(0.02)
-        for number in numbers:
-            os.kill(os.getpid(), number)
-            time.sleep(0.6)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def test_a_stage_of_another_run_is_waited_for(
-    store: Store, make_chain: Chain, make_plan: MakePlan
-) -> None:
-    stages = make_chain("row")
-    claim = Claim.take(store.claim_path("train", stages[0].key), run="theirs")
-    assert claim is not None
-    threading.Timer(1.0, claim.release).start()
-    outcome, shown = run(store, make_plan(stages))
-    assert f"process {os.getpid()}" in shown
-    assert outcome.exit_code == 0
-    assert starts(store)[stages[0].key] == 1
-
-
-def test_two_drivers_share_one_grid(store: Store, make_chain: Chain, make_plan: MakePlan) -> None:
-    plan = make_plan(*(make_chain(f"row{i}", seed=i, pause=0.02) for i in range(4)))
-    outcomes: list[Outcome] = []
-    threads = [
-        threading.Thread(target=lambda: outcomes.append(run(store, plan)[0])) for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [o.exit_code for o in outcomes] == [0, 0]
-    assert sorted(outcomes[0].ran + outcomes[1].ran) == sorted(plan.stages)
-    assert set(starts(store).values()) == {1}
-
-
 def test_missing_gpus_are_refused_before_anything_starts(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
     with pytest.raises(BadInput, match="--gpus 64"):
         run(store, make_plan(make_chain("row")), gpus=64)
@@ -237,7 +157,7 @@ def test_missing_gpus_are_refused_before_anything_starts(
 
 
 def test_a_stage_wider_than_the_machine_is_refused(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
     stages = make_chain("wide", train={"processes": 3})
     with pytest.raises(BadInput, match="wide train: needs 3 slots"):
@@ -247,7 +167,7 @@ def test_a_stage_wider_than_the_machine_is_refused(
 
 
 def test_workers_that_cannot_start_say_why(
-    store: Store, make_chain: Chain, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = store.root.parent / "broken"
     (broken / "distillbench").mkdir(parents=True)
@@ -258,7 +178,7 @@ def test_workers_that_cannot_start_say_why(
 
 
 def test_leftovers_of_a_dead_run_are_swept(
-    store: Store, make_chain: Chain, make_plan: MakePlan
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
     left: Path = store.begin("train", "0" * 20)
     run(store, make_plan(make_chain("row")))

@@ -1,0 +1,99 @@
+"""A run among others: signals from outside, and other runs on the same store."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from distillbench.run.options import Outcome
+from distillbench.run.stage import Plan, Stage
+from distillbench.store.claim import Claim
+from distillbench.store.layout import Store
+
+Chain = Callable[..., list[Stage]]
+MakePlan = Callable[..., Plan]
+Run = Callable[..., tuple[Outcome, str]]
+Starts = Callable[[Store], Counter[str]]
+
+
+@pytest.fixture
+def run(run_plan: Run) -> Run:
+    return run_plan
+
+
+def test_an_interrupt_checkpoints_and_the_next_run_continues(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
+) -> None:
+    stages = make_chain("slow", steps=60, pause=0.05)
+    plan = make_plan(stages)
+    _signal_when(store, stages[0], signal.SIGINT)
+    outcome, shown = run(store, plan)
+    assert (outcome.interrupted, outcome.exit_code, outcome.failed) == (True, 130, {})
+    assert "stopped after step" in shown
+    saved = json.loads((store.checkpoints("train", stages[0].key) / "state.json").read_text())
+    assert 0 < saved["step"] < 60
+    again, _ = run(store, plan)
+    assert again.exit_code == 0
+
+
+def test_a_second_interrupt_does_not_wait(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
+) -> None:
+    stages = make_chain("hang", fault="hang")
+    _signal_when(store, stages[0], signal.SIGTERM, signal.SIGINT)
+    outcome, shown = run(store, make_plan(stages))
+    assert outcome.exit_code == 130
+    assert "killed" in shown
+
+
+def _signal_when(store: Store, stage: Stage, *numbers: int) -> None:
+    """Send signals to this process once the stage reported its first step."""
+
+    def wait() -> None:
+        while True:
+            holder = store.holder(stage.kind, stage.key)
+            if holder is not None and holder.progress.get("step", 0) >= 1:
+                break
+            time.sleep(0.02)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            time.sleep(0.6)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_a_stage_of_another_run_is_waited_for(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts
+) -> None:
+    stages = make_chain("row")
+    claim = Claim.take(store.claim_path("train", stages[0].key), run="theirs")
+    assert claim is not None
+    threading.Timer(1.0, claim.release).start()
+    outcome, shown = run(store, make_plan(stages))
+    assert f"process {os.getpid()}" in shown
+    assert outcome.exit_code == 0
+    assert starts(store)[stages[0].key] == 1
+
+
+def test_two_drivers_share_one_grid(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts
+) -> None:
+    plan = make_plan(*(make_chain(f"row{i}", seed=i, pause=0.02) for i in range(4)))
+    outcomes: list[Outcome] = []
+    threads = [
+        threading.Thread(target=lambda: outcomes.append(run(store, plan)[0])) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [o.exit_code for o in outcomes] == [0, 0]
+    assert sorted(outcomes[0].ran + outcomes[1].ran) == sorted(plan.stages)
+    assert set(starts(store).values()) == {1}
