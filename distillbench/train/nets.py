@@ -157,7 +157,8 @@ class NetHandle:
         if self.ema is None:
             return
         new = [p.detach().float() for p in self._own.values()]
-        torch._foreach_lerp_(self.ema.parameters(), new, 1.0 - self._decay)
+        mean: list[Tensor] = list(self.ema.parameters())
+        torch._foreach_lerp_(mean, new, 1.0 - self._decay)
 
     @contextmanager
     def _as_ema(self, mean: Mapping[str, nn.Parameter]) -> Iterator[None]:

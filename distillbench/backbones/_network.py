@@ -1,0 +1,202 @@
+"""The denoising network of a pipeline with all its roles: one call, features, new roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from distillbench.backbones.base import Cond
+from distillbench.errors import NotSupported
+from distillbench.train.conditions import TimeConditions, TimeTap
+from distillbench.train.lora import SharedBase
+from distillbench.train.nets import NetHandle
+
+__all__ = ["Network"]
+
+Forward = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+DEFAULT_RANK = 64
+
+
+class _Enough(Exception):
+    """All wanted features are there; the rest of the network need not run."""
+
+
+class Network:
+    """A frozen network in the load dtype, shared by adapters, and full copies of it.
+
+    Adapters and the teacher run in the load dtype without autocast, so they agree bit for bit
+    while the adapter is zero; adapter weights are float32. Full copies are float32 and run under
+    autocast, so in half precision they agree with the teacher up to rounding.
+
+    Args:
+        module: the network, on its device, in its dtype.
+        forward: how to call it with (module, x, t, conditions); returns the raw output.
+        time_mlp: path of the time embedding's MLP inside `module`.
+        targets: layers that get adapters unless a role names others.
+        checkpointing: recompute activations in backward.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        forward: Forward,
+        *,
+        time_mlp: str,
+        targets: Sequence[str],
+        checkpointing: bool = False,
+    ) -> None:
+        self.module, self._forward = module, forward
+        first = next(module.parameters())
+        self.dtype, self.device = first.dtype, first.device
+        self._time_mlp, self._targets, self._checkpointing = time_mlp, targets, checkpointing
+        self._taps: dict[nn.Module, TimeTap] = {}
+        self._prepare(module)
+        self.base = SharedBase(module)
+
+    def _prepare(self, module: nn.Module) -> None:
+        if isinstance(module, UNet2DConditionModel):
+            module.to(memory_format=torch.channels_last)
+        if self._checkpointing:
+            module.enable_gradient_checkpointing()  # type: ignore[operator]
+        self._taps[module] = TimeTap(module.get_submodule(self._time_mlp))
+
+    # ---- calls --------------------------------------------------------------------------
+
+    def raw(
+        self,
+        net: NetHandle | None,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond,
+        values: Mapping[str, Tensor | None],
+    ) -> Tensor:
+        """The network's output at (x, t), float32, in one forward."""
+        module = self.module if net is None else net.module
+        named = {n: v.to(self.dtype) if v.is_floating_point() else v
+                 for n, v in cond.tensors.items()}  # fmt: skip
+        with self._acting(net), self._carrying(net, values), self._precision(module):
+            output = self._forward(module, x.to(self.dtype), t.expand(len(x)), named)
+        return output.to(x.dtype)
+
+    def features(
+        self,
+        net: NetHandle | None,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond,
+        layers: Sequence[str],
+        values: Mapping[str, Tensor | None],
+    ) -> list[Tensor]:
+        """Outputs of the layers at these paths, in that order; stops after the last of them.
+
+        Raises:
+            NotSupported: there is no such layer.
+        """
+        module = self.module if net is None else net.module
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[..., None]:
+            def hook(_: nn.Module, __: Any, output: Any) -> None:
+                found[name] = output if isinstance(output, Tensor) else output[0]
+                if len(found) == len(set(layers)):
+                    raise _Enough
+
+            return hook
+
+        hooks = [_layer(module, n).register_forward_hook(keep(n)) for n in dict.fromkeys(layers)]
+        try:
+            self.raw(net, x, t, cond, values)
+        except _Enough:
+            pass
+        finally:
+            for handle in hooks:
+                handle.remove()
+        return [found[name].float() for name in layers]
+
+    def _acting(self, net: NetHandle | None) -> AbstractContextManager[None]:
+        return self.base.slot.acting(None) if net is None else net.active()
+
+    def _carrying(
+        self, net: NetHandle | None, values: Mapping[str, Tensor | None]
+    ) -> AbstractContextManager[None]:
+        tap = self._taps[self.module if net is None else net.module]
+        if net is None or net.extras is None:
+            return tap.carrying(0, 0)
+        assert isinstance(net.extras, TimeConditions)
+        with net.active():  # an averaged role has averaged embeddings
+            return tap.carrying(*net.extras.signals(net.name, values))
+
+    def _precision(self, module: nn.Module) -> torch.autocast:
+        half = module is not self.module and self.dtype != torch.float32
+        # The weight cache would hand one role's cast weights to another.
+        return torch.autocast(self.device.type, self.dtype if half else torch.bfloat16,
+                              enabled=half, cache_enabled=False)  # fmt: skip
+
+    # ---- roles --------------------------------------------------------------------------
+
+    def make(self, name: str, kind: str, opts: Mapping[str, Any]) -> NetHandle:
+        """A role of `kind` "lora" or "copy"; see `Backbone.make_net`.
+
+        Raises:
+            NotSupported: unknown kind or option.
+        """
+        allowed = {
+            "lora": {"rank", "alpha", "target_modules", "conditions"},
+            "copy": {"conditions"},
+        }
+        if kind not in allowed:
+            raise NotSupported(f"net kind {kind!r}; allowed: {', '.join(allowed)}")
+        if unknown := sorted(opts.keys() - allowed[kind]):
+            known = ", ".join(sorted(allowed[kind]))
+            raise NotSupported(
+                f"net {name!r}: no option {unknown[0]!r} for {kind}; allowed: {known}"
+            )
+        conditions = tuple(opts.get("conditions", ()))
+        extras = self._extras(conditions)
+        if kind == "copy":
+            return self._copy(name, conditions, extras)
+        rank = int(opts.get("rank", DEFAULT_RANK))
+        return self.base.add(
+            name, rank=rank, alpha=float(opts.get("alpha", rank)), conditions=conditions,
+            targets=tuple(opts.get("target_modules") or self._targets), extras=extras,
+        )  # fmt: skip
+
+    def _extras(self, conditions: tuple[str, ...]) -> TimeConditions | None:
+        if not conditions:
+            return None
+        tap = self._taps[self.module]
+        return TimeConditions(conditions, tap.inside, tap.outside).to(self.device)
+
+    def _copy(
+        self, name: str, conditions: tuple[str, ...], extras: TimeConditions | None
+    ) -> NetHandle:
+        module = type(self.module).from_config(self.module.config)  # type: ignore[attr-defined]
+        module.load_state_dict(base_weights(self.module))
+        module.to(self.device).eval()
+        self._prepare(module)
+        own = dict(module.named_parameters())
+        if extras is not None:
+            own |= {f"conditions.{n}": p for n, p in extras.named_parameters()}
+        return NetHandle(name, module, parameters=own, conditions=conditions, extras=extras)
+
+
+def base_weights(module: nn.Module) -> dict[str, Tensor]:
+    """The weights of a network without its adapters, under the names it had before them."""
+    return {
+        name.replace(".base_layer.", "."): value
+        for name, value in module.state_dict().items()
+        if ".lora_A." not in name and ".lora_B." not in name
+    }
+
+
+def _layer(module: nn.Module, name: str) -> nn.Module:
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        top = ", ".join(n for n, _ in module.named_children())
+        raise NotSupported(f"the network has no layer {name!r}; its parts are {top}") from None

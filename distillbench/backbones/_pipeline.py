@@ -1,0 +1,234 @@
+"""What all families share whose teacher is a diffusers pipeline; torch is imported by `load`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from distillbench.backbones._source import Source
+from distillbench.backbones.base import Backbone, Cond, Prediction
+from distillbench.core.lazy import torch
+from distillbench.core.predict import guided, x0_eps
+from distillbench.errors import NotSupported
+
+if TYPE_CHECKING:
+    from distillbench.backbones._diffusers import ImageCodec, VideoCodec
+    from distillbench.backbones._network import Network
+    from distillbench.train.nets import NetHandle
+
+__all__ = [
+    "ATTENTION_AND_MLP", "UNET_LAYERS", "NetworkConfig", "PipelineBackbone", "PipelineConfig",
+]  # fmt: skip
+
+ATTENTION_AND_MLP = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+# The layers LCM-LoRA adapts (arXiv 2311.05556): attention, MLPs, residual convolutions, time
+# projections; not the first and last convolution, not the time MLP.
+UNET_LAYERS = (
+    *ATTENTION_AND_MLP, "proj_in", "proj_out", "conv1", "conv2", "conv_shortcut",
+    "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
+)  # fmt: skip
+
+
+class NetworkConfig(BaseModel):
+    """How the network is run.
+
+    Attributes:
+        gradient_checkpointing: recompute activations in backward: less memory, a third more time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gradient_checkpointing: bool = False
+
+
+class PipelineConfig(NetworkConfig):
+    """Which weights, beside how they are run.
+
+    Attributes:
+        model: a folder in diffusers format, or a hub repository "owner/name".
+        revision: branch, tag or (better) commit of the repository.
+    """
+
+    model: str
+    revision: str = ""
+
+
+class PipelineBackbone(Backbone):
+    """Base of the families; a family says how prompts and the network's arguments are made.
+
+    Attributes:
+        pipeline: class name of the pipeline in diffusers.
+        network: which of its parts denoises.
+        time_mlp: path of the time embedding's MLP in that part.
+        targets: layers that get adapters by default.
+        middle: path of the layer that `features` calls "mid".
+        load_options: further arguments of `from_pretrained`.
+        costly_text: encode each prompt once and keep it on disk.
+    """
+
+    pipeline: ClassVar[str]
+    network: ClassVar[str] = "unet"
+    time_mlp: ClassVar[str] = "time_embedding"
+    targets: ClassVar[tuple[str, ...]] = UNET_LAYERS
+    load_options: ClassVar[Mapping[str, Any]] = {}
+    costly_text: ClassVar[bool] = False
+
+    pipe: Any
+    codec: ImageCodec | VideoCodec
+
+    # ---- what a family says ---------------------------------------------------------------
+
+    @abstractmethod
+    def _encode(self, prompts: Sequence[str]) -> Cond:
+        """Conditions from the pipeline's own text encoders."""
+
+    @abstractmethod
+    def _arguments(self, x: torch.Tensor, cond: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Keyword arguments of the network beside input and time."""
+
+    @abstractmethod
+    def _shape(self) -> tuple[int, ...]:
+        """Shape of one latent."""
+
+    def _output(self, raw: torch.Tensor) -> torch.Tensor:
+        return raw
+
+    def _middle(self) -> str:
+        return "mid_block"
+
+    def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden
+
+    # ---- Backbone ---------------------------------------------------------------------------
+
+    def source(self) -> Source:
+        """Where the weights come from."""
+        config: Any = self.config
+        return Source(config.model, config.revision)
+
+    def revision(self) -> str:
+        """Content hash of a folder, a pinned commit, or "unpinned:..."."""
+        return self.source().revision()
+
+    def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
+        """Read the pipeline; its VAE stays float32."""
+        from distillbench.backbones._diffusers import load_pipeline, process_of
+        from distillbench.backbones._network import Network
+        from distillbench.backbones._text import TextCache
+
+        self.device = device
+        kind = getattr(torch, dtype)
+        self.pipe = load_pipeline(self.pipeline, self.source(), device, kind, self.load_options)
+        scheduler = self.pipe.scheduler.config
+        self.process = process_of(scheduler)
+        self.num_timesteps = self.process.num_timesteps
+        flow = self.process.kind == "flow"
+        self.prediction_type = "flow" if flow else scheduler.get("prediction_type", "epsilon")
+        self.codec, self.latent_shape = self._codec(), self._shape()
+        config: Any = self.config
+        self._net: Network = Network(
+            getattr(self.pipe, self.network), self._forward, time_mlp=self.time_mlp,
+            targets=self.targets, checkpointing=config.gradient_checkpointing,
+        )  # fmt: skip
+        identity = f"{self.name} {self.revision()} {dtype}"
+        self._text = TextCache(self._encode, identity, device) if self.costly_text else None
+
+    def _square(self, pixels: int | None) -> tuple[int, ...]:
+        """Latent shape of a UNet's square images; `pixels` None is the size it was trained at."""
+        config = self.pipe.unet.config
+        side = pixels // self.pipe.vae_scale_factor if pixels else config.sample_size
+        return (config.in_channels, side, side)
+
+    def _codec(self) -> ImageCodec | VideoCodec:
+        from distillbench.backbones._diffusers import ImageCodec
+
+        return ImageCodec(self.pipe.vae)
+
+    def encode(self, prompts: Sequence[str]) -> Cond:
+        """Conditions of prompts, float32."""
+        if self._text is not None:
+            return self._text(prompts)
+        with torch.no_grad():
+            return self._encode(prompts)
+
+    def predict(
+        self,
+        net: NetHandle | None,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        cond: Cond,
+        *,
+        guidance_scale: float | torch.Tensor = 1.0,
+        uncond: Cond | None = None,
+        end_t: torch.Tensor | None = None,
+        steps_k: torch.Tensor | None = None,
+        embed_scale: torch.Tensor | None = None,
+    ) -> Prediction:
+        """See `Backbone.predict`."""
+        size = len(x_t)
+        values = {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k}
+        cond, t = cond.expand(size), t.expand(size)
+        if isinstance(guidance_scale, (int, float)) and guidance_scale == 1.0:
+            raw = self._net.raw(net, x_t, t, cond, values)
+        else:
+            if uncond is None:
+                raise NotSupported("guidance needs the unconditional branch: pass uncond")
+            both = Cond.cat([cond, uncond.expand(size)])
+            twice = {n: None if v is None else v.repeat(2) for n, v in values.items()}
+            raw = self._net.raw(net, torch.cat([x_t, x_t]), t.repeat(2), both, twice)
+            on, off = raw.chunk(2)
+            raw = guided(on, off, guidance_scale)
+        alpha, sigma = self.process.alpha_sigma(t, x_t)
+        return Prediction(*x0_eps(raw, x_t, alpha, sigma, self.prediction_type), raw)
+
+    def features(
+        self,
+        net: NetHandle | None,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        cond: Cond,
+        layers: Sequence[str],
+        *,
+        end_t: torch.Tensor | None = None,
+        steps_k: torch.Tensor | None = None,
+        embed_scale: torch.Tensor | None = None,
+    ) -> list[torch.Tensor]:
+        """Activations (B, C, h, w), or (B, C, f, h, w) of video, at module paths or at "mid".
+
+        The forward stops after the last of them, so "mid" runs half of a UNet. The further
+        arguments are those of `predict`, for nets with such conditions.
+        """
+        values = {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k}
+        paths = [self._middle() if name == "mid" else name for name in layers]
+        size = len(x_t)
+        found = self._net.features(net, x_t, t.expand(size), cond.expand(size), paths, values)
+        return [self._as_map(hidden) for hidden in found]
+
+    def decode(self, x0: torch.Tensor) -> torch.Tensor:
+        """uint8 images (B, H, W, 3), or videos (B, frames, H, W, 3)."""
+        return self.codec.decode(x0)
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Latents of uint8 images (B, H, W, 3)."""
+        from distillbench.backbones._diffusers import ImageCodec
+
+        if not isinstance(self.codec, ImageCodec):
+            raise NotSupported(f"{self.name} encodes no images")
+        return self.codec.encode(images)
+
+    def make_net(self, name: str, kind: Literal["lora", "copy"] = "lora", **opts: Any) -> NetHandle:
+        """See `Backbone.make_net`; `alpha` defaults to `rank`, `rank` to 64."""
+        return self._net.make(name, kind, opts)
+
+    def _forward(
+        self,
+        module: torch.nn.Module,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        cond: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        output = module(x, timestep=t, return_dict=False, **self._arguments(x, cond))[0]
+        return self._output(output)

@@ -1,0 +1,90 @@
+"""CogVideoX: text to video; v-prediction on a shifted schedule with zero terminal SNR."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, PositiveInt
+
+from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineBackbone, PipelineConfig
+from distillbench.backbones.base import Cond
+from distillbench.core.lazy import torch
+from distillbench.sample.schedules import shifted_nodes
+
+if TYPE_CHECKING:
+    from distillbench.backbones._diffusers import ImageCodec, VideoCodec
+
+__all__ = ["Cogvideox", "CogvideoxConfig"]
+
+
+class CogvideoxConfig(PipelineConfig):
+    """Size of the clip, and the shift of a student's times.
+
+    Attributes:
+        frames, height, width: of the decoded clip; 4 k + 1 frames.
+        node_shift: g of S(u) = g u / (1 + (g - 1) u), which spaces a student's input times; 2 gives
+            the 999, 856, 665, 399 that TDM (arXiv 2503.06674) was released with.
+    """
+
+    model: str = "THUDM/CogVideoX-2b"
+    frames: PositiveInt = 49
+    height: PositiveInt = 480
+    width: PositiveInt = 720
+    node_shift: float = Field(2.0, ge=1)
+
+
+class Cogvideox(PipelineBackbone):
+    """Latents are (frames, channels, height, width), as diffusers orders them."""
+
+    Config = CogvideoxConfig
+    name = "cogvideox"
+    modality = "video"
+    pipeline = "CogVideoXPipeline"
+    network = "transformer"
+    targets = ATTENTION_AND_MLP
+    costly_text = True
+
+    def nodes(self, steps: int) -> tuple[int, ...]:
+        """floor(1000 S(i / K)) - 1 for i = K..1."""
+        config: Any = self.config
+        return shifted_nodes(steps, config.node_shift, self.num_timesteps)
+
+    def _codec(self) -> ImageCodec | VideoCodec:
+        from distillbench.backbones._diffusers import VideoCodec
+
+        return VideoCodec(self.pipe.vae)
+
+    def _encode(self, prompts: Sequence[str]) -> Cond:
+        length = self.pipe.transformer.config.max_text_seq_length
+        tokens, _ = self.pipe.encode_prompt(
+            list(prompts), do_classifier_free_guidance=False, device=self.device,
+            max_sequence_length=length,
+        )  # fmt: skip
+        return Cond({"tokens": tokens.float()})
+
+    def _arguments(self, x: torch.Tensor, cond: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        rotary = None
+        if self.pipe.transformer.config.use_rotary_positional_embeddings:
+            config: Any = self.config
+            rotary = self.pipe._prepare_rotary_positional_embeddings(
+                config.height, config.width, x.shape[1], x.device
+            )
+        return {"encoder_hidden_states": cond["tokens"], "image_rotary_emb": rotary}
+
+    def _shape(self) -> tuple[int, ...]:
+        config: Any = self.config
+        space, time = self.pipe.vae_scale_factor_spatial, self.pipe.vae_scale_factor_temporal
+        channels = self.pipe.transformer.config.in_channels
+        frames = (config.frames - 1) // time + 1
+        return (frames, channels, config.height // space, config.width // space)
+
+    def _middle(self) -> str:
+        return f"transformer_blocks.{len(self.pipe.transformer.transformer_blocks) // 2}"
+
+    def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
+        frames, _, height, width = self.latent_shape
+        patch = self.pipe.transformer.config.patch_size
+        return hidden.transpose(1, 2).reshape(
+            len(hidden), -1, frames, height // patch, width // patch
+        )

@@ -1,0 +1,69 @@
+"""PixArt-alpha: a diffusion transformer with T5 text, linear betas and a learned variance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import PositiveInt
+
+from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineBackbone, PipelineConfig
+from distillbench.backbones.base import Cond
+from distillbench.core.lazy import torch
+
+__all__ = ["Pixart", "PixartConfig"]
+
+
+class PixartConfig(PipelineConfig):
+    """Attributes:
+    text_length: tokens of a prompt, padding included.
+    """
+
+    model: str = "PixArt-alpha/PixArt-XL-2-1024-MS"
+    text_length: PositiveInt = 120
+
+
+class Pixart(PipelineBackbone):
+    """eps is the first half of the output's channels; the second is the variance, unused here."""
+
+    Config = PixartConfig
+    name = "pixart"
+    pipeline = "PixArtAlphaPipeline"
+    network = "transformer"
+    time_mlp = "adaln_single.emb.timestep_embedder"
+    targets = ATTENTION_AND_MLP
+    costly_text = True
+
+    def _encode(self, prompts: Sequence[str]) -> Cond:
+        config: Any = self.config
+        tokens, mask, _, _ = self.pipe.encode_prompt(
+            list(prompts), do_classifier_free_guidance=False, device=self.device,
+            max_sequence_length=config.text_length,
+        )  # fmt: skip
+        return Cond({"tokens": tokens.float(), "mask": mask.long()})
+
+    def _arguments(self, x: torch.Tensor, cond: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        added: dict[str, Any] = {"resolution": None, "aspect_ratio": None}
+        if self.pipe.transformer.use_additional_conditions:
+            height, width = (side * self.pipe.vae_scale_factor for side in x.shape[-2:])
+            added["resolution"] = x.new_tensor([[height, width]]).repeat(len(x), 1)
+            added["aspect_ratio"] = x.new_full((len(x), 1), height / width)
+        return {
+            "encoder_hidden_states": cond["tokens"],
+            "encoder_attention_mask": cond["mask"],
+            "added_cond_kwargs": added,
+        }
+
+    def _output(self, raw: torch.Tensor) -> torch.Tensor:
+        return raw[:, : self.latent_shape[0]]
+
+    def _shape(self) -> tuple[int, ...]:
+        config = self.pipe.transformer.config
+        return (config.in_channels, config.sample_size, config.sample_size)
+
+    def _middle(self) -> str:
+        return f"transformer_blocks.{len(self.pipe.transformer.transformer_blocks) // 2}"
+
+    def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
+        side = self.latent_shape[-1] // self.pipe.transformer.config.patch_size
+        return hidden.transpose(1, 2).reshape(len(hidden), -1, side, side)
