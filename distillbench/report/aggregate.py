@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -239,4 +240,4 @@ def _mixed(
 def _one_line(text: str) -> str:
     """The first line, with folders taken off paths: tables must not depend on where they ran."""
     line = text.strip().splitlines()[0] if text.strip() else ""
-    return " ".join(Path(w).name if w.startswith("/") and len(w) > 1 else w for w in line.split())
+    return re.sub(r"(?<![\w.])/(?:[^\s/:'\"()]+/)+", "", line)

@@ -65,8 +65,13 @@ def draw_curve(
     ticks: set[float] = set()
     for number, (name, members) in enumerate(series.items()):
         points = sorted(_points(results, members, config.x, metric, suffix), key=lambda p: p.x)
-        _draw(axes, number, name, points, ranked=members[0].first.ranked)
-        ticks |= {point.x for point in points}
+        first = members[0].first
+        if len(points) == 1 and not first.ranked:  # a lone teacher is a level, not a curve
+            level = f"{name}, NFE {first.nfe}"
+            axes.axhline(points[0].y, color="0.45", linestyle=":", linewidth=1.2, label=level)
+        elif points:
+            _draw(axes, number, name, points, ranked=first.ranked)
+            ticks |= {point.x for point in points}
     label = " ".join(filter(None, [info.label if info else metric, suffix]))
     _dress(axes, config.x, label, info, sorted(ticks))
     return save(figure, folder / config.name, (".png", ".pdf"))
@@ -89,12 +94,7 @@ def _points(
 
 def _draw(axes: Axes, number: int, name: str, points: list[_Point], *, ranked: bool) -> None:
     colour = COLOURS[number % len(COLOURS)] if ranked else "0.45"
-    if not points:
-        return
     xs, ys = [p.x for p in points], [p.y for p in points]
-    if len(points) == 1 and not ranked:  # a lone teacher is a level to reach, not a curve
-        axes.axhline(ys[0], color=colour, linestyle=":", linewidth=1.2, label=name)
-        return
     axes.plot(
         xs, ys, color=colour, linestyle="-" if ranked else "--", label=name, linewidth=1.4,
         marker=MARKERS[number % len(MARKERS)], markersize=4.5,
@@ -112,7 +112,7 @@ def _dress(axes: Axes, x: str, label: str, info: MetricInfo | None, ticks: Seque
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-    if ticks:
+    if axes.get_lines():
         axes.legend(fontsize=7, frameon=False)
     else:
         axes.text(0.5, 0.5, "nothing measured yet", ha="center", transform=axes.transAxes)

@@ -98,7 +98,8 @@ def decide_claims(
             claim = parse_claim(config.text)
             measured.append(_measure(claim, blank, results, infos))
         except (ValueError, MixedProtocols) as error:
-            measured.append(replace(blank, reason=str(error)))
+            reason = str(error).removeprefix(f"claim {config.text!r}: ")
+            measured.append(replace(blank, reason=reason))
         claims.append(claim)
     decided = zip(_corrected(measured), claims, strict=True)
     return [v if c is None else _decide(v, c, infos) for v, c in decided]

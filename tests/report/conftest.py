@@ -43,7 +43,11 @@ class FakeStore:
         folder = self.path(kind, key)
         folder.mkdir(parents=True)
         for name, value in files.items():
-            lines = [json.dumps(row) for row in value] if name.endswith(".jsonl") else [json.dumps(value)]
+            lines = (
+                [json.dumps(row) for row in value]
+                if name.endswith(".jsonl")
+                else [json.dumps(value)]
+            )
             (folder / name).write_text("\n".join(lines) + "\n")
 
 
@@ -53,6 +57,7 @@ class World:
 
     store: FakeStore
     prompts: int = 8
+    distinct: int = 10**6
     stages: dict[str, Stage] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
 
@@ -103,14 +108,16 @@ class World:
             "evaluations": {"teacher": 300, "student": 200, "fake": 50},
         }  # fmt: skip
         self.store.write("train", train, {"cost.json": cost})
-        names = [(f"prompt {i}", CATEGORIES[i % 2]) for i in range(self.prompts)]
+        names = [(f"prompt {i % self.distinct}", CATEGORIES[i % 2]) for i in range(self.prompts)]
         rows = [
             {"index": i, "prompt": prompt, "category": category}
             for i, (prompt, category) in enumerate(names)
         ]
         self.store.write("sample", sample, {"samples.jsonl": rows, "cost.json": cost})
         rng = random.Random(f"{hps} {seed}")
-        values = [hps + 0.5 * math.sin(i) + 0.1 * seed + rng.gauss(0, 0.05) for i in range(self.prompts)]
+        values = [
+            hps + 0.5 * math.sin(i) + 0.1 * seed + rng.gauss(0, 0.05) for i in range(self.prompts)
+        ]
         samples = [
             {"kind": "sample", **row, "column": "", "value": value}
             for row, value in zip(rows, values, strict=True)
@@ -122,12 +129,36 @@ class World:
         files = {"scores.jsonl": samples + aggregates, "protocol.json": protocol}
         self.store.write("score", scores["hps"], files)
         line = {"kind": "aggregate", "column": "", "value": fid + seed, "n": self.prompts}
-        self.store.write("score", scores["fid"], {"scores.jsonl": [line], "protocol.json": protocol})
+        self.store.write(
+            "score", scores["fid"], {"scores.jsonl": [line], "protocol.json": protocol}
+        )
+
+    def store_fid(self, label: str, values: list[float]) -> None:
+        """Replace a row's fid of every seed."""
+        cells = [cell for cell in self.cells if cell.label == label]
+        for cell, value in zip(cells, values, strict=True):
+            self._rewrite(cell.scores["fid"], lambda old, value=value: value)
+
+    def shift_hps(self, label: str, *, seed: int, by: float) -> None:
+        """Add to every hps value of one seed of a row."""
+        cell = next(c for c in self.cells if (c.label, c.seed) == (label, seed))
+        self._rewrite(cell.scores["hps"], lambda old: old + by)
+
+    def _rewrite(self, key: str, change: Any) -> None:
+        path = self.store.path("score", key) / "scores.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        changed = [{**line, "value": change(line["value"])} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in changed))
 
 
 def aggregate(column: str, values: list[float]) -> dict[str, Any]:
     """The aggregate line of a metric that takes the mean."""
-    return {"kind": "aggregate", "column": column, "value": math.fsum(values) / len(values), "n": len(values)}
+    return {
+        "kind": "aggregate",
+        "column": column,
+        "value": math.fsum(values) / len(values),
+        "n": len(values),
+    }
 
 
 def experiment(**parts: Any) -> Experiment:

@@ -1,0 +1,163 @@
+"""Ranking, footnotes, columns and what stands beside our numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distillbench.errors import ConfigError
+from distillbench.report.aggregate import MixedProtocols, Results
+from distillbench.report.build import build_table, find_metric
+from distillbench.report.table import Cell, Column, Footnotes, Line, Table, marker, rank
+
+
+def ranked(values: list[float | None], *, direction: Any = "up", **options: Any) -> list[int]:
+    groups = options.get("groups", [""] * len(values))
+    competing = options.get("ranked", [True] * len(values))
+    lines = tuple(
+        Line((Cell("--" if v is None else f"{v:.1f}", v),), group, competes)
+        for v, group, competes in zip(values, groups, competing, strict=True)
+    )
+    table = Table("t", "", (Column("m", "M", "number", direction=direction),), lines)
+    done = rank(table, within_groups="groups" in options)
+    return [line.cells[0].rank for line in done.lines]
+
+
+def test_best_and_second_by_direction() -> None:
+    assert ranked([3.0, 1.0, 2.0]) == [1, 0, 2]
+    assert ranked([3.0, 1.0, 2.0], direction="down") == [0, 1, 2]
+    assert ranked([3.0, 1.0, 2.0], direction="") == [0, 0, 0]
+
+
+def test_ties_are_decided_by_what_is_displayed() -> None:
+    assert ranked([2.04, 1.96, 1.0, 0.5]) == [1, 1, 2, 0]
+    assert ranked([3.0, 2.01, 1.99, 1.0]) == [1, 2, 2, 0]
+
+
+def test_unranked_and_missing_rows_take_no_part() -> None:
+    assert ranked([9.0, 3.0, None, 2.0], ranked=[False, True, True, True]) == [0, 1, 0, 2]
+    assert ranked([9.0, 3.0, None], ranked=[False, True, True]) == [0, 0, 0]
+
+
+def test_groups_are_ranked_apart() -> None:
+    assert ranked([3.0, 1.0, 5.0, 4.0], groups=["a", "a", "b", "b"]) == [1, 2, 1, 2]
+
+
+def test_markers_go_on_after_z() -> None:
+    assert [marker(i) for i in (0, 25, 26, 51, 52)] == ["a", "z", "aa", "az", "ba"]
+    notes = Footnotes()
+    assert notes.marks(["x", "", "y"]) == ("a", "b")
+    assert notes.marks(["y"]) == ("b",)
+    assert notes.all == (("a", "x"), ("b", "y"))
+
+
+def test_the_longest_metric_id_names_a_column() -> None:
+    metrics = ["hps", "hps_tiny"]
+    assert find_metric("hps_tiny", metrics) == ("hps_tiny", "")
+    assert find_metric("hps_tiny_photo", metrics) == ("hps_tiny", "photo")
+    assert find_metric("hps_photo", metrics) == ("hps", "photo")
+    assert find_metric("nfe", metrics) is None
+
+
+def build(world: Any, make_experiment: Any, infos: Any, **config: Any) -> Table:
+    experiment = make_experiment(tables=[{"name": "t", **config}])
+    results = Results(world.plan, world.store)
+    return build_table(experiment.tables[0], experiment, results, infos)
+
+
+def texts(table: Table, key: str) -> list[str]:
+    place = [column.key for column in table.columns].index(key)
+    return [line.cells[place].text for line in table.lines]
+
+
+def test_default_columns_tell_rows_apart(world: Any, make_experiment: Any, infos: Any) -> None:
+    world.row("a", 30.0, 5.0)
+    table = build(world, make_experiment, infos)
+    assert [c.key for c in table.columns] == ["label", "nfe", "hps", "fid"]
+    world.row("a", 30.0, 5.0, backbone="sdxl", seeds=(0, 1))
+    table = build(world, make_experiment, infos)
+    assert [c.key for c in table.columns] == ["label", "backbone", "nfe", "seeds", "hps", "fid"]
+    assert texts(table, "backbone") == ["SD-v1.5", "sdxl"]
+    assert [c.direction for c in table.columns[-2:]] == ["up", "down"]
+
+
+def test_asked_columns_fields_tags_and_categories(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("a", 30.0, 5.0, tags={"family": "x"}, varied={"params.eta": 0.5})
+    asked = ["label", "family", "eta", "hps_concept_art", "fid"]
+    table = build(world, make_experiment, infos, columns=asked)
+    assert [c.key for c in table.columns] == asked
+    assert [c.text for c in table.lines[0].cells[:3]] == ["a", "x", "0.5"]
+    assert table.columns[3].label == "HPS v2.1 Concept art"
+    assert table.lines[0].cells[3].n == 4
+
+
+def test_categories_come_before_the_average_under_one_head(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("a", 30.0, 5.0)
+    table = build(world, make_experiment, infos, per_category=True)
+    keys = [c.key for c in table.columns]
+    assert keys == ["label", "nfe", "hps_animation", "hps_concept_art", "hps", "fid"]
+    spans = [(s.label, s.direction, s.first, s.last) for s in table.spans if s.label]
+    assert spans == [("HPS v2.1", "up", 3, 5)]
+
+
+def test_a_missing_cell_is_dashes_with_the_reason(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("a", 30.0, 5.0)
+    world.row("b", 31.0, 4.0, done=False)
+    world.store.problems[world.cells[1].train] = "NonFiniteLoss at step 3"
+    table = build(world, make_experiment, infos)
+    assert [c.text for c in table.lines[1].cells[2:]] == ["--", "--"]
+    assert table.lines[1].cells[2].marks == ("a",)
+    assert table.footnotes == (("a", "train stage aa010000 failed: NonFiniteLoss at step 3"),)
+    assert table.lines[1].cells[2].runs[0].train == world.cells[1].train
+
+
+def test_a_column_that_mixes_protocols_is_refused(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("a", 30.0, 5.0)
+    world.row("b", 31.0, 4.0, protocol={"n": 99}, nfe=2)
+    with pytest.raises(MixedProtocols, match="n: 8 against 99"):
+        build(world, make_experiment, infos)
+    alone = build(world, make_experiment, infos, where={"nfe": 2})
+    assert texts(alone, "label") == ["b"]
+
+
+def test_published_numbers_stand_beside_ours(world: Any, make_experiment: Any, infos: Any) -> None:
+    world.row("TDM-unify-GAN", 30.0, 5.0)
+    world.row("Hyper-SD", 31.0, 4.0)
+    world.row("ours", 29.0, 9.0)
+    world.row("unknown", 29.0, 9.0)
+    options = {"published": "tdm_table1", "published_match": {"ours": "DMD2 | SD-v1.5"}}
+    table = build(world, make_experiment, infos, **options)
+    assert [c.key for c in table.columns] == ["label", "nfe", "hps", "hps_paper", "fid"]
+    assert texts(table, "hps_paper") == ["30.83", "30.24", "29.49", ""]
+    assert [line.cells[3].rank for line in table.lines] == [0, 0, 0, 0]
+    notes = dict(table.footnotes)
+    assert [notes[mark].split()[0] for mark in table.lines[1].cells[3].marks] == ["with", "as"]
+    assert any("not comparable" in note and "2503.06674" in note for note in table.notes)
+    world.row("other", 29.0, 9.0, backbone="pixart")
+    with pytest.raises(ConfigError, match=r"'TCD' fits several rows of tdm_table1; allowed: TCD"):
+        build(world, make_experiment, infos, published="tdm_table1",
+              published_match={"other": "TCD"})  # fmt: skip
+
+
+def test_groups_follow_the_rows_and_only_an_asked_one_splits_the_ranks(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("a", 30.0, 5.0, group="one", nfe=1)
+    world.row("b", 31.0, 4.0, group="two", nfe=2)
+    world.row("c", 32.0, 3.0, group="one", nfe=2)
+    table = build(world, make_experiment, infos)
+    assert [(name, len(lines)) for name, lines in table.groups] == [("one", 2), ("two", 1)]
+    assert [line.cells[2].rank for line in table.lines] == [0, 2, 1]
+    table = build(world, make_experiment, infos, group_by="nfe")
+    assert [name for name, _ in table.groups] == ["1", "2"]
+    assert [line.cells[1].rank for line in table.lines] == [0, 2, 1]
+    assert "nfe" not in [c.key for c in table.columns]
