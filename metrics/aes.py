@@ -87,8 +87,8 @@ class Aes(Metric):
         """The head's value of each picture."""
         values = aesthetic(self._clip.images(samples), self._layers)
         protocol = {
-            "weights": self.config.weights,
-            "clip": self._trunk.weights,
+            "weights": self._head.kind,
+            "clip": self._trunk.kind,
             "resize": "crop",
         }
         return mean_scores(samples, values.tolist(), protocol)

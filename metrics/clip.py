@@ -65,5 +65,5 @@ class Clip(Metric):
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
         """100 <picture, prompt> per sample."""
         cosine = (self._clip.images(samples) * self._clip.texts(samples.prompts)).sum(dim=-1)
-        protocol = {"weights": self.config.weights, "scale": "100 cosine", "resize": "crop"}
+        protocol = {"weights": self._choice.kind, "scale": "100 cosine", "resize": "crop"}
         return mean_scores(samples, (100 * cosine).tolist(), protocol)

@@ -110,7 +110,7 @@ class Fid(Metric):
     def _protocol(self, reference: Samples) -> dict[str, Any]:
         prompts = "\n".join(reference.prompts).encode()
         return {
-            "weights": self.config.weights,
+            "weights": self._choice.kind,
             "features": self._net.dim,
             "resize": self._net.resize,
             "reference_n": len(reference),

@@ -82,11 +82,14 @@ class Choice:
             return f"tiny:{shipped.revision(self.tiny)}"
         return f"custom:{identity(self.path())}"
 
+    @property
+    def kind(self) -> str:
+        """The published name, "tiny", or "custom" for a path."""
+        return self.weights if self.weights in {"tiny", *self.named} else "custom"
+
     def head(self, label: str) -> str:
         """`label`, marked unless the weights are the published ones."""
-        if self.weights in self.named:
-            return label
-        return f"{label} ({'tiny' if self.weights == 'tiny' else 'custom'})"
+        return label if self.weights in self.named else f"{label} ({self.kind})"
 
     def path(self) -> Path:
         """The file or folder. Raises MissingWeights."""

@@ -6,7 +6,6 @@ few sample sets are kept by content key, so that a picture passes each network o
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -22,7 +21,7 @@ from distillbench.errors import BadInput, NotSupported
 from distillbench.score.metric import Samples
 from distillbench.score.preprocess import clean_resize, crop_square, pad_square, standardise
 from distillbench.score.progress import tick
-from distillbench.score.weights import ClipSource, arch_of, only_file
+from distillbench.score.weights import ClipSource, arch_of
 
 __all__ = [
     "ClipExtractor",
@@ -221,7 +220,7 @@ class TinyNet:
     """The feature net shipped with the tiny world; it sees pictures of its own size only.
 
     Args:
-        folder: a JSON file with the arguments of `world.networks.AttributeNet`, and its weights.
+        folder: config.json and model.safetensors of a `world.networks.AttributeNet`.
         device: where it runs.
     """
 
@@ -229,14 +228,11 @@ class TinyNet:
     resize = "none"
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        from distillbench.world.networks import AttributeNet
+        from distillbench.world.oracle import load_net
 
-        arguments = json.loads(only_file(folder, (".json",)).read_text(encoding="utf-8"))
         self.device = device
-        self.dim = int(arguments["dim"])
-        self.net = AttributeNet(**arguments | {"widths": tuple(arguments["widths"])})
-        load_strict(self.net, only_file(folder, (".safetensors",)))
-        self.net.eval().requires_grad_(False).to(device)
+        self.net = load_net(folder).to(device)
+        self.dim = self.net.features.out_features
         self._kept = _Kept()
 
     def features(self, samples: Samples) -> Tensor:
@@ -251,7 +247,7 @@ class TinyNet:
     @torch.no_grad()
     def encode(self, data: Tensor) -> Tensor:
         """Features of uint8 pictures (n, 32, 32, 3)."""
-        pixels = data.permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = data.permute(0, 3, 1, 2).float().div(127.5).sub(1)
         return torch.cat([self.net.embed(b.to(self.device)).cpu() for b in _batches(pixels)])
 
 

@@ -259,6 +259,30 @@ def test_published_weights_have_an_identity_before_they_are_here(
     assert "21dd590f3ccd" in build_metric("aes", {"weights": "laion-v2"}).revision()
 
 
+@pytest.mark.parametrize(
+    ("metric", "weights", "millions"),
+    [
+        ("hps", "hpsv2.1", 986.1),
+        ("clip", "openai-ViT-L-14", 427.6),
+        ("clip", "openai-ViT-B-32", 151.3),
+        ("clip", "openclip-ViT-bigG-14", 2539.6),
+    ],
+)
+def test_published_networks_have_their_published_size(
+    metric: str, weights: str, millions: float
+) -> None:
+    config = open_clip.get_model_config(module_of(metric).NAMED[weights].arch)
+    with torch.device("meta"):
+        net = open_clip.CLIP(**config)
+    assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+def test_no_path_of_this_machine_enters_the_protocol(scorers: Path, pictures: Samples) -> None:
+    params = {"weights": str(scorers / "head.pth"), "clip": str(scorers / "clip")}
+    found = evaluate(build_metric("aes", params), pictures).protocol
+    assert found["weights"] == found["clip"] == "custom"
+
+
 # ---- the shipped scorers ------------------------------------------------------------------------
 
 HAVE_CLIP = "tiny-clip" in shipped.available()

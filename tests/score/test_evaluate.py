@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import BaseModel
+from safetensors.torch import save_file
 
 from distillbench.errors import Interrupted, NotSupported, StageFailed
 from distillbench.registry import METRICS
@@ -58,18 +59,27 @@ def metric() -> Brightness:
     return Brightness(Brightness.Config())
 
 
+def write_samples(folder: Path, samples: Samples) -> None:
+    """What a sample stage leaves."""
+    folder.mkdir(exist_ok=True)
+    save_file({"samples": samples.data}, folder / "samples-00000.safetensors")
+    named = zip(samples.prompts, samples.categories, strict=True)
+    rows = [{"index": i, "prompt": p, "category": c} for i, (p, c) in enumerate(named)]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = {"n": len(samples), "seed": samples.seed, "shards": 1}
+    (folder / "samples.json").write_text(json.dumps(record))
+
+
 def run(
     tmp_path: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch, **overrides: Any
 ) -> list[dict[str, Any]]:
-    import distillbench.sample.generate as generate
-
-    monkeypatch.setattr(generate, "load_samples", lambda folder: samples)
+    write_samples(tmp_path / "abc", samples)
     monkeypatch.setitem(METRICS._loaded, "brightness", Brightness)
     wanted = {"name": "brightness", "version": 3, "params": {"scale": 2.0}, "revision": "none"}
     events: list[dict[str, Any]] = []
     stage.score_stage(
         {"metric": wanted | overrides.pop("metric", {})},
-        sample_dir=tmp_path,
+        sample_dir=tmp_path / "abc",
         reference_dir=None,
         out=tmp_path,
         runtime={},
