@@ -52,7 +52,9 @@ class Draws:
 
     def captions(self) -> list[str]:
         """The captions, each in its own wording."""
-        return [caption(s, wording=int(w)) for s, w in zip(self.scenes(), self.wording, strict=True)]
+        return [
+            caption(s, wording=int(w)) for s, w in zip(self.scenes(), self.wording, strict=True)
+        ]
 
 
 @cache

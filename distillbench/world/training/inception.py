@@ -60,5 +60,3 @@ def frechet(a: Tensor, b: Tensor) -> float:
     cross = torch.linalg.eigvalsh(root @ s_b @ root).clamp_min(0).sqrt().sum()
     gap = (a.mean(0) - b.mean(0)).square().sum()
     return float(gap + s_a.trace() + s_b.trace() - 2 * cross)
-
-

@@ -84,12 +84,6 @@ def fit(job: Job, module: _Module, loss_of: Loss) -> _Module:
     return module.eval()
 
 
-def seconds_of(job: Job) -> float:
-    """Training seconds so far, from the job's checkpoint; 0 before the first."""
-    path = job.folder / "checkpoint.json"
-    return float(json.loads(path.read_text())["seconds"]) if path.exists() else 0.0
-
-
 def schedule(step: int, job: Job) -> float:
     """Linear warm-up, then a cosine from 1 to 0.02."""
     if step < job.warmup:
@@ -99,7 +93,9 @@ def schedule(step: int, job: Job) -> float:
 
 
 @torch.no_grad()
-def _average(average: dict[str, Tensor], params: dict[str, Tensor], decay: float, step: int) -> None:
+def _average(
+    average: dict[str, Tensor], params: dict[str, Tensor], decay: float, step: int
+) -> None:
     if average:
         rate = 1 - min(decay, (1 + step) / (10 + step))
         keys = list(average)
@@ -128,7 +124,12 @@ def _save(
     partial = job.folder / "checkpoint.tmp"
     save_file(whole, str(partial), metadata={"step": str(state.step)})
     partial.replace(job.folder / "checkpoint.safetensors")
-    note = {"step": state.step, "seconds": state.seconds}
+    note = {
+        "step": state.step,
+        "seconds": round(state.seconds, 1),
+        "seed": job.seed,
+        "device": job.device,
+    }
     (job.folder / "checkpoint.json").write_text(json.dumps(note))
 
 

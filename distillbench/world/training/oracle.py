@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distillbench.world.data import Draws, draws, render
+from distillbench.world.data import Draws, draws
 from distillbench.world.networks import AttributeNet, attribute_logits
 from distillbench.world.scene import Codes, single_codes
+from distillbench.world.training import degrade
 from distillbench.world.training.loop import Job, fit
-from distillbench.world.training.vae import to_tensor
 
 CONFIG = {"widths": [24, 48, 96, 96], "dim": 96, "extra": 0}
-STEPS = 2500
+STEPS = 4000
 BATCH = 64
+HARM = 0.3  # the highest level of blur or noise in training
 
 
 def build() -> AttributeNet:
@@ -41,16 +42,17 @@ def attribute_loss(out: Tensor, codes: Codes) -> Tensor:
 
 
 def train(out: Path, *, steps: int = STEPS, seed: int = 0, device: str = "cpu") -> AttributeNet:
-    """Train the judge on lightly noised renders, so that small artefacts do not mislead it."""
+    """Train the judge on lightly blurred or noised renders: small artefacts must not mislead it."""
     torch.manual_seed(seed)
     net = build().to(device, memory_format=torch.channels_last)
     job = Job(name="oracle", out=out, steps=steps, lr=3e-3, seed=seed, device=device, ema=0.99)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
         drawn, index = singles(seed + 4, step, BATCH)
-        x = to_tensor(render(drawn, seed=seed + 4, index=index))
-        level = 0.08 * torch.rand(len(x), 1, 1, 1, generator=generator)
-        x = x + level * torch.randn(x.shape, generator=generator)
+        x, others = degrade.renders(drawn, seed + 4, index, extra=1)
+        kind, level = degrade.draw_levels(len(x), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x = degrade.degrade(x, others, kind % 2, HARM * level, noise)
         return attribute_loss(net(x.to(device)), single_codes(drawn.combination))
 
     return fit(job, net, loss_of)

@@ -71,7 +71,11 @@ def train(
 
 
 def _loss(
-    vae: AutoencoderKL, critic: AttributeNet | None, seed: int, step: int, generator: torch.Generator
+    vae: AutoencoderKL,
+    critic: AttributeNet | None,
+    seed: int,
+    step: int,
+    generator: torch.Generator,
 ) -> Tensor:
     x = to_tensor(training_batch(seed, step, BATCH)[0], str(vae.device))
     posterior = vae.encode(x).latent_dist
@@ -106,7 +110,9 @@ def standardise(vae: AutoencoderKL, *, count: int = 2048) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKL, images: NDArray[np.uint8], *, batch: int = 256) -> NDArray[np.uint8]:
+def reconstruct(
+    vae: AutoencoderKL, images: NDArray[np.uint8], *, batch: int = 256
+) -> NDArray[np.uint8]:
     """Encode and decode uint8 pictures."""
     device = str(next(vae.parameters()).device)
     parts = []
