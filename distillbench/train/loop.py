@@ -201,6 +201,7 @@ class Trainer:
     # ---- files ----------------------------------------------------------------------------
 
     def _save(self) -> None:
+        cost = self._cost()
         if self.team.rank:
             return
         tensors = {
@@ -211,7 +212,7 @@ class Trainer:
         record = {
             "updates": {name: role.updates for name, role in self.roles.items()},
             "scaler": self.team.scaler.state_dict() if self.team.scaler else {},
-            "cost": self.meter.totals(),
+            "cost": cost,
         }
         path = state.save(self.checkpoints, self.step, tensors, record, self.log)
         self.saved_at = str(path)

@@ -1,0 +1,105 @@
+"""The sample stage: what it writes, and that noise belongs to a sample and not to its batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distillbench import registry
+from distillbench.errors import ArtifactError, BadInput, Interrupted
+from distillbench.sample import generate
+from distillbench.sample.prompts import load_prompts
+from distillbench.testing.method import train, train_spec
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train(train_spec("lcm", {"nets": "copy", "lr": 1e-3}, steps=2), folder)
+    return folder / "out"
+
+
+def spec_of(n: int = 10, batch_size: int = 4, seed: int = 0, **recipe: Any) -> dict[str, Any]:
+    method = registry.build_method("lcm", {"nets": "copy"}, registry.build_backbone("gmm", {}))
+    prompts = load_prompts("gmm-eval")
+    return {
+        "sampler": {**method.sampler(4).model_dump(mode="json"), **recipe},
+        "prompts": {"name": "gmm-eval", "sha256": prompts.sha256, "n": n},
+        "seed": seed,
+        "batch_size": batch_size,
+    }
+
+
+def sample(spec: dict[str, Any], trained: Path, out: Path, **hooks: Any) -> Path:
+    out.mkdir()
+    generate.sample_stage(
+        spec, train_dir=trained, out=out, runtime={"threads": 1}, device="cpu",
+        progress=hooks.get("progress", lambda e: None),
+        should_stop=hooks.get("should_stop", lambda: False),
+    )  # fmt: skip
+    return out
+
+
+def test_samples_come_back_with_their_prompts(trained: Path, tmp_path: Path) -> None:
+    events: list[Any] = []
+    out = sample(spec_of(), trained, tmp_path / "abc", progress=events.append)
+    samples = generate.load_samples(out)
+    assert samples.data.shape == (10, 2)
+    assert samples.data.dtype == torch.float32
+    assert samples.prompts[7:] == ["condition 7", "condition 0", "condition 1"]  # cycled
+    assert (samples.seed, samples.key) == (0, "abc")
+    assert [e["done"] for e in events] == [4, 8, 10]
+    cost = json.loads((out / "cost.json").read_text())
+    assert cost["evaluations"] == {"student": 40}
+
+
+def test_noise_does_not_depend_on_the_batch(trained: Path, tmp_path: Path) -> None:
+    # renoising sampler: the noise of later steps is per sample too
+    sets = [
+        generate.load_samples(sample(spec_of(batch_size=b), trained, tmp_path / str(b))).data
+        for b in (3, 10)
+    ]
+    torch.testing.assert_close(*sets, rtol=1e-5, atol=1e-5)
+    fewer = generate.load_samples(sample(spec_of(n=5), trained, tmp_path / "n5")).data
+    torch.testing.assert_close(fewer, sets[0][:5], rtol=1e-5, atol=1e-5)
+    other = generate.load_samples(sample(spec_of(seed=1), trained, tmp_path / "seed")).data
+    assert float((other - sets[0]).abs().max()) > 0.01
+
+
+def test_shards_hold_at_most_their_size(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sample(spec_of(), trained, tmp_path / "whole")
+    monkeypatch.setattr(generate, "SHARD", 3)
+    out = sample(spec_of(), trained, tmp_path / "sharded")
+    assert len(list(out.glob("samples-*.safetensors"))) == 4
+    data = [generate.load_samples(folder).data for folder in (whole, out)]
+    assert torch.equal(*data)
+    (out / "samples-00003.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="9 samples, 10 lines"):
+        generate.load_samples(out)
+
+
+def test_a_few_prompts_at_hand_match_the_stage(trained: Path, tmp_path: Path) -> None:
+    stage = generate.load_samples(sample(spec_of(n=8, batch_size=8), trained, tmp_path / "s"))
+    student = generate.load_student(trained)
+    images = generate.generate_images(student, stage.prompts, sampler=student.method.sampler(4))
+    assert torch.equal(images, stage.data)
+
+
+def test_stopping_and_changed_prompts(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match="stopped after 0 of 10"):
+        sample(spec_of(), trained, tmp_path / "a", should_stop=lambda: True)
+    spec = spec_of()
+    spec["prompts"]["sha256"] = "0"
+    with pytest.raises(BadInput, match="changed since"):
+        sample(spec, trained, tmp_path / "b")
+
+
+def test_missing_samples_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no readable samples"):
+        generate.load_samples(tmp_path)

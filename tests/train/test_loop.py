@@ -1,0 +1,209 @@
+"""The training loop: exact resume, stops, records, and what a step costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from distillbench.errors import ArtifactError, BadInput, Interrupted, NonFiniteLoss, NotSupported
+from distillbench.sample.generate import generate_images, load_student
+from distillbench.testing.method import train, train_spec
+from distillbench.train import state
+from distillbench.train.loop import build
+
+TDM = {"nets": "copy", "lr": 1e-3, "fake_lr": 1e-3, "guidance_scale": 1.0}
+LCM = {"nets": "copy", "lr": 1e-3, "guidance": [1.0, 1.0]}
+
+
+def student(folder: Path) -> bytes:
+    return (folder / "out" / "student.safetensors").read_bytes()
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", ["tdm", "lcm"])
+def test_stopped_twice_equals_straight(tmp_path: Path, name: str) -> None:
+    params = TDM if name == "tdm" else LCM
+    spec = train_spec(name, params, steps=9, batch_size=8, accumulate=2)
+    train(spec, tmp_path / "straight")
+    for stop in (2, 3):
+        with pytest.raises(Interrupted):
+            train(spec, tmp_path / "stopped", stop_after=stop)
+    train(spec, tmp_path / "stopped")
+    assert student(tmp_path / "straight") == student(tmp_path / "stopped")
+    for record in ("train.jsonl", "net.json", "recipe.json"):
+        a, b = (tmp_path / f / "out" / record for f in ("straight", "stopped"))
+        assert a.read_bytes() == b.read_bytes()
+    a, b = (read(tmp_path / f / "out" / "cost.json") for f in ("straight", "stopped"))
+    assert a["evaluations"] == b["evaluations"]
+    assert a["student_updates"] == b["student_updates"] == 9
+
+
+def test_a_killed_run_continues_from_its_last_checkpoint(tmp_path: Path) -> None:
+    spec = train_spec("lcm", LCM, steps=6)
+    train(spec, tmp_path / "straight")
+    with pytest.raises(Interrupted):  # leaves checkpoints of steps 2, 4 and 5
+        train(spec, tmp_path / "killed", stop_after=5, save_every=2)
+    folders = sorted((tmp_path / "killed" / "checkpoints").iterdir())
+    assert [f.name for f in folders] == ["step-00000004", "step-00000005"]
+    (folders[1] / "state.json").unlink()  # never finished
+    (folders[1].parent / "step-00000006.tmp-1").mkdir()
+    train(spec, tmp_path / "killed", save_every=2)
+    assert student(tmp_path / "straight") == student(tmp_path / "killed")
+
+
+def test_save_interval_changes_nothing(tmp_path: Path) -> None:
+    spec = train_spec("lcm", LCM, steps=5)
+    train(spec, tmp_path / "a", save_every=1)
+    train(spec, tmp_path / "b", save_every=100)
+    assert student(tmp_path / "a") == student(tmp_path / "b")
+
+
+def test_seeds_differ(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(train_spec("lcm", LCM, seed=seed), tmp_path / str(seed))
+    assert student(tmp_path / "0") != student(tmp_path / "1")
+
+
+def test_a_nan_stops_the_run_and_names_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distillbench.methods.lcm import LCM as Method
+
+    honest = Method.loss
+
+    def broken(self: Any, turn: str, batch: Any, step: int) -> Any:
+        losses = honest(self, turn, batch, step)
+        factor = float("nan") if step == 3 else 1.0
+        return type(losses)(losses.total * factor)
+
+    spec = train_spec("lcm", LCM, steps=6)
+    with monkeypatch.context() as patch:
+        patch.setattr(Method, "loss", broken)
+        with pytest.raises(NonFiniteLoss, match=r"loss of turn 'student'.* step 4;.*00000002"):
+            train(spec, tmp_path / "broken", save_every=2)
+    train(spec, tmp_path / "broken")  # the checkpoint is from before
+    train(spec, tmp_path / "straight")
+    assert student(tmp_path / "straight") == student(tmp_path / "broken")
+
+
+def test_network_evaluations_per_step(tmp_path: Path) -> None:
+    batch, steps = 8, 3
+    train(train_spec("tdm", TDM, steps=steps, batch_size=batch), tmp_path / "tdm")
+    counts = read(tmp_path / "tdm" / "out" / "cost.json")["evaluations"]
+    n = batch * steps
+    # K rollout steps and one with gradient; teacher unguided; fake in both turns
+    assert counts == {"student": 5 * n, "teacher": n, "fake": 2 * n}
+    guided = {**TDM, "guidance_scale": 2.0}
+    train(train_spec("tdm", guided, steps=steps, batch_size=batch), tmp_path / "guided")
+    assert read(tmp_path / "guided" / "out" / "cost.json")["evaluations"]["teacher"] == 2 * n
+    train(train_spec("lcm", LCM, steps=steps, batch_size=batch), tmp_path / "lcm")
+    counts = read(tmp_path / "lcm" / "out" / "cost.json")["evaluations"]
+    assert counts == {"student": n, "student_ema": n, "teacher": n}
+
+
+def test_accumulation_averages_micro_batches(tmp_path: Path) -> None:
+    spec = train_spec("lcm", {**LCM, "target": "stopgrad"}, steps=1, batch_size=4, accumulate=3)
+    events = train(spec, tmp_path)
+    method = build(spec)
+    method.backbone.load("cpu")
+    from distillbench.train.data import DataSource
+    from distillbench.train.role import make_role
+
+    role = make_role(
+        method, "student", method.nets()["student"], seed=0, lr_scale=1.0, device="cpu"
+    )
+    method.bind({"student": role.net})
+    data = DataSource(method.backbone, [f"condition {i}" for i in range(8)], seed=0, batch_size=4,
+                      latents=True)  # fmt: skip
+    losses = [float(method.loss("student", data.batch(0, i), 0).total.detach()) for i in range(3)]
+    assert len(set(losses)) == 3
+    assert events[-1]["losses"]["student/loss"] == pytest.approx(sum(losses) / 3, rel=1e-6)
+
+
+def test_progress_and_log(tmp_path: Path) -> None:
+    events = train(train_spec("tdm", TDM, steps=3), tmp_path)
+    assert [e["step"] for e in events] == [1, 2, 3]
+    assert all(e["kind"] == "train" and e["steps"] == 3 for e in events)
+    rows = [json.loads(x) for x in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
+    assert [row.pop("step") for row in rows] == [1, 2, 3]
+    assert rows[0] == events[0]["losses"]
+    assert set(rows[0]) == {"fake/loss", "fake/weight", "student/loss", "student/gap"}
+
+
+def test_learning_rate_warms_up_and_scales(tmp_path: Path) -> None:
+    spec = train_spec("lcm", {**LCM, "warmup_steps": 4}, steps=2, lr_scale=0.5)
+    with pytest.raises(Interrupted):
+        train(spec, tmp_path, stop_after=1)
+    saved = state.latest(tmp_path / "checkpoints")
+    assert saved is not None
+    start = load_file_of_warm_start(spec)
+    # Adam's first step moves every weight by the rate: 1e-3 / 2 scaled, a quarter warmed up.
+    moved = max(float((saved.part("student/net")[n] - v).abs().max()) for n, v in start.items())
+    assert moved == pytest.approx(1e-3 * 0.5 * 0.25, rel=0.05)
+
+
+def load_file_of_warm_start(spec: Any) -> dict[str, torch.Tensor]:
+    method = build(spec)
+    method.backbone.load("cpu")
+    return method.backbone.make_net("x", "copy").tensors()
+
+
+def test_the_teacher_trains_nothing_and_is_sampled(tmp_path: Path) -> None:
+    spec = train_spec("teacher", {"guidance_scale": 2.0})
+    spec |= {"train": {}, "data": {}, "seed": 0}
+    train(spec, tmp_path)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["cost.json", "recipe.json"]
+    assert read(tmp_path / "out" / "cost.json")["student_updates"] == 0
+    loaded = load_student(tmp_path / "out")
+    assert loaded.net is None
+    sampler = loaded.method.sampler(2)
+    assert generate_images(loaded, ["condition 0"], sampler=sampler).shape == (1, 2)
+
+
+def test_a_student_is_restored_from_its_folder(tmp_path: Path) -> None:
+    spec = train_spec("tdm", {**TDM, "ema": 0.5}, steps=3)
+    train(spec, tmp_path)
+    restored = load_student(tmp_path / "out")
+    assert restored.net is not None
+    stored = load_file(tmp_path / "out" / "student.safetensors")
+    for name, value in restored.net.tensors().items():
+        assert torch.equal(value, stored[name])
+    recipe = read(tmp_path / "out" / "recipe.json")
+    assert recipe["default"] == restored.method.sampler(4).model_dump(mode="json")
+
+
+def test_a_student_of_other_weights_is_refused(tmp_path: Path) -> None:
+    spec = train_spec("lcm", LCM, steps=1)
+    spec["backbone"]["revision"] = "another"
+    train(spec, tmp_path)
+    with pytest.raises(ArtifactError, match="another"):
+        load_student(tmp_path / "out")
+    (tmp_path / "out" / "recipe.json").unlink()
+    with pytest.raises(ArtifactError, match=r"recipe\.json"):
+        load_student(tmp_path / "out")
+
+
+def test_changed_prompts_are_refused(tmp_path: Path) -> None:
+    spec = train_spec("lcm", LCM, steps=1)
+    spec["data"]["prompts_sha256"] = "0" * 64
+    with pytest.raises(BadInput, match="changed since"):
+        train(spec, tmp_path)
+
+
+def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(NotSupported, match="needs a GPU"):
+        train(train_spec("lcm", LCM, precision="float16"), tmp_path)
+
+
+def test_settings_of_the_process_are_put_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    train(train_spec("lcm", LCM, steps=1), tmp_path)
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
