@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 from distillbench.errors import BadInput
 
-__all__ = ["choose_gpus", "processors", "visible_gpus"]
+__all__ = ["choose_gpus", "gpu_names", "processors", "visible_gpus"]
 
 
 def processors() -> int:
@@ -19,13 +20,7 @@ def processors() -> int:
 
 def visible_gpus() -> tuple[str, ...]:
     """Ids of the NVIDIA GPUs of this machine, those in CUDA_VISIBLE_DEVICES where it is set."""
-    try:
-        listing = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    found = tuple(str(i) for i, line in enumerate(listing.splitlines()) if line.startswith("GPU "))
+    found = tuple(str(i) for i in range(len(_listed())))
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return found
@@ -48,3 +43,19 @@ def choose_gpus(wanted: int | None) -> tuple[str, ...]:
             hint="Lower --gpus (0 runs on the processor) or widen CUDA_VISIBLE_DEVICES",
         )
     return found[:wanted]
+
+
+def gpu_names() -> str:
+    """Names of the GPUs this process may use, "" where there are none."""
+    names = [re.sub(r"^GPU \d+: (.*?)( \(UUID: .*)?$", r"\1", line) for line in _listed()]
+    return ", ".join(names[int(i)] if i.isdigit() else i for i in visible_gpus())
+
+
+def _listed() -> list[str]:
+    """One line for each GPU the driver shows."""
+    command = ["nvidia-smi", "-L"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line for line in done.stdout.splitlines() if line.startswith("GPU ")]

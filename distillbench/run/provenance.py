@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import distillbench
+from distillbench.run.devices import gpu_names
 from distillbench.run.stage import Stage
 from distillbench.store.io import sha256
 
@@ -85,10 +86,6 @@ def _plugins(spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _device(device: str) -> str:
-    if not device.startswith("cuda"):
-        return f"cpu ({platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
-    import torch
-
-    if not torch.cuda.is_available():
-        return f"{device} (not available)"
-    return f"{torch.cuda.get_device_name()} (CUDA {torch.version.cuda})"
+    if device.startswith("cuda"):
+        return f"{device} ({gpu_names() or 'unknown'})"
+    return f"cpu ({platform.processor() or platform.machine()}, {os.cpu_count()} cores)"

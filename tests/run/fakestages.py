@@ -1,7 +1,7 @@
 """Stages that compute a hash chain: quick, exact, resumable, and faulty on request.
 
-`spec["fault"]` is one of raise, oom, kill, hang, storage; with `spec["faults"]` = n the first n
-attempts only are faulty (counted in the checkpoint folder's parent, as a real machine fault would be).
+`spec["fault"]` is one of raise, oom, kill, hang, storage; with `spec["faults"]` = n, only the first
+n attempts are faulty (counted in a file beside the checkpoints, which every attempt finds again).
 """
 
 from __future__ import annotations
@@ -115,3 +115,9 @@ def score(
     parts = [(sample_dir / "samples.txt").read_text()]
     parts += [(reference_dir / "samples.txt").read_text()] if reference_dir else []
     (out / "scores.jsonl").write_text(json.dumps({"value": _digest(spec, *parts)}) + "\n")
+
+
+def visible(spec: Mapping[str, Any], *, out: Path, **_: Any) -> None:
+    """Write down which GPUs this stage was given; stay long enough for others to overlap."""
+    time.sleep(1.0)
+    (out / "visible.txt").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
