@@ -39,7 +39,7 @@ def metric_infos(experiment: Experiment) -> dict[str, MetricInfo]:
     infos = {}
     for ref in experiment.metrics:
         metric = build_metric(ref.use, ref.params)
-        infos[ref.id or ref.use] = replace(metric.info, label=metric.label())
+        infos[ref.key] = replace(metric.info, label=metric.label())
     return infos
 
 
@@ -257,7 +257,8 @@ class _Builder:
         notes = [f"Means over {counts[0]} seeds."] if len(counts) == 1 and counts[0] > 1 else []
         parts = [f"over {what} for {', '.join(labels)}" for what, labels in found.items()]
         if parts:
-            notes.append(f"+- one standard error: {'; '.join(parts)}; prompts are clusters.")
+            clusters = "; prompts are clusters" if any("prompts" in what for what in found) else ""
+            notes.append(f"+- one standard error: {'; '.join(parts)}{clusters}.")
         return notes
 
 

@@ -21,12 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from distillbench.config.schema import Experiment
-from distillbench.report.build import find_metric
-from distillbench.report.rows import Row, rows_of
-from distillbench.run.stage import Plan
+from distillbench.report.rows import Row
 
-__all__ = ["Claim", "Operator", "Side", "check_claims", "parse_claim", "resolve"]
+__all__ = ["Claim", "Operator", "Side", "parse_claim", "resolve"]
 
 Operator = Literal[">", ">=", "<", "<="]
 GRAMMAR = (
@@ -178,20 +175,3 @@ def _why(side: Side, called: Sequence[Row], found: Sequence[Row]) -> str:
 def _describe(row: Row) -> str:
     tags = [f"{name}={value}" for name, value in {**row.first.tags, **row.first.varied}.items()]
     return " ".join([f"nfe={row.first.nfe}", f"backbone={row.first.backbone}", *tags])
-
-
-def check_claims(experiment: Experiment, plan: Plan) -> list[str]:
-    """Everything wrong with the experiment's claims, one line each, before anything runs."""
-    problems, rows = [], rows_of(plan)
-    metrics = [ref.id or ref.use for ref in experiment.metrics]
-    for config in experiment.claims:
-        try:
-            claim = parse_claim(config.text)
-            resolve(claim, rows)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        if find_metric(claim.metric, metrics) is None:
-            allowed = ", ".join(metrics)
-            problems.append(f"claim {claim.text!r}: no metric {claim.metric!r}; has: {allowed}")
-    return problems

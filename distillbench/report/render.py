@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.config.schema import Experiment
-from distillbench.report.aggregate import MixedProtocols, Results, StoreLike
+from distillbench.errors import BadInput
+from distillbench.report.aggregate import Results, StoreLike
 from distillbench.report.build import build_table, metric_infos, tables_of
 from distillbench.report.claim_writers import write_claims
 from distillbench.report.cost import cost_table
@@ -29,7 +30,8 @@ class Report:
     Attributes:
         tables: quality tables, in the experiment's order. cost: the cost table.
         verdicts: one per claim.
-        refused: name -> why a table or curve was not made (it would mix protocols).
+        refused: name -> why a table or curve was not made: it would mix protocols, or its
+            `published_match` names no row.
     """
 
     experiment: Experiment
@@ -41,9 +43,9 @@ class Report:
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise MixedProtocols when a table was refused; its message has one line for each."""
+        """Raise BadInput when anything was refused; its message has one line for each."""
         if self.refused:
-            raise MixedProtocols(
+            raise BadInput(
                 "\n".join(f"{name}: {why}" for name, why in self.refused.items()),
                 hint="Everything else is written",
             )
@@ -64,7 +66,7 @@ def build_report(
     for config in tables_of(experiment):
         try:
             tables.append(build_table(config, experiment, results, shown))
-        except MixedProtocols as error:
+        except BadInput as error:
             refused[config.name] = error.line
     refused |= refused_curves(experiment, results, shown)
     return Report(
@@ -105,7 +107,7 @@ def write_reports(
     """Write everything the experiment asks for, with figures and report.html; returns the paths.
 
     Raises:
-        MixedProtocols: a table was refused; everything else is written by then.
+        BadInput: a table or curve was refused; everything else is written by then.
     """
     from distillbench.report.figures import draw_figures
     from distillbench.report.html import report_html

@@ -142,20 +142,20 @@ def sign_flip_p(sums: Sequence[float], *, flips: int = 4999, seed: int = 0) -> f
         patterns = (np.arange(2 ** len(total))[:, None] >> np.arange(len(total))) & 1
         return float((np.abs((1.0 - 2.0 * patterns) @ total) >= bar).mean())
     rng = np.random.default_rng([seed, len(total)])
-    hits = 0
+    hits, whole = 0, math.fsum(sums)
     for start in range(0, flips, _CHUNK):
-        rows = min(_CHUNK, flips - start)
-        hits += int((np.abs(_signs(rng, rows, len(total)) @ total) >= bar).sum())
+        kept = _bits(rng, min(_CHUNK, flips - start), len(total)) @ total
+        hits += int((np.abs(2 * kept - whole) >= bar).sum())
     return (1 + hits) / (1 + flips)
 
 
-def _signs(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Random +-1 of shape (rows, columns), one random bit each."""
+def _bits(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Random zeros and ones of shape (rows, columns), one random bit each."""
     import numpy as np
 
     width = -(-columns // 8)
     drawn = np.frombuffer(rng.bytes(rows * width), np.uint8).reshape(rows, width)
-    return 1.0 - 2.0 * np.unpackbits(drawn, axis=1, count=columns)
+    return np.unpackbits(drawn, axis=1, count=columns).astype(np.float64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

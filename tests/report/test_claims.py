@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distillbench.report.claims import Side, check_claims, parse_claim, resolve
+from distillbench.report.claims import Side, parse_claim, resolve
 from distillbench.report.rows import rows_of
 
 
@@ -72,12 +72,3 @@ def test_a_side_means_one_row(world: Any) -> None:
 def test_a_side_that_means_none_or_several_is_refused(world: Any, text: str, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         resolve(parse_claim(text), rows(world))
-
-
-def test_all_claims_are_checked_before_anything_runs(world: Any, make_experiment: Any) -> None:
-    rows(world)
-    good = "TDM[nfe=4] > Teacher on hps_animation"
-    bad = ["TDM Teacher", "LCM > TDM[nfe=1] on hps", "TDM[nfe=1] > Teacher on aes"]
-    problems = check_claims(make_experiment(claims=[good, *bad]), world.plan)
-    assert len(problems) == 3
-    assert problems[2].endswith("no metric 'aes'; has: hps, fid")

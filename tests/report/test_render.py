@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from distillbench.report.aggregate import MixedProtocols
+from distillbench.errors import BadInput
 from distillbench.report.console import claims_table, console_table, notes_text
 from distillbench.report.render import Report, build_report, write_reports, write_tables
 
@@ -161,7 +161,7 @@ def test_a_refused_table_leaves_no_file_and_stops_nothing_else(
     world.row("other", 30.0, 5.0, protocol={"n": 99}, group="Matching", nfe=2)
     narrow = [TABLES[0], {**TABLES[1], "where": {"nfe": 4}}]
     shown = demo.model_validate({**demo.model_dump(), "tables": narrow})
-    with pytest.raises(MixedProtocols, match="n: 8 against 99") as error:
+    with pytest.raises(BadInput, match="n: 8 against 99") as error:
         write_reports(shown, world.plan, world.store, tmp_path, infos=infos)
     assert [line.split(":")[0] for line in str(error.value).splitlines()] == ["table_main", "curve"]
     assert not list(tmp_path.glob("table_main*"))
