@@ -129,7 +129,7 @@ class Consistency(Method):
         end = self.end_time(batch, pair)
         student = self.net["student"]
         with torch.no_grad():  # before the student's own forward: adapters are switched in place
-            net = student.ema if self.config.averages else student
+            net = student.ema or student
             target = self.jump(net, pair.x_u, pair.u, end, batch, pair.scale)
         pred = self.jump(student, pair.x_t, pair.t, end, batch, pair.scale)
         if self.config.distance == "l2":
