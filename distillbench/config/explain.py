@@ -36,6 +36,8 @@ def _sentence(item: dict[str, Any], path: Path, model: type[BaseModel], owner: s
     if item["type"] == "extra_forbidden":
         holder = _model_at(model, path[:-1])
         keys = list(holder.model_fields) if holder else []
+        article = owner.partition(" ")[0] in {"a", "an", "the"}
+        owner = owner[:1].upper() + owner[1:] if article else owner
         name = owner if len(path) == 1 else f"'{path_text(path[:-1])}'"
         has = f"{name} has: {', '.join(keys)}" if keys else f"{name} takes no parameters"
         return f"unknown key. {has}.{did_you_mean(path[-1], keys)}"

@@ -56,7 +56,7 @@ def load_experiment(
         _check_plugins(tree, problems)
         problems.raise_if_any()
     assert experiment is not None
-    return experiment.model_copy(update={"profile": applied}).written_as(tree)
+    return experiment.written_as(tree, applied)
 
 
 def profiles_of(path: FilePath | str) -> list[str]:

@@ -216,7 +216,6 @@ class Experiment(Model):
         exclude: cells to leave out: field, tag, parameter or dotted path -> value or values.
         include: further partial cells, outside grid, zip and ablate.
         seeds: run seeds of every row.
-        profile: name of the profile that was applied, "" for none.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -240,10 +239,16 @@ class Experiment(Model):
     tables: list[TableConfig] = Field(default_factory=list)
     figures: list[FigureConfig] = Field(default_factory=list)
     claims: list[Annotated[ClaimConfig, BeforeValidator(_claim)]] = Field(default_factory=list)
-    profile: str = ""
 
-    # The merged file with its line marks; an experiment made in code has none.
+    # The merged file with its line marks, and the profile merged into it; an experiment made in
+    # code has neither.
     _tree: MapNode | None = PrivateAttr(default=None)
+    _profile: str = PrivateAttr(default="")
+
+    @property
+    def profile(self) -> str:
+        """Name of the profile that was applied, "" for none."""
+        return self._profile
 
     @property
     def folder(self) -> str:
@@ -257,7 +262,8 @@ class Experiment(Model):
             return MapNode(self.model_dump(exclude_unset=True))
         return self._tree
 
-    def written_as(self, tree: MapNode) -> Experiment:
-        """Remember the file this experiment was read from."""
+    def written_as(self, tree: MapNode, profile: str = "") -> Experiment:
+        """Remember what this experiment was read from."""
         self._tree = tree
+        self._profile = profile
         return self

@@ -1,0 +1,263 @@
+"""Every kind of mistake in a file, with the exact line a user sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from distillbench.errors import ConfigError
+
+Errors = Callable[..., list[str]]
+KEYS = (
+    "label, group, backbone, method, params, train, data, sample, nfe, guidance_scale, sampler, tags"
+)
+STUDENT = "steps, eta, loss, embed"
+
+# One mistake each; HEAD is three lines, so the text begins on line 4.
+CASES = {
+    "unknown key at the top": (
+        "rows: [{method: fake-student}]\nsedes: [1]\n",
+        "e.yaml:5:1: sedes: unknown key. An experiment has: name, title, threads, base, backbones, "
+        "rows, grid, zip, ablate, exclude, include, seeds, metrics, reference, tables, figures, "
+        "claims. Did you mean 'seeds'?",
+    ),
+    "unknown key of a row": (
+        "rows: [{method: fake-student, nef: 4}]\n",
+        f"e.yaml:4:31: rows[0].nef: unknown key. A row has: {KEYS}. Did you mean 'nfe'?",
+    ),
+    "unknown key of train": (
+        "rows:\n  - method: fake-student\n    train: {stpes: 4}\n",
+        "e.yaml:6:13: rows[0].train.stpes: unknown key. 'train' has: steps, batch_size, accumulate, "
+        "precision, lr_scale, processes, save_every. Did you mean 'steps'?",
+    ),
+    "value of a wrong type": (
+        "rows: [{method: fake-student, train: {steps: many}}]\n",
+        "e.yaml:4:39: rows[0].train.steps: input should be a valid integer, unable to parse string "
+        "as an integer, got 'many'.",
+    ),
+    "value out of range": (
+        "rows: [{method: fake-student, nfe: [4, 0]}]\n",
+        "e.yaml:4:40: rows[0].nfe[1]: input should be greater than 0, got 0.",
+    ),
+    "one of a few words": (
+        "rows: [{method: fake-student, train: {precision: bfloat61}}]\n",
+        "e.yaml:4:39: rows[0].train.precision: input should be 'float32', 'bfloat16' or 'float16', "
+        "got 'bfloat61'. Did you mean 'bfloat16'?",
+    ),
+    "unknown method": (
+        "rows: [{method: fake-studnet}]\n",
+        None,
+    ),
+    "unknown parameter": (
+        "rows: [{method: fake-student, params: {setps: 1}}]\n",
+        f"e.yaml:4:40: rows[0].params.setps: unknown key. FS has: {STUDENT}. Did you mean 'steps'?",
+    ),
+    "wrong parameter": (
+        "rows: [{method: fake-student, params: {loss: hubre}}]\n",
+        "e.yaml:4:40: rows[0].params.loss: input should be 'huber' or 'mse', got 'hubre'. "
+        "Did you mean 'huber'?",
+    ),
+    "nfe the method has not": (
+        "rows:\n  - {method: fake-student, nfe: [4, 8]}\n",
+        "e.yaml:5:37: rows[0].nfe[1]: FS with steps=4 has no 8-step sampler",
+    ),
+    "unknown sampler field": (
+        "rows: [{method: fake-student, sampler: {slover: fancy}}]\n",
+        "e.yaml:4:41: rows[0].sampler.slover: unknown key. The fake sampler has: kind, timesteps, "
+        "guidance_scale, embed_scale, steps_k, solver. Did you mean 'solver'?",
+    ),
+    "sampler that changes nfe": (
+        "rows: [{method: fake-student, sampler: {timesteps: [9, 5]}}]\n",
+        "e.yaml:4:31: rows[0].sampler: 2 timesteps cannot make nfe 4; give one per evaluation",
+    ),
+    "latents nobody makes": (
+        "rows: [{method: fake-real}]\n",
+        "e.yaml:4:9: rows[0].method: FR trains on real latents, backbone 'b' makes none; "
+        "use another",
+    ),
+    "images nobody encodes": (
+        "rows: [{method: fake-real, data: {images: .}}]\n",
+        "e.yaml:4:35: rows[0].data.images: backbone 'b' encodes no images",
+    ),
+    "unknown alias": (
+        "rows: [{method: fake-student, backbone: fake-pionts}]\n",
+        None,
+    ),
+    "row without a method": (
+        "rows:\n  - {nfe: 4}\n",
+        None,
+    ),
+    "unknown metric": (
+        "rows: [{method: fake-student}]\nmetrics: [fake-spraed]\n",
+        None,
+    ),
+    "metric parameter": (
+        "rows: [{method: fake-student}]\nmetrics: [{use: fake-spread, params: {kk: 1}}]\n",
+        "e.yaml:5:39: metrics[0].params.kk: unknown key. Spread has: k. Did you mean 'k'?",
+    ),
+    "metric twice": (
+        "rows: [{method: fake-student}]\nmetrics: [fake-spread, {use: fake-spread}]\n",
+        "e.yaml:5:25: metrics[1].use: two metrics are called 'fake-spread'; give one an id",
+    ),
+    "metric of another modality": (
+        "rows: [{method: fake-student}]\nmetrics: [fake-sharp]\n",
+        "e.yaml:5:11: metrics[0]: fake-sharp scores image samples, backbone 'b' makes point samples",
+    ),
+    "no reference": (
+        "rows: [{method: fake-student}]\nmetrics: [fake-distance]\n",
+        "e.yaml:5:11: metrics[0]: fake-distance compares with reference samples, and the file has no "
+        "`reference`; add e.g. `reference: {method: teacher, nfe: 25}`",
+    ),
+    "a trained reference": (
+        "rows: [{method: fake-student}]\nmetrics: [fake-distance]\n"
+        "reference: {method: fake-student, nfe: 4}\n",
+        "e.yaml:6:13: reference.method: 'fake-student' is trained; a reference must be a method "
+        "without nets",
+    ),
+    "zip of unequal lengths": (
+        "rows: [{method: fake-student}]\nzip: {nfe: [1, 2], params.eta: [0.1]}\n",
+        "e.yaml:5:1: zip: lists walked in step must be equally long: nfe has 2, params.eta has 1",
+    ),
+    "grid path that is none": (
+        "rows: [{method: fake-student}]\ngrid: {parms.eta: [0.1]}\n",
+        f"e.yaml:5:20: grid.parms.eta[0]: unknown key. A row has: {KEYS}. Did you mean 'params'?",
+    ),
+    "grid path through a value": (
+        "rows: [{method: fake-student}]\ngrid: {method.x: [1]}\n",
+        "e.yaml:5:19: grid.method.x[0]: method.x: 'fake-student' is a value, not a mapping; it has "
+        "no 'x'",
+    ),
+    "ablation that is no path": (
+        "rows: [{method: fake-student}]\nablate: {prams.eta: [0.1]}\n",
+        "e.yaml:5:22: ablate.prams.eta[0]: 'prams.eta' is no path into a row, so its values must be "
+        "overlays such as {params: {...}}, got 0.1. Did you mean 'params'?",
+    ),
+    "everything excluded": (
+        "rows: [{method: fake-student}]\nexclude: [{method: fake-student}]\n",
+        "e.yaml:5:1: exclude: excludes every row; nothing is left",
+    ),
+    "exclusion by an unknown word": (
+        "rows: [{method: fake-student, params: {eta: 1}}]\nexclude: [{etta: 1}]\n",
+        "e.yaml:5:12: exclude[0].etta: no row has 'etta'; rows have: label, group, method, title, "
+        "backbone, nfe, seed, guidance_scale, eta. Did you mean 'eta'?",
+    ),
+    "unknown prompt set": (
+        "rows: [{method: fake-student, sample: {prompts: none.txt}}]\n",
+        None,
+    ),
+    "no folder of images": (
+        "rows: [{method: fake-student, data: {images: nowhere}}]\n",
+        "e.yaml:4:38: rows[0].data.images: no folder nowhere",
+    ),
+    "unknown table column": (
+        "rows: [{method: fake-student}]\nmetrics: [fake-spread]\n"
+        "tables: [{name: a, columns: [label, fake-spraed]}]\n",
+        "e.yaml:6:37: tables[0].columns[1]: unknown column 'fake-spraed'; allowed: label, group, "
+        "method, title, backbone, nfe, guidance_scale, seeds, fake-spread. "
+        "Did you mean 'fake-spread'?",
+    ),
+    "unknown field in where": (
+        "rows: [{method: fake-student}]\ntables: [{name: a, where: {metod: x}}]\n",
+        "e.yaml:5:28: tables[0].where.metod: unknown row field or tag 'metod'; allowed: label, "
+        "group, method, title, backbone, nfe, guidance_scale, seeds. Did you mean 'method'?",
+    ),
+    "where that selects nothing": (
+        "rows: [{method: fake-student}]\ntables: [{name: a, where: {method: x}}]\n",
+        "e.yaml:5:20: tables[0].where: selects no row",
+    ),
+    "two tables of one name": (
+        "rows: [{method: fake-student}]\ntables: [{name: a}, {name: a}]\n",
+        "e.yaml:5:22: tables[1].name: two tables are called 'a'",
+    ),
+    "curve without y": (
+        "rows: [{method: fake-student}]\nfigures: [{name: a, kind: curve}]\nmetrics: [fake-spread]\n",
+        "e.yaml:5:11: figures[0]: a curve needs y, a metric: fake-spread",
+    ),
+    "claim on an unknown metric": (
+        "rows: [{method: fake-student}, {method: fake-teacher}]\nmetrics: [fake-spread]\n"
+        "claims: [fake-student > fake-teacher on spread]\n",
+        "e.yaml:6:10: claims[0]: claim 'fake-student > fake-teacher on spread': no metric 'spread'; "
+        "has: fake-spread. Did you mean 'fake-spread'?",
+    ),
+    "methods and rows": (
+        "rows: [{method: fake-student}]\nmethods: [{method: fake-student}]\n",
+        "e.yaml:5:1: methods: the same as rows (line 4); give one of them",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [name for name, (_, line) in CASES.items() if line])
+def test_the_line_of_each_mistake(case: str, errors_of: Errors) -> None:
+    text, line = CASES[case]
+    assert errors_of(text) == [line]
+
+
+# Lines that list what happens to be installed: their beginning and their guess.
+@pytest.mark.parametrize(
+    ("case", "begin", "end"),
+    [
+        ("unknown method", "e.yaml:4:9: rows[0].method: unknown method 'fake-studnet'; known",
+         "Did you mean 'fake-student'?"),
+        ("unknown alias", "e.yaml:4:31: rows[0].backbone: unknown backbone 'fake-pionts'; aliases: b;",
+         "Did you mean 'fake-points'?"),
+        ("row without a method", "e.yaml:5:5: rows[0]: a row needs a method; known methods:",
+         "teacher"),
+        ("unknown metric", "e.yaml:5:11: metrics[0]: unknown metric 'fake-spraed'; known metrics:",
+         "Did you mean 'fake-spread'?"),
+        ("unknown prompt set", "e.yaml:4:40: rows[0].sample.prompts: none.txt: cannot be read", ")"),
+    ],
+)  # fmt: skip
+def test_mistakes_that_list_what_is_installed(
+    case: str, begin: str, end: str, errors_of: Errors
+) -> None:
+    (line,) = errors_of(CASES[case][0])
+    assert line.startswith(begin)
+    assert line.endswith(end)
+
+
+def test_a_missing_name_points_at_the_file(errors_of: Errors) -> None:
+    assert errors_of("base: {method: fake-teacher, backbone: fake-points}\n", head="") == [
+        "e.yaml:1:1: name: missing; an experiment needs it"
+    ]
+
+
+def test_a_name_that_is_no_file_name(errors_of: Errors) -> None:
+    (line,) = errors_of("name: a/b\n", head="")
+    assert line.startswith("e.yaml:1:1: name: string should match pattern")
+
+
+def test_schema_and_plugin_mistakes_are_told_together(errors_of: Errors) -> None:
+    lines = errors_of(
+        "rows:\n  - {method: fake-student, nef: 4, params: {setps: 2}}\n"
+        "  - {method: fake-stutent}\nmetrics: [fake-sperad]\ntables: [{nam: x}]\n"
+    )
+    assert [line.split(": ")[1] for line in lines] == [
+        "tables[0].name", "tables[0].nam", "rows[0].nef", "rows[0].params.setps",
+        "rows[1].method", "metrics[0]",
+    ]  # fmt: skip
+
+
+def test_a_mistake_in_base_is_told_once(errors_of: Errors) -> None:
+    head = "name: t\nbase: {backbone: fake-points, params: {etta: 1}}\n"
+    rows = "rows: [{method: fake-student}, {method: fake-student, nfe: 2}]\n"
+    assert errors_of(rows, head=head) == [
+        f"e.yaml:2:40: base.params.etta: unknown key. FS has: {STUDENT}. Did you mean 'eta'?"
+    ]
+
+
+def test_all_semantic_mistakes_are_told_together(errors_of: Errors) -> None:
+    lines = errors_of(
+        "rows: [{method: fake-student, nfe: 9}, {method: fake-real}]\nmetrics: [fake-sharp]\n"
+        "exclude: [{method: nobody}, {etta: 1}]\n"
+    )
+    assert [line.split(": ")[1] for line in lines] == [
+        "exclude[1].etta", "rows[0].nfe", "rows[1].method", "metrics[0]",
+    ]  # fmt: skip
+
+
+def test_the_error_knows_its_exit_code_and_problems(plan_of: Callable[..., object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_of("rows: [{method: fake-student, a: 1, b: 2}]\n")
+    assert caught.value.exit_code == 2
+    assert len(caught.value.problems) == 2
