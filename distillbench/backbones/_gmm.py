@@ -81,21 +81,6 @@ class ExactMixture:
         noise = torch.randn(len(labels), 2, generator=rng, dtype=torch.float64)
         return (self.means.cpu()[modes] + self.std * noise).float()
 
-    def log_posterior(self, x: Tensor) -> Tensor:
-        """log p(c | x) of points x (B, 2) for all conditions, (B, 8), equally likely a priori."""
-        one, zero = x.new_ones(1, 1).double(), x.new_zeros(1, 1).double()
-        columns = [
-            self.log_prob(x.double(), torch.full((len(x),), c, device=x.device), one, zero)
-            for c in range(CONDITIONS)
-        ]
-        return torch.stack(columns, 1).log_softmax(1)
-
-    def nearest(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest mode 0..3 of each point's own condition, and the distance to it in stds."""
-        own = self.means.reshape(CONDITIONS, -1, 2)[labels]
-        distance, mode = (x.double()[:, None] - own).norm(dim=2).min(1)
-        return mode, distance / self.std
-
     def _log_terms(
         self, x: Tensor, labels: Tensor, alpha: Tensor, sigma: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from distillbench.core.lazy import torch
 from distillbench.core.process import per_sample
 
 __all__ = [
-    "boundary_scalings", "consistency_function", "ddim", "kernel_eps", "mixed_noise", "renoise",
+    "boundary_scalings", "consistency_function", "ddim", "mixed_noise", "renoise",
     "second_order_step", "transition",
 ]  # fmt: skip
 
@@ -85,15 +85,6 @@ def mixed_noise(
     mixed = (r sigma_m eps + b noise) / sigma_tau, where x_m = alpha_m x0 + sigma_m eps.
     """
     return (r * sigma_m * eps + b * noise) / sigma_tau
-
-
-def kernel_eps(noise: torch.Tensor, b: torch.Tensor, sigma_tau: torch.Tensor) -> torch.Tensor:
-    """The eps target whose regression is exact denoising score matching under `transition`.
-
-    sigma_tau noise / b: the minimiser of its squared error is -sigma_tau times the score of the
-    law of x_tau. Unbounded as tau approaches m, where b vanishes.
-    """
-    return sigma_tau * noise / b
 
 
 def boundary_scalings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -36,6 +37,13 @@ def exact() -> _gmm.ExactMixture:
 
 def points(n: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def nearest(x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nearest mode of each point's own condition, and the distance to it in its stds."""
+    centres = torch.tensor(mixture().centres, dtype=torch.float64)[labels]
+    distance, mode = (x.double()[:, None] - centres).norm(dim=2).min(1)
+    return mode, distance / mixture().std
 
 
 def test_the_world_is_as_described() -> None:
@@ -71,26 +79,24 @@ def test_the_density_integrates_to_one_and_null_is_the_uniform_mixture(
     exact: _gmm.ExactMixture,
 ) -> None:
     alpha, sigma = _gmm.process().alpha_sigma(300, points(1))
-    axis = torch.linspace(-6, 6, 301, dtype=torch.float64)
+    axis = torch.linspace(-6, 6, 121, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     densities = torch.stack([
         exact.log_prob(grid, torch.full((len(grid),), label), alpha, sigma).exp()
         for label in range(9)
     ])  # fmt: skip
-    assert (densities.sum(1) * (12 / 300) ** 2).tolist() == pytest.approx([1.0] * 9, abs=1e-6)
+    assert (densities.sum(1) * (12 / 120) ** 2).tolist() == pytest.approx([1.0] * 9, abs=1e-6)
     assert torch.allclose(densities[8], densities[:8].mean(0), rtol=1e-10)
 
 
 def test_exact_draws_have_the_modes_weights_and_spread(exact: _gmm.ExactMixture) -> None:
     labels = torch.arange(8).repeat_interleave(4000)
     x = exact.sample(labels, torch.Generator().manual_seed(0))
-    mode, distance = exact.nearest(x, labels)
+    mode, distance = nearest(x, labels)
     assert (distance <= 3).double().mean().item() == pytest.approx(0.98889, abs=0.003)
     for label, shares in enumerate(mixture().weights):
         counted = torch.bincount(mode[labels == label], minlength=4) / 4000
         assert counted.tolist() == pytest.approx(list(shares), abs=0.035)
-    assert exact.log_posterior(x).exp().sum(1).allclose(torch.ones(1, dtype=torch.float64))
-    assert (exact.log_posterior(x).argmax(1) == labels).double().mean() > 1 / 8
 
 
 def test_exact_samples_depend_on_seed_and_index_alone() -> None:
@@ -183,7 +189,11 @@ def test_a_net_starts_as_the_warm_start_whatever_its_conditions(backbone: Gmm) -
     x = points(8).float()
     plain = backbone.make_net("a", "copy")
     rich = backbone.make_net("b", "lora", rank=4, conditions=("guidance", "end_t", "steps_k"))
-    given = {"embed_scale": torch.full((8,), 7.5), "end_t": t - 1, "steps_k": torch.full((8,), 4)}
+    given: dict[str, Any] = {
+        "embed_scale": torch.full((8,), 7.5),
+        "end_t": t - 1,
+        "steps_k": torch.full((8,), 4),
+    }
     assert torch.equal(
         backbone.predict(plain, x, t, cond).raw, backbone.predict(rich, x, t, cond, **given).raw
     )
@@ -196,7 +206,11 @@ def test_a_net_starts_as_the_warm_start_whatever_its_conditions(backbone: Gmm) -
 def test_every_condition_can_be_learned(backbone: Gmm) -> None:
     net = backbone.make_net("a", conditions=("guidance", "end_t", "steps_k"))
     cond, t, x = backbone.encode(PROMPTS), torch.full((8,), 700), points(8).float()
-    given = {"embed_scale": torch.full((8,), 7.5), "end_t": t - 1, "steps_k": torch.full((8,), 4)}
+    given: dict[str, Any] = {
+        "embed_scale": torch.full((8,), 7.5),
+        "end_t": t - 1,
+        "steps_k": torch.full((8,), 4),
+    }
     out = backbone.predict(net, x, t, cond, **given).raw
     out.sum().backward()  # type: ignore[no-untyped-call]
     for name, parameter in net.module.named_parameters():
@@ -229,7 +243,7 @@ def test_a_guided_net_evaluates_both_branches_in_one_forward(backbone: Gmm) -> N
 def test_training_latents_are_the_prompts_own(backbone: Gmm) -> None:
     prompts = PROMPTS * 50
     latents = backbone.training_latents(prompts, torch.Generator().manual_seed(0))
-    _, distance = backbone.exact.nearest(latents, torch.tensor(labels_of(prompts)))
+    _, distance = nearest(latents, torch.tensor(labels_of(prompts)))
     assert latents.shape == (400, 2)
     assert distance.max() < 6
     assert backbone.decode(latents).dtype == torch.float32

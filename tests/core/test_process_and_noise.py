@@ -76,8 +76,19 @@ def test_generators_depend_on_the_whole_key() -> None:
     def draw(*key: int | str) -> float:
         return torch.rand(1, generator=generator(*key)).item()
 
-    keys = [(0,), (1,), ("1",), (0, "a"), ("a", 0), (0, "a", 1), (0, "a1"), (-1,), ("",), ()]
-    assert len({draw(*key) for key in keys}) == len(keys)  # type: ignore[misc]
+    keys: list[tuple[int | str, ...]] = [
+        (0,),
+        (1,),
+        ("1",),
+        (0, "a"),
+        ("a", 0),
+        (0, "a", 1),
+        (0, "a1"),
+        (-1,),
+        ("",),
+        (),
+    ]
+    assert len({draw(*key) for key in keys}) == len(keys)
     assert draw(3, "x", 7) == draw(3, "x", 7)
 
 
