@@ -1,0 +1,235 @@
+"""Specs, keys, sharing and references of a plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillbench.config.identity import (
+    IDENTITY_VERSION,
+    canonical_json,
+    content_key,
+    folder_identity,
+)
+from distillbench.config.schema import CellConfig, Experiment, MetricRef
+from distillbench.run.plan import build_plan
+from distillbench.run.stage import Plan
+
+PlanOf = Callable[..., Plan]
+GOLDEN = Path(__file__).parent.parent / "golden" / "content_keys.json"
+
+FULL = """\
+rows:
+  - {method: fake-teacher, nfe: 4}
+  - {method: fake-student, nfe: [4, 2, 1], train: {save_every: 5}}
+seeds: [0, 1]
+metrics: [fake-spread, {use: fake-spread, id: wide, params: {k: 9}}, fake-distance]
+reference: {method: fake-teacher, nfe: 25}
+"""
+
+
+def kinds(plan: Plan) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for stage in plan.stages.values():
+        counts[stage.kind] = counts.get(stage.kind, 0) + 1
+    return counts
+
+
+def test_shared_stages_are_made_once(plan_of: PlanOf) -> None:
+    plan = plan_of(FULL)
+    # Two student trainings and the teacher; four rows and the reference, each with two seeds.
+    assert kinds(plan) == {"train": 3, "sample": 10, "score": 24}
+    assert len(plan.cells) == 8
+    students = {cell.train for cell in plan.cells if cell.method == "fake-student"}
+    assert len(students) == 2
+
+
+def test_stages_come_after_what_they_need(plan_of: PlanOf) -> None:
+    seen: set[str] = set()
+    for key, stage in plan_of(FULL).stages.items():
+        assert set(stage.needs) <= seen
+        assert key == stage.key == content_key(stage.spec)
+        seen.add(key)
+
+
+def test_specs_have_the_agreed_fields(plan_of: PlanOf) -> None:
+    plan = plan_of(FULL)
+    cell = next(cell for cell in plan.cells if cell.method == "fake-student")
+    train, sample = plan.stages[cell.train], plan.stages[cell.sample]
+    score = plan.stages[cell.scores["fake-distance"]]
+    backbone = {"name": "fake-points", "params": {"width": 8}, "revision": "r1"}
+    method = {
+        "name": "fake-student", "version": 1,
+        "params": {"steps": 4, "eta": 0.5, "loss": "huber", "embed": False},
+    }  # fmt: skip
+    prompts = train.spec["data"].pop("prompts_sha256")
+    assert len(prompts) == 64
+    assert train.spec == {
+        "identity": IDENTITY_VERSION, "backbone": backbone, "method": method,
+        "train": {"steps": 10, "batch_size": 32, "accumulate": 1, "precision": "float32",
+                  "lr_scale": 1.0, "processes": 1},
+        "data": {"prompts": "gmm-train", "images": "", "images_sha256": ""},
+        "seed": 0, "teacher": None,
+    }  # fmt: skip
+    assert train.runtime == {"threads": 1, "save_every": 5}
+    assert {k: v for k, v in sample.spec.items() if k not in ("prompts", "sampler")} == {
+        "identity": IDENTITY_VERSION, "train": train.key, "backbone": backbone, "method": method,
+        "seed": 0, "batch_size": 50,
+    }  # fmt: skip
+    assert sample.spec["prompts"] | {"sha256": ""} == {"name": "gmm-eval", "sha256": "", "n": 16}
+    assert sample.spec["sampler"] == {
+        "kind": "fake", "solver": "plain", "timesteps": [999, 749, 499, 249],
+        "guidance_scale": 1.0, "embed_scale": None, "steps_k": None,
+    }  # fmt: skip
+    assert score.spec["metric"] == {
+        "name": "fake-distance", "version": 1, "params": {"k": 3}, "revision": "",
+    }  # fmt: skip
+    assert score.needs == (sample.key, score.spec["reference"])
+    assert json.loads(canonical_json(score.spec)) == score.spec
+
+
+def test_a_method_without_nets_trains_nothing(plan_of: PlanOf) -> None:
+    plan = plan_of(FULL)
+    cells = [cell for cell in plan.cells if cell.method == "fake-teacher"]
+    spec = plan.stages[cells[0].train].spec
+    assert (spec["train"], spec["data"], spec["seed"]) == ({}, {}, 0)
+    assert cells[0].train == cells[1].train
+    assert cells[0].sample != cells[1].sample
+    assert not cells[0].ranked
+    assert next(c for c in plan.cells if c.method == "fake-student").ranked
+
+
+def test_the_reference_has_the_seed_of_the_row(plan_of: PlanOf) -> None:
+    plan = plan_of(FULL)
+    for cell in plan.cells:
+        score = plan.stages[cell.scores["fake-distance"]]
+        reference = plan.stages[score.spec["reference"]].spec
+        assert reference["seed"] == cell.seed
+        assert len(reference["sampler"]["timesteps"]) == 25
+        assert reference["prompts"] == plan.stages[cell.sample].spec["prompts"]
+        assert plan.stages[cell.scores["wide"]].spec["reference"] is None
+
+
+def test_a_row_that_is_the_reference_is_compared_with_another_seed(plan_of: PlanOf) -> None:
+    plan = plan_of(FULL.replace("nfe: 4}", "nfe: 25}") + "  \n")
+    cell = plan.cells[0]
+    score = plan.stages[cell.scores["fake-distance"]]
+    assert score.spec["reference"] != cell.sample
+    assert plan.stages[score.spec["reference"]].spec["seed"] == 1000
+
+
+def test_sampling_overrides_are_part_of_the_recipe(plan_of: PlanOf) -> None:
+    plan = plan_of(
+        "rows:\n"
+        "  - {method: fake-teacher, guidance_scale: 3, sampler: {solver: fancy}}\n"
+        "  - {method: fake-student, params: {embed: true}}\n"
+        "  - {method: fake-student, params: {embed: true}, guidance_scale: 5}\n"
+    )
+    recipes = [plan.stages[cell.sample].spec["sampler"] for cell in plan.cells]
+    assert (recipes[0]["guidance_scale"], recipes[0]["solver"]) == (3.0, "fancy")
+    assert [(r["guidance_scale"], r["embed_scale"]) for r in recipes[1:]] == [(1, 7), (1, 5)]
+    assert [cell.guidance_scale for cell in plan.cells] == [3, 7, 5]
+    assert plan.cells[1].train == plan.cells[2].train
+
+
+@pytest.mark.parametrize(
+    ("sets", "changed"),
+    [
+        (["base.train.steps=11"], {"train", "sample", "score"}),
+        (["base.train.save_every=3"], set()),
+        (["threads=2"], set()),
+        (["base.sample.n=17"], {"sample", "score"}),
+        (["rows.0.guidance_scale=3"], {"sample", "score"}),
+        (["rows.0.params.eta=0.6"], {"train", "sample", "score"}),
+        (["rows.0.label=other", "rows.0.tags={a: 1}", "title=x"], set()),
+        (["metrics.0.params.k=4"], {"score"}),
+        (["seeds=[1]"], {"train", "sample", "score"}),
+        (["backbones.b.params.width=9"], {"train", "sample", "score"}),
+    ],
+)
+def test_keys_change_with_what_may_change_a_number(
+    plan_of: PlanOf, sets: list[str], changed: set[str]
+) -> None:
+    text = "rows: [{method: fake-student}]\nmetrics: [{use: fake-spread}]\n"
+    before, after = plan_of(text), plan_of(text, sets=sets)
+    assert {s.kind for s in after.stages.values() if s.key not in before.stages} == changed
+
+
+def test_costs_are_network_evaluations(plan_of: PlanOf) -> None:
+    plan = plan_of("rows: [{method: fake-student}, {method: fake-teacher}]\n")
+    student, teacher = plan.cells
+    # 10 steps of 32 samples, two turns each, three times the price of an evaluation.
+    assert plan.stages[student.train].cost == 10 * 32 * 2 * 3
+    assert plan.stages[student.sample].cost == 16 * 4
+    assert plan.stages[teacher.sample].cost == 16 * 4 * 2
+
+
+def test_images_are_named_by_their_content(plan_of: PlanOf, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "captions.jsonl").write_text('{"file": "a.png", "text": "a"}\n')
+    head = "name: t\nbase: {backbone: fake-images, sample: {prompts: gmm-eval}}\n"
+    text = f"rows: [{{method: fake-real, data: {{images: {folder}}}}}]\n"
+    plan = plan_of(text, head=head)
+    data = plan.stages[plan.cells[0].train].spec["data"]
+    assert data["images_sha256"] == folder_identity(folder)
+    assert data["prompts"] == ""
+    (folder / "captions.jsonl").write_text('{"file": "a.png", "text": "b"}\n')
+    assert plan_of(text, head=head).cells[0].train != plan.cells[0].train
+
+
+def test_a_backbone_without_prompts_wants_some(errors_of: Callable[..., list[str]]) -> None:
+    head = "name: t\nbase: {backbone: fake-images}\n"
+    assert errors_of("rows: [{method: fake-student}]\n", head=head) == [
+        "e.yaml:2:8: base.backbone: backbone 'fake-images' has no prompt set of its own; set "
+        "data.prompts",
+        "e.yaml:2:8: base.backbone: backbone 'fake-images' has no prompt set of its own; set "
+        "sample.prompts",
+    ]
+
+
+def test_an_experiment_made_in_code_plans_alike(plan_of: PlanOf) -> None:
+    written = plan_of("rows: [{method: fake-student}]\nmetrics: [fake-spread]\n")
+    base = CellConfig.model_validate(
+        {"backbone": "b", "train": {"steps": 10}, "sample": {"n": 16}}
+    )
+    made = Experiment(
+        name="t", base=base, backbones={"b": {"use": "fake-points"}},  # type: ignore[dict-item]
+        rows=[{"method": "fake-student"}], metrics=[MetricRef(use="fake-spread")],
+    )  # fmt: skip
+    assert set(build_plan(made).stages) == set(written.stages)
+
+
+# ---- golden ---------------------------------------------------------------------------------
+
+SPECS: dict[str, Any] = {
+    "empty": {},
+    "order": {"b": 1, "a": [1, 2.0, None, True, "x"]},
+    "floats": {"a": 1e-4, "b": 1e22, "c": 0.1, "d": -0.0, "e": 3.0, "f": 3},
+    "text": {"a": "naive caf\u00e9 \u2603"},
+}
+
+
+def test_golden_keys(plan_of: PlanOf) -> None:
+    """A key that changes orphans every result: only a new IDENTITY_VERSION may do that."""
+    plan = plan_of(FULL)
+    found = {
+        "identity": IDENTITY_VERSION,
+        "specs": {name: content_key(spec) for name, spec in SPECS.items()},
+        "plan": {f"{s.kind} {s.label}": s.key for s in plan.stages.values()},
+    }
+    golden = json.loads(GOLDEN.read_text())
+    assert golden["identity"] == IDENTITY_VERSION
+    assert found == golden
+
+
+def test_canonical_json_is_strict() -> None:
+    assert canonical_json({"b": (1, 2), "a": 1e-4}) == '{"a":0.0001,"b":[1,2]}'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json({"a": float("nan")})
+    with pytest.raises(TypeError):
+        canonical_json({"a": {1, 2}})
