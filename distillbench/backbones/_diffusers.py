@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from distillbench.errors import MissingWeights, NotSupported
 __all__ = ["ImageCodec", "VideoCodec", "load_pipeline", "process_of"]
 
 CHUNK = 16
+TILED_ABOVE = 32
 
 
 def load_pipeline(
@@ -32,6 +34,8 @@ def load_pipeline(
     transformers.utils.logging.disable_progress_bar()
     folder = source.folder
     try:
+        # Its newer name, dtype, would be ignored without a word by the releases before it.
+        warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
         pipe = getattr(diffusers, kind).from_pretrained(
             source.model if folder is None else folder,
             revision=source.commit or None,
@@ -128,12 +132,13 @@ class VideoCodec:
     def __init__(self, vae: Any) -> None:
         self.vae = vae
         self.scale = float(vae.config.scaling_factor)
-        vae.enable_tiling()  # a whole 480 x 720 clip at once would not fit a GPU
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> Tensor:
         """uint8 (B, frames, H, W, 3) from latents (B, f, C, h, w)."""
         latents = x0.float().transpose(1, 2) / self.scale
+        # A whole 480 x 720 clip at once would not fit a GPU.
+        self.vae.use_tiling = min(latents.shape[-2:]) > TILED_ABOVE
         videos = [self.vae.decode(part).sample for part in torch.split(latents, 1)]
         return _to_uint8(torch.cat(videos)).permute(0, 2, 3, 4, 1).contiguous()
 

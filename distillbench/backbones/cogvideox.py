@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineBackbone, PipelineConfig
 from distillbench.backbones.base import Cond
@@ -18,17 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["Cogvideox", "CogvideoxConfig"]
 
 
+def _whole_clip(frames: int) -> int:
+    if frames % 8 != 1:
+        raise ValueError("must be 8 k + 1, such as 9, 17 or 49")
+    return frames
+
+
 class CogvideoxConfig(PipelineConfig):
     """Size of the clip, and the shift of a student's times.
 
     Attributes:
-        frames, height, width: of the decoded clip; 4 k + 1 frames.
+        frames, height, width: of the decoded clip; 8 k + 1 frames, as the decoder upsamples time
+            rightly only from an odd number of latent frames.
         node_shift: g of S(u) = g u / (1 + (g - 1) u), which spaces a student's input times; 2 gives
             the 999, 856, 665, 399 that TDM (arXiv 2503.06674) was released with.
     """
 
     model: str = "THUDM/CogVideoX-2b"
-    frames: PositiveInt = 49
+    frames: Annotated[PositiveInt, AfterValidator(_whole_clip)] = 49
     height: PositiveInt = 480
     width: PositiveInt = 720
     node_shift: float = Field(2.0, ge=1)

@@ -6,6 +6,7 @@ few megabytes per role, where three copies of SDXL need 87 GB with their optimiz
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -57,6 +58,8 @@ class SharedBase:
             raise NotSupported(f"net {name!r} exists already on this backbone")
         trained = [p for p in self.module.parameters() if p.requires_grad]
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
+        # Several adapters in one model are the point here.
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
         try:
             inject_adapter_in_model(config, self.module, adapter_name=name)
         except ValueError as error:

@@ -1,0 +1,207 @@
+"""Random pipelines of a few thousand weights, one of each family, saved as real folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distillbench import registry
+from distillbench.backbones.base import Backbone
+
+WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "blue", "circle", "square", "video"]
+FAMILIES = ("sd", "sdxl", "pixart", "cogvideox")
+
+
+def tokenizer(length: int = 8) -> Any:
+    """A word-level tokenizer over `WORDS`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, model_max_length=length, pad_token="<pad>", bos_token="<start>",
+        eos_token="<end>", unk_token="<unk>",
+    )  # fmt: skip
+
+
+def _clip(projected: bool = False) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(
+        vocab_size=len(WORDS), hidden_size=16, intermediate_size=16, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=8, projection_dim=16, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+
+
+def _t5() -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16,
+                                   num_layers=1, num_heads=2))  # fmt: skip
+
+
+def _vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4,
+        layers_per_block=1, sample_size=16,
+    )  # fmt: skip
+
+
+def _unet(**extra: Any) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    settings: dict[str, Any] = {
+        "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 1,
+        "cross_attention_dim": 16, "attention_head_dim": 2, "norm_num_groups": 4,
+    }  # fmt: skip
+    return UNet2DConditionModel(**(settings | extra))
+
+
+def _scheduler(**extra: Any) -> Any:
+    from diffusers import DDIMScheduler
+
+    settings: dict[str, Any] = {
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
+        "set_alpha_to_one": False, "timestep_spacing": "trailing",
+    }  # fmt: skip
+    return DDIMScheduler(**(settings | extra))
+
+
+def _sd() -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline(
+        vae=_vae(), text_encoder=_clip(), tokenizer=tokenizer(), unet=_unet(),
+        scheduler=_scheduler(), safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def _sdxl() -> Any:
+    from diffusers import StableDiffusionXLPipeline
+
+    unet = _unet(
+        cross_attention_dim=32, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=16 + 6 * 8,
+    )  # fmt: skip
+    return StableDiffusionXLPipeline(
+        vae=_vae(), text_encoder=_clip(), text_encoder_2=_clip(projected=True),
+        tokenizer=tokenizer(), tokenizer_2=tokenizer(), unet=unet, scheduler=_scheduler(),
+        add_watermarker=False,
+    )  # fmt: skip
+
+
+def _pixart() -> Any:
+    from diffusers import PixArtAlphaPipeline, PixArtTransformer2DModel
+
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2,
+        cross_attention_dim=16, sample_size=8, patch_size=2, caption_channels=16,
+        use_additional_conditions=False,
+    )  # fmt: skip
+    return PixArtAlphaPipeline(
+        tokenizer=tokenizer(), text_encoder=_t5(), vae=_vae(), transformer=transformer,
+        scheduler=_scheduler(
+            beta_schedule="linear", beta_start=1e-4, beta_end=0.02, set_alpha_to_one=True
+        ),
+    )  # fmt: skip
+
+
+def _cogvideox() -> Any:
+    from diffusers import (
+        AutoencoderKLCogVideoX,
+        CogVideoXDDIMScheduler,
+        CogVideoXPipeline,
+        CogVideoXTransformer3DModel,
+    )
+
+    transformer = CogVideoXTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=4,
+        time_embed_dim=8, text_embed_dim=16, num_layers=2, sample_width=8, sample_height=8,
+        sample_frames=9, patch_size=2, max_text_seq_length=8,
+    )  # fmt: skip
+    vae = AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 4, up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8), latent_channels=4, layers_per_block=1, norm_num_groups=2,
+        temporal_compression_ratio=4, sample_height=64, sample_width=64,
+    )  # fmt: skip
+    return CogVideoXPipeline(
+        tokenizer=tokenizer(), text_encoder=_t5(), vae=vae, transformer=transformer,
+        scheduler=CogVideoXDDIMScheduler(
+            prediction_type="v_prediction", rescale_betas_zero_snr=True, snr_shift_scale=3.0
+        ),
+    )  # fmt: skip
+
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "sd": _sd, "sdxl": _sdxl, "pixart": _pixart, "cogvideox": _cogvideox
+}  # fmt: skip
+PARAMS: dict[str, dict[str, Any]] = {
+    "pixart": {"text_length": 8}, "cogvideox": {"frames": 9, "height": 64, "width": 64}
+}  # fmt: skip
+
+
+def jitter(module: torch.nn.Module) -> None:
+    """Move every weight off its initial value: several start at zero and would hide mistakes."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Family -> folder of a random pipeline, made on first use."""
+    made: dict[str, Path] = {}
+
+    def make(family: str) -> Path:
+        if family not in made:
+            torch.manual_seed(sum(map(ord, family)))
+            pipe = MAKERS[family]()
+            jitter(getattr(pipe, "unet", None) or pipe.transformer)
+            made[family] = tmp_path_factory.mktemp(family)
+            pipe.save_pretrained(made[family])
+        return made[family]
+
+    return make
+
+
+@pytest.fixture
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("DISTILLBENCH_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def build(folders: Callable[[str], Path], cache: Path) -> Callable[..., Backbone]:
+    """Family (and settings) -> a loaded backbone."""
+
+    def make(family: str, *, dtype: str = "float32", **params: Any) -> Backbone:
+        settings = {"model": str(folders(family)), **PARAMS.get(family, {}), **params}
+        backbone = registry.build_backbone(family, settings)
+        backbone.load(dtype=dtype)
+        return backbone
+
+    return make
+
+
+@pytest.fixture(params=FAMILIES)
+def loaded(request: pytest.FixtureRequest, build: Callable[..., Backbone]) -> Backbone:
+    """Each family in turn, loaded."""
+    return build(request.param)
