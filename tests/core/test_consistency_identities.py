@@ -1,4 +1,4 @@
-"""Identities of trajectory functions, grids and stochastic sampling (LCM, TCD, TSCD)."""
+"""Identities of trajectory functions and stochastic sampling (LCM, TCD), in float64."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ import torch
 
 from distillbench.core.grid import (
     gamma_end,
-    grid_stride,
     grid_time,
-    previous_time,
-    segment_edge,
-    segment_start,
-    uniform_int,
 )
 from distillbench.core.predict import guided, raw_output, x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
@@ -26,15 +21,15 @@ from distillbench.core.solve import (
 )
 
 SD = NoiseProcess.scaled_linear()
-TYPES = ["epsilon", "v_prediction", "sample", "flow"]
 Pair = tuple[torch.Tensor, torch.Tensor]
+TYPES = ["epsilon", "v_prediction", "sample", "flow"]
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def at(t: int | torch.Tensor, process: NoiseProcess = SD) -> Pair:
+def at(t: float | torch.Tensor, process: NoiseProcess = SD) -> Pair:
     return process.alpha_sigma(t, torch.empty(1, 1, dtype=torch.float64))
 
 
@@ -201,26 +196,6 @@ def test_05_05_effective_eps_gives_a_semigroup() -> None:
         assert 1e-10 < ddim_loss < 1e-5  # small with the DDIM solver, not zero
 
 
-@pytest.mark.parametrize("final", [0, CLEAN])
-def test_05_06_solver_table(final: int) -> None:
-    index = torch.arange(50)
-    stride = grid_stride(50)
-    times = grid_time(index, stride)
-    u = previous_time(times, stride, final)
-    assert (len(times), times[0].item(), times[-1].item()) == (50, 19, 999)
-    assert u.tolist() == [final, *times[:-1].tolist()]
-    z0, eps = randn(50, 3), randn(50, 3, seed=1)
-    alpha, sigma = at(times)
-    x0, read = x0_eps(eps, alpha * z0 + sigma * eps, alpha, sigma, "epsilon")
-    alpha_u, sigma_u = at(u)
-    assert worst(ddim(x0, read, alpha_u, sigma_u) - (alpha_u * z0 + sigma_u * eps)) <= 1e-12
-
-
-def test_grid_must_divide_the_timesteps() -> None:
-    with pytest.raises(ValueError, match="30 solver steps do not divide 1000"):
-        grid_stride(30)
-
-
 def tcd_step(x0: torch.Tensor, eps: torch.Tensor, z: torch.Tensor, p: int, gamma: float,
              process: NoiseProcess) -> torch.Tensor:  # fmt: skip
     s = gamma_end(torch.tensor([p]), gamma)
@@ -254,72 +229,12 @@ def test_05_11_gamma_is_not_eta() -> None:
     assert eta_one.item() == pytest.approx(0.8447, abs=1e-4)
 
 
-def test_gamma_end_floors_integers_keeps_reals_and_stops_at_the_end() -> None:
-    times = torch.tensor([759, 499, 259, 0, CLEAN])
-    assert gamma_end(times, 0.3).tolist() == [531, 349, 181, 0, CLEAN]
-    assert gamma_end(times, 1.0).tolist() == [0, 0, 0, 0, CLEAN]
-    assert gamma_end(times, 0.0).tolist() == times.tolist()
-    assert gamma_end(torch.tensor([750.0, 0.0]), 0.3).tolist() == pytest.approx([525.0, 0.0])
-
-
-def test_05_12_one_segment_is_tcd() -> None:
-    index = torch.arange(50)
-    assert segment_start(index, 50, 1).tolist() == [0] * 50
-    u = torch.rand(50, generator=torch.Generator().manual_seed(0))
-    tscd = uniform_int(u, segment_start(index, 50, 1), index + 1)
-    assert torch.equal(tscd, uniform_int(u, torch.zeros_like(index), index + 1))
-
-
 def test_05_12_tcd_to_the_clean_end_is_lcm_up_to_the_skip_terms() -> None:
     x, x0, eps = randn(49, 2), randn(49, 2, seed=1), randn(49, 2, seed=2)
     times = grid_time(torch.arange(1, 50), 20) - 20  # the target's times of j >= 1
     f = consistency_function(x, x0, times)
     assert worst(f - ddim(x0, eps, *at(CLEAN))) < 4e-5
     assert worst(f - ddim(x0, eps, *at(0))) > 1e-2  # index 0 keeps sigma_0 eps
-
-
-@pytest.mark.parametrize("segments", [8, 4, 2, 1])
-@pytest.mark.parametrize("steps", [40, 50])
-@pytest.mark.parametrize("final", [0, CLEAN])
-def test_05_13_grid_ends_stay_in_their_segment(segments: int, steps: int, final: int) -> None:
-    stride = grid_stride(steps)
-    edges = [j * steps // segments for j in range(segments)]
-    for j in range(steps):
-        index = torch.tensor([j])
-        start = segment_start(index, steps, segments)
-        assert start.item() == max(e for e in edges if e <= j)
-        draws = torch.linspace(0, 0.999, 2000)
-        m = uniform_int(draws, start, index + 1)
-        assert (m.min().item(), m.max().item()) == (start.item(), j)
-        t = grid_time(index, stride)
-        s, u = (previous_time(grid_time(i, stride), stride, final) for i in (m, index))
-        assert bool((s <= u).all())
-        assert bool((u < t).all())
-
-
-@pytest.mark.parametrize("segments", [8, 4, 2, 1])
-def test_05_13_edges_of_all_integer_times(segments: int) -> None:
-    t = torch.arange(1, 1000)
-    edge = segment_edge(t, segments)
-    u = torch.maximum(t - 20, edge)
-    assert bool(((edge <= u) & (u < t)).all())
-    length = 1000 // segments
-    assert sorted(set(edge.tolist())) == [max(length * j - 1, 0) for j in range(segments)]
-    index = torch.arange(40)  # edges on a 40-step grid are the same
-    grid_edge = previous_time(grid_time(segment_start(index, 40, segments), 25), 25)
-    assert torch.equal(segment_edge(grid_time(index, 25), segments), grid_edge)
-
-
-def test_05_13_times_that_break_the_literal_rule() -> None:
-    t = torch.tensor([19, 139, 259, 519])
-    assert segment_edge(t, 8).tolist() == [0, 124, 249, 499]
-    assert segment_edge(t, 2).tolist() == [0, 0, 0, 499]
-    assert segment_edge(torch.tensor([19]), 8, final=CLEAN).tolist() == [CLEAN]
-
-
-def test_uniform_int_never_reaches_its_upper_bound() -> None:
-    u = torch.tensor([0.0, 1 - 2**-24])
-    assert uniform_int(u, torch.tensor([20]), torch.tensor([989])).tolist() == [20, 988]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 999), (124, 249), (CLEAN, 500)])
