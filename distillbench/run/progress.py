@@ -37,15 +37,20 @@ class _Track:
     @property
     def fraction(self) -> float:
         """Part done, from 0 to 1."""
-        total = self.event.get("steps") or 0
-        return min(1.0, self.event.get("step", 0) / total) if total else 0.0
+        done, total = self._counts
+        return min(1.0, done / total) if total else 0.0
+
+    @property
+    def _counts(self) -> tuple[int, int]:
+        """A training tells step and steps, the others what is done of a total."""
+        done = self.event.get("step", self.event.get("done", 0))
+        return done, self.event.get("steps", self.event.get("total", 0))
 
     @property
     def text(self) -> str:
         """Steps, speed and last losses."""
-        parts = []
-        if self.event.get("steps"):
-            parts.append(f"{self.event.get('step', 0)}/{self.event['steps']}")
+        done, total = self._counts
+        parts = [f"{done}/{total}"] if total else []
         if "steps_per_second" in self.event:
             parts.append(f"{self.event['steps_per_second']:.3g} steps/s")
         losses = self.event.get("losses") or {}
