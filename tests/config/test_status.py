@@ -1,0 +1,98 @@
+"""Cached, new, stale with the reason, failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from distillbench.run.stage import Plan
+from distillbench.run.status import differences, plan_status
+from distillbench.store.layout import Store
+from distillbench.store.record import Failure
+
+PlanOf = Callable[..., Plan]
+TEXT = "rows: [{method: fake-student}]\nmetrics: [fake-spread]\n"
+
+
+def finish(plan: Plan, store: Store, *kinds: str) -> None:
+    """Commit the plan's stages of these kinds with nothing but their spec."""
+    for stage in plan.stages.values():
+        if stage.kind in kinds:
+            tmp = store.begin(stage.kind, stage.key)
+            (tmp / "spec.json").write_text(json.dumps({"spec": dict(stage.spec)}))
+            store.commit(tmp, stage.kind, stage.key)
+
+
+def states(plan: Plan, store: Store) -> dict[str, tuple[str, str]]:
+    status = plan_status(plan, store)
+    return {s.kind: (status[s.key].state, status[s.key].reason) for s in plan.stages.values()}
+
+
+def test_all_is_new_in_an_empty_store(plan_of: PlanOf, tmp_path: Path) -> None:
+    found = states(plan_of(TEXT), Store(tmp_path / "store"))
+    assert found == {kind: ("new", "") for kind in ("train", "sample", "score")}
+
+
+def test_finished_stages_are_cached(plan_of: PlanOf, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plan = plan_of(TEXT)
+    finish(plan, store, "train", "sample")
+    assert {kind: state for kind, (state, _) in states(plan, store).items()} == {
+        "train": "cached", "sample": "cached", "score": "new",
+    }  # fmt: skip
+
+
+def test_an_edit_makes_its_stages_stale_and_says_why(plan_of: PlanOf, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    finish(plan_of(TEXT), store, "train", "sample", "score")
+    edited = plan_of(TEXT, sets=["base.train.steps=20", "base.params.eta=0.25"])
+    reason = "method.params.eta 0.5 -> 0.25; train.steps 10 -> 20"
+    found = states(edited, store)
+    assert found["train"] == ("stale", reason)
+    assert found["sample"] == ("stale", "method.params.eta 0.5 -> 0.25")
+    assert found["score"][0] == "stale"
+
+
+def test_a_stage_that_only_follows_gives_the_reason_of_its_cause(
+    plan_of: PlanOf, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    finish(plan_of(TEXT), store, "train", "sample", "score")
+    found = states(plan_of(TEXT, sets=["base.train.steps=20"]), store)
+    assert found == {kind: ("stale", "train.steps 10 -> 20") for kind in found}
+
+
+def test_only_the_changed_part_is_stale(plan_of: PlanOf, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    finish(plan_of(TEXT), store, "train", "sample", "score")
+    found = states(plan_of(TEXT, sets=["base.sample.n=32"]), store)
+    assert found["train"] == ("cached", "")
+    assert found["sample"] == found["score"] == ("stale", "prompts.n 16 -> 32")
+
+
+def test_another_seed_or_a_sibling_is_new_not_stale(plan_of: PlanOf, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    finish(plan_of(TEXT), store, "train", "sample", "score")
+    seeds = plan_status(plan_of(TEXT, sets=["seeds=[0, 1]"]), store)
+    assert sorted(s.state for s in seeds.values()) == ["cached"] * 3 + ["new"] * 3
+    grid = plan_status(plan_of(f"{TEXT}grid: {{params.eta: [0.5, 0.1]}}\n"), store)
+    assert sorted(s.state for s in grid.values()) == ["cached"] * 3 + ["new"] * 3
+
+
+def test_a_recorded_failure_is_told(plan_of: PlanOf, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    plan = plan_of(TEXT)
+    store.fail("train", plan.cells[0].train, Failure(error="loss is NaN at step 3"))
+    state, reason = states(plan, store)["train"]
+    assert state == "failed"
+    assert reason.startswith("loss is NaN at step 3")
+
+
+def test_differences_name_fields() -> None:
+    old = {"a": {"b": 1, "c": [1, 2]}, "k": "x" * 64, "gone": 1}
+    new = {"a": {"b": 2, "c": (1, 2)}, "k": "y" * 64, "come": None}
+    assert list(differences(old, new)) == [
+        "a.b 1 -> 2", "gone 1 -> none", "k xxxxxxxxxxxx... -> yyyyyyyyyyyy...",
+    ]  # fmt: skip
