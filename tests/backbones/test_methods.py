@@ -1,0 +1,127 @@
+"""The methods on every pipeline family, with adapters on one shared base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from distillbench import registry
+from distillbench.backbones.base import Backbone
+from distillbench.train.data import DataSource
+from distillbench.train.method import Method
+from distillbench.train.role import Role, make_role, only
+
+PROMPTS = ["a red circle", "blue square"]
+Build = Callable[..., Backbone]
+
+
+def bound(name: str, backbone: Backbone, **params: Any) -> tuple[Method, dict[str, Role]]:
+    method = registry.build_method(name, {"rank": 2, "lora_alpha": 2.0, **params}, backbone)
+    roles = {
+        role: make_role(method, role, spec, seed=0, lr_scale=1.0, device="cpu")
+        for role, spec in method.nets().items()
+    }
+    method.bind({role: made.net for role, made in roles.items()})
+    return method, roles
+
+
+def batch_of(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(
+        type(backbone),
+        "training_latents",
+        lambda self, prompts, rng: torch.randn(len(prompts), *self.latent_shape, generator=rng),
+    )
+    return DataSource(backbone, PROMPTS, seed=0, batch_size=2, latents=True).batch(0, 0)
+
+
+def turn(method: Method, roles: dict[str, Role], name: str, batch: Any) -> float:
+    only(name, roles.items())
+    with roles[name].net.active():
+        loss = method.loss(name, batch, 0).total
+        loss.backward()
+    return float(loss.detach())
+
+
+@pytest.mark.parametrize("name", ["lcm", "tdm"])
+def test_a_step_trains_adapters_and_leaves_the_base(
+    loaded: Backbone, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of(loaded, monkeypatch)
+    method, roles = bound(name, loaded)
+    t = torch.tensor([999, 399])
+    x = batch.randn("probe")
+    before = loaded.predict(None, x, t, batch.cond).raw.detach().clone()
+    for role in method.turns(0):
+        assert math.isfinite(turn(method, roles, role, batch))
+        for other, made in roles.items():
+            assert any(p.grad is not None for p in made.parameters) == (other == role)
+        start = roles[role].net.tensors()
+        assert roles[role].update(True, _Alone())
+        assert any(not torch.equal(v, start[n]) for n, v in roles[role].net.tensors().items())
+    assert torch.equal(loaded.predict(None, x, t, batch.cond).raw, before)
+
+
+class _Alone:
+    """A team of one process."""
+
+    scaler: Any = None
+
+    def average(self, parameters: Any) -> None:
+        pass
+
+    def any(self, flag: bool) -> bool:
+        return flag
+
+
+def test_at_the_start_only_the_zero_factor_gets_gradient(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = build("sd")
+    method, roles = bound("lcm", backbone, guidance=(1.0, 1.0))
+    loss = turn(method, roles, "student", batch_of(backbone, monkeypatch))
+    assert loss > 0
+    tensors = list(roles["student"].net.tensors())
+    grads = dict(zip(tensors, roles["student"].parameters, strict=True))
+    first = [p.grad for n, p in grads.items() if "lora_A" in n]
+    second = [p.grad for n, p in grads.items() if "lora_B" in n]
+    assert first
+    assert second
+    assert all(g is not None and not g.any() for g in first)
+    assert any(g is not None and bool(g.any()) for g in second)
+
+
+def test_embedded_guidance_starts_as_the_teacher(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = build("sd")
+    method, roles = bound("lcm", backbone, nets="copy", target="stopgrad")
+    batch = batch_of(backbone, monkeypatch)
+    t, x = torch.tensor([999, 399]), batch.randn("probe")
+    student = roles["student"].net
+    plain = backbone.predict(None, x, t, batch.cond).raw
+    for scale in (3.0, 12.0):
+        told = backbone.predict(student, x, t, batch.cond, embed_scale=torch.full((2,), scale)).raw
+        assert torch.equal(told, plain)
+    turn(method, roles, "student", batch)
+    names = student.tensors()
+    grads = dict(zip(names, roles["student"].parameters, strict=True))
+    embedding = [p.grad for n, p in grads.items() if "guidance" in n]
+    assert embedding
+    assert all(g is not None and bool(g.any()) for g in embedding)
+
+
+def test_equal_adapters_give_the_pure_guidance_direction(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = build("sd")
+    method, roles = bound("tdm", backbone, guidance_scale=1.0, huber_form="vector")
+    # student, fake and teacher are one network: nothing moves
+    assert turn(method, roles, "student", batch_of(backbone, monkeypatch)) == 0
+    for parameter in roles["student"].parameters:
+        assert parameter.grad is None or not parameter.grad.any()
+    guided, roles = bound("tdm", build("sd"), guidance_scale=3.5)
+    assert turn(guided, roles, "student", batch_of(guided.backbone, monkeypatch)) > 0
