@@ -61,7 +61,8 @@ class Draws:
 def single_split(*, heldout: bool) -> Codes:
     """Combination numbers of one-object scenes in the training or in the held-out split."""
     every = np.arange(SINGLE_COUNT, dtype=np.int64)
-    return every[is_heldout(every, pair=False) == heldout]
+    chosen: Codes = every[is_heldout(every, pair=False) == heldout]
+    return chosen
 
 
 def draws(seed: int, index: Codes, *, heldout: bool = False, pairs: float = PAIR_SHARE) -> Draws:

@@ -56,4 +56,4 @@ class AttributeNet(nn.Module):
 
 def attribute_logits(out: Tensor) -> tuple[Tensor, ...]:
     """Splits the head's output into one block of logits an attribute."""
-    return torch.split(out[:, : sum(LEVELS)], LEVELS, dim=1)
+    return torch.split(out[:, : sum(LEVELS)], list(LEVELS), dim=1)

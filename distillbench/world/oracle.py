@@ -30,8 +30,7 @@ class Verdict:
     @property
     def all_right(self) -> NDArray[np.bool_]:
         """(N,) whether every attribute of a picture is right."""
-        out: NDArray[np.bool_] = self.right.all(axis=1)
-        return out
+        return np.asarray(self.right.all(axis=1))
 
     def accuracies(self) -> dict[str, float]:
         """The share of pictures that are right, for each attribute and for all together."""

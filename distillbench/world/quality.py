@@ -67,13 +67,15 @@ class Scorers:
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
         """(N, 96) features of the tiny Frechet distance."""
-        return torch.cat([self.net.embed(x) for x in as_floats(images).split(256)])
+        return torch.cat([self.net.embed(x) for x in torch.split(as_floats(images), 256)])
 
     @torch.no_grad()
     def cosine(self, model: torch.nn.Module, images: Images) -> NDArray[np.float64]:
         """(N,) 100 x cosine of picture and prompt."""
         parts = []
-        for x, ids in zip(clip.normalise(images).split(256), self.texts.split(256), strict=True):
+        for x, ids in zip(
+            torch.split(clip.normalise(images), 256), torch.split(self.texts, 256), strict=True
+        ):
             image = model.encode_image(x, normalize=True)  # type: ignore[operator]
             text = model.encode_text(ids, normalize=True)  # type: ignore[operator]
             parts.append(100 * (image * text).sum(1))
@@ -193,7 +195,7 @@ def _wrong(net: torch.nn.Module, fresh: Tensor, count: int) -> Figures:
 
 @torch.no_grad()
 def _embed(net: torch.nn.Module, x: Tensor) -> Tensor:
-    return torch.cat([net.embed(part) for part in x.split(256)])  # type: ignore[operator]
+    return torch.cat([net.embed(part) for part in torch.split(x, 256)])  # type: ignore[operator]
 
 
 def _head(folder: Path) -> aes.Head:

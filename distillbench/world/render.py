@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from distillbench.world.scene import splitmix
 
 SIZE: Final = 32
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 _CENTRE: Final = (SIZE - 1) / 2
 _HUES: Final = np.array([0, 28, 54, 125, 182, 226, 276, 332], np.float32) / 360
@@ -24,9 +24,9 @@ _GROUND: Final = np.array(
     [[0.09, 0.10, 0.20], [0.92, 0.94, 0.97], [0.55, 0.57, 0.60], [0.80, 0.70, 0.52]], np.float32
 )
 _SIDES: Final = np.array([[-1, 0], [1, 0], [0, -1], [0, 1], [0, 0]], np.float32)
-_ROWS: Final[Floats]
-_COLS: Final[Floats]
-_ROWS, _COLS = (g.astype(np.float32)[None] for g in np.mgrid[0:SIZE, 0:SIZE])
+_AXIS: Final = np.arange(SIZE, dtype=np.float32)
+_ROWS: Final[Floats] = np.repeat(_AXIS[None, :, None], SIZE, axis=2)
+_COLS: Final[Floats] = np.repeat(_AXIS[None, None, :], SIZE, axis=1)
 _SLOTS: Final = 40  # uniforms of a picture: 0-15 the picture, 16-27 thing one, 28-39 thing two
 
 
@@ -188,7 +188,8 @@ def _ring(u: Floats, v: Floats) -> Floats:
 
 def _cover(distance: Floats) -> Floats:
     """Antialiased coverage of a pixel from its signed distance in pixels."""
-    return np.clip(0.5 - distance, 0, 1)
+    out: Floats = np.clip(0.5 - distance, 0, 1)
+    return out
 
 
 def _over(canvas: Floats, paint: Floats, alpha: Floats) -> Floats:

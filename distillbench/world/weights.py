@@ -25,7 +25,7 @@ def folder(name: str) -> Path:
     if not (path / CARD).is_file():
         raise MissingWeights(
             f"no weights of {name!r} in {path}; shipped are {', '.join(available()) or 'none'}",
-            hint="reinstall distillbench, or make them with: python -m distillbench.world train all",
+            hint="reinstall distillbench, or run: python -m distillbench.world train all",
         )
     return path
 

@@ -6,6 +6,7 @@ It maps the L2-normalised picture embedding of tiny-clip to a score from 1 (ruin
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,7 @@ class Head(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        pairs = list(zip(WIDTHS[:-1], WIDTHS[1:], strict=True))
+        pairs = list(pairwise(WIDTHS))
         self.layers = nn.Sequential(
             nn.Linear(*pairs[0]),
             nn.Dropout(0.2),

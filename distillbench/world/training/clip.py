@@ -51,11 +51,12 @@ STD: Final = open_clip.OPENAI_DATASET_STD
 
 def build() -> nn.Module:
     """The untrained model, by open_clip's own class."""
-    return open_clip.CLIP(
+    net: nn.Module = open_clip.CLIP(
         embed_dim=CONFIG["embed_dim"],
         vision_cfg=open_clip.CLIPVisionCfg(**CONFIG["vision_cfg"]),
         text_cfg=open_clip.CLIPTextCfg(**CONFIG["text_cfg"]),
     )
+    return net
 
 
 def tokenizer() -> Callable[[Sequence[str]], Tensor]:
@@ -100,7 +101,7 @@ class Pairs(nn.Module):
         holds the level of each degradation.
         """
         image, text = self.clip.encode_image(images), self.clip.encode_text(ids)  # type: ignore[operator]
-        scale = self.clip.logit_scale.exp().clamp(max=100)  # type: ignore[operator, union-attr]
+        scale = self.clip.logit_scale.exp().clamp(max=100)  # type: ignore[operator]
         logits = scale * F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
         logits = logits.masked_fill(~unique, -1e4)
         labels = torch.arange(len(logits), device=logits.device)
@@ -111,7 +112,7 @@ class Pairs(nn.Module):
 
 
 def _asked(out: Tensor, answers: Tensor) -> Tensor:
-    parts = torch.split(out, scene_levels(), dim=1)
+    parts = torch.split(out, list(scene_levels()), dim=1)
     losses = [F.cross_entropy(p, a) for p, a in zip(parts, answers.T, strict=True)]
     return torch.stack(losses).mean()
 

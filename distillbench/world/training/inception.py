@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,7 +33,7 @@ def build() -> AttributeNet:
 def train(out: Path, *, steps: int = STEPS, seed: int = 0, device: str = "cpu") -> AttributeNet:
     """Train the feature net on renders, every second one degraded."""
     torch.manual_seed(seed + 60)
-    net = build().to(device, memory_format=torch.channels_last)
+    net = build().to(device).to(memory_format=torch.channels_last)
     job = Job(name="inception", out=out, steps=steps, lr=3e-3, seed=seed, device=device, ema=0.99)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:

@@ -53,7 +53,7 @@ def fit(job: Job, module: _Module, loss_of: Loss) -> _Module:
     (job.seed, step) alone. The same call resumes from the last checkpoint.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
-    params = dict(module.named_parameters())
+    params: dict[str, Tensor] = dict(module.named_parameters())
     average = {k: p.detach().clone() for k, p in params.items()} if job.ema else {}
     optimizer = torch.optim.AdamW(
         params.values(), lr=job.lr, betas=(0.9, 0.99), weight_decay=job.weight_decay

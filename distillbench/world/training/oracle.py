@@ -44,7 +44,7 @@ def attribute_loss(out: Tensor, codes: Codes) -> Tensor:
 def train(out: Path, *, steps: int = STEPS, seed: int = 0, device: str = "cpu") -> AttributeNet:
     """Train the judge on lightly blurred or noised renders: small artefacts must not mislead it."""
     torch.manual_seed(seed)
-    net = build().to(device, memory_format=torch.channels_last)
+    net = build().to(device).to(memory_format=torch.channels_last)
     job = Job(name="oracle", out=out, steps=steps, lr=3e-3, seed=seed, device=device, ema=0.99)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:

@@ -27,7 +27,7 @@ BATCH = 128
 _SPECIAL = ("<pad>", "<bos>", "<unk>", "<eos>")
 # style, background, layout (5 positions, 4 relations), then size, colour, shape of thing one and
 # of thing two; the last class of thing two means "none".
-LEVELS = (4, 4, 9, 2, 8, 6, 3, 9, 7)
+_LEVELS = (4, 4, 9, 2, 8, 6, 3, 9, 7)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -73,7 +73,7 @@ def tokens(tokenizer: PreTrainedTokenizerFast, captions: Sequence[str]) -> Tenso
 
 def scene_levels() -> tuple[int, ...]:
     """The number of classes of each of the nine questions of `targets`."""
-    return LEVELS
+    return _LEVELS
 
 
 def targets(drawn: Draws) -> Tensor:
@@ -95,7 +95,7 @@ class _Reader(nn.Module):
     def __init__(self, tower: CLIPTextModel) -> None:
         super().__init__()
         self.tower = tower
-        self.scene = nn.Linear(WIDTH, sum(LEVELS))
+        self.scene = nn.Linear(WIDTH, sum(_LEVELS))
         self.word = nn.Linear(WIDTH, tower.config.vocab_size)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,7 +118,7 @@ def train(
         ids = tokens(tokenizer, drawn.captions()).to(device)
         scene, word = reader(ids)
         answers = targets(drawn).to(device)
-        parts = torch.split(scene, LEVELS, dim=1)
+        parts = torch.split(scene, list(_LEVELS), dim=1)
         asked = torch.stack([F.cross_entropy(p, a) for p, a in zip(parts, answers.T, strict=True)])
         spoken = F.cross_entropy(word.flatten(0, 1), ids.flatten())
         return asked.mean() + 0.2 * spoken
@@ -133,6 +133,6 @@ def _quality(
 ) -> dict[str, float]:
     drawn = draws(3, np.arange(count), heldout=True)
     scene, _ = reader(tokens(tokenizer, drawn.captions()).to(device))
-    parts = torch.split(scene.cpu(), LEVELS, dim=1)
+    parts = torch.split(scene.cpu(), list(_LEVELS), dim=1)
     right = torch.stack([p.argmax(1) for p in parts], 1) == targets(drawn)
     return {"captions_read_right": float(right.all(1).float().mean()), "n": float(count)}

@@ -1,7 +1,7 @@
 """tiny-sd's denoiser, trained by noise regression on cached latents with 10 % empty captions.
 
-The loss is the simple one of DDPM (arXiv 2006.11239, eq. 14) over the latents of renders;
-dropping captions makes classifier-free guidance possible (arXiv 2207.12598).
+The network predicts the noise (arXiv 2006.11239); dropping captions makes classifier-free
+guidance possible (arXiv 2207.12598).
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ def train(
     ids = torch.cat([s["ids"] for s in shards])
     empty = tokens(tokenizer, [""])[0]
     alphas = build_scheduler().alphas_cumprod
+    weight = loss_weight(alphas)
     job = Job(name="unet", out=out, steps=steps, lr=1e-3, seed=seed, device=device, ema=0.999)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
@@ -133,9 +134,19 @@ def train(
         x_t = (a.sqrt() * x0 + (1 - a).sqrt() * eps).to(device, memory_format=torch.channels_last)
         with torch.no_grad():
             text = tower(words.to(device)).last_hidden_state
-        return F.mse_loss(unet(x_t, t.to(device), text).sample, eps.to(device))
+        error = (unet(x_t, t.to(device), text).sample - eps.to(device)).square().mean((1, 2, 3))
+        return (weight[t].to(device) * error).mean()
 
     return fit(job, unet, loss_of)
+
+
+def loss_weight(alphas: Tensor) -> Tensor:
+    """Weights of the noise error at each time: 1 + 1/SNR, at most 10.
+
+    That is the SNR + 1 weighting of the clean picture (arXiv 2202.00512, section 4). The plain
+    noise error is nearly all in the last, least noisy steps, where shapes are already decided.
+    """
+    return (1 / alphas).clamp(max=10)
 
 
 def _rows(seed: int, step: int, count: int) -> Rows:

@@ -82,7 +82,7 @@ def _loss(
     noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
     y = vae.decode(posterior.mean + posterior.std * noise).sample
     kl = posterior.kl().mean() / posterior.mean[0].numel()
-    loss = F.l1_loss(y, x) + 4 * F.mse_loss(y, x) + KL_WEIGHTS[critic is not None] * kl
+    loss: Tensor = F.l1_loss(y, x) + 4 * F.mse_loss(y, x) + KL_WEIGHTS[critic is not None] * kl
     if critic is not None:
         pairs = zip(critic.maps(x), critic.maps(y), strict=True)
         loss = loss + FEATURE_WEIGHT * torch.stack([F.mse_loss(b, a) for a, b in pairs]).sum()
@@ -96,7 +96,7 @@ def standardise(vae: AutoencoderKL, *, count: int = 2048) -> AutoencoderKL:
     Stable Diffusion's scaling_factor is one number for all channels; with this it is 1.
     """
     x = to_tensor(training_batch(7, 0, count)[0], str(vae.device))
-    mean = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(256)])
+    mean = torch.cat([vae.encode(part).latent_dist.mean for part in torch.split(x, 256)])
     mu, sigma = mean.mean((0, 2, 3)), mean.std((0, 2, 3))
     before, after = vae.quant_conv, vae.post_quant_conv
     channels = len(mu)

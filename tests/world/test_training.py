@@ -1,0 +1,162 @@
+"""The training loop, the degradations and the heads, in seconds and without shipped weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from distillbench.errors import BadInput
+from distillbench.world import data, scene
+from distillbench.world.__main__ import app
+from distillbench.world.training import aes, clip, degrade, hps, inception, recipes, text, unet, vae
+from distillbench.world.training.loop import Job, fit
+
+
+class _Stop(Exception):
+    pass
+
+
+def _fit(out: Path, *, stop_at: int = -1) -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Linear(3, 2)
+    job = Job(name="toy", out=out, steps=12, lr=0.1, ema=0.9, save_every=4, warmup=3)
+
+    def loss_of(step: int, generator: torch.Generator) -> Tensor:
+        if step == stop_at:
+            raise _Stop
+        x = torch.randn(8, 3, generator=generator)
+        return (net(x) - x[:, :2]).square().mean()
+
+    return fit(job, net, loss_of)
+
+
+def test_a_resumed_training_ends_bit_identical(tmp_path: Path) -> None:
+    whole = _fit(tmp_path / "a")
+    with pytest.raises(_Stop):
+        _fit(tmp_path / "b", stop_at=6)
+    again = _fit(tmp_path / "b")
+    for left, right in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_level_zero_changes_nothing_and_harm_grows_with_the_level() -> None:
+    index = np.arange(24, dtype=np.int64)
+    x, others = degrade.renders(data.draws(0, index), 0, index)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    for kind in range(len(degrade.KINDS)):
+        kinds = torch.full((24,), kind)
+        harmed = [
+            degrade.degrade(x, others, kinds, torch.full((24,), level), noise)
+            for level in (0.0, 0.3, 0.7, 1.0)
+        ]
+        errors = [float((y - x).square().mean()) for y in harmed]
+        assert errors[0] < 1e-8
+        assert errors == sorted(errors)
+        assert errors[-1] > 1e-4
+
+
+def test_other_scenes_differ_and_stay_in_the_split() -> None:
+    drawn = data.draws(1, np.arange(500))
+    wrong = hps.other_scenes(drawn, torch.Generator().manual_seed(0))
+    pairs = list(zip(drawn.scenes(), wrong.scenes(), strict=True))
+    assert sum(a != b for a, b in pairs) >= 499
+    assert not any(scene.heldout(b) for _, b in pairs)
+    near = [
+        sum(v != b.attributes()[k] for k, v in a.attributes().items())
+        for a, b in pairs
+        if len(a.things) == len(b.things) == 1
+    ]
+    assert near.count(1) > 0.7 * len(near)
+
+
+def test_frechet_of_gaussians_is_the_closed_form() -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(4000, 4, generator=generator, dtype=torch.float64)
+    base = (base - base.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(base.T)).T)
+    scale = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64)
+    expected = 4 * 0.25 + float((1 - scale).square().sum())
+    assert inception.frechet(base, base * scale + 0.5) == pytest.approx(expected, rel=1e-9)
+    assert inception.frechet(base, base) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_aesthetic_head_has_the_published_keys() -> None:
+    names = {f"layers.{i}.{part}" for i in (0, 2, 4, 6, 7) for part in ("weight", "bias")}
+    assert set(aes.Head().state_dict()) == names
+
+
+def test_the_loss_weight_is_snr_plus_one_capped() -> None:
+    alphas = unet.build_scheduler().alphas_cumprod.double()
+    snr = alphas / (1 - alphas)
+    weight = unet.loss_weight(alphas)
+    torch.testing.assert_close(weight, (1 + 1 / snr).clamp(max=10))
+
+
+def test_standardising_moves_no_picture() -> None:
+    torch.manual_seed(0)
+    net = vae.build().eval()
+    x = vae.to_tensor(data.training_batch(0, 0, 8)[0])
+    with torch.no_grad():
+        before = net.encode(x).latent_dist
+        y = net.decode(before.mean).sample
+        vae.standardise(net, count=512)
+        after = net.encode(x).latent_dist
+        torch.testing.assert_close(net.decode(after.mean).sample, y, atol=1e-4, rtol=1e-4)
+        ratio = before.std / after.std
+    torch.testing.assert_close(ratio, ratio.mean((0, 2, 3), keepdim=True).expand_as(ratio))
+
+
+def test_the_tokenizer_knows_every_word_and_marks_the_ends() -> None:
+    tokenizer = text.build_tokenizer()
+    captions = data.draws(2, np.arange(300)).captions()
+    ids = text.tokens(tokenizer, ["", *captions])
+    assert ids.shape == (301, 16)
+    assert ids[0].tolist() == [1, 3] + 14 * [0]
+    assert not (ids == 2).any()
+    assert ((ids == 3).sum(1) == 1).all()
+
+
+def test_caption_targets_tell_every_caption_apart() -> None:
+    drawn = data.draws(2, np.arange(2000))
+    answers = {tuple(row) for row in text.targets(drawn).tolist()}
+    assert len(answers) == len(set(drawn.scenes()))
+    for column, level in zip(zip(*answers, strict=True), text.scene_levels(), strict=True):
+        assert min(column) >= 0
+        assert max(column) < level
+
+
+def test_clip_folder_loads_by_open_clip(tmp_path: Path) -> None:
+    net = clip.build()
+    recipes.save_clip(tmp_path, net)
+    loaded = open_clip.create_model(f"local-dir:{tmp_path}")
+    a, b = net.state_dict(), loaded.state_dict()
+    assert a.keys() == b.keys()
+    torch.testing.assert_close(a["visual.proj"].half().float(), b["visual.proj"])
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
+    words = ["a photo of a large red star at the left on snow"]
+    assert torch.equal(tokenizer(words), clip.tokenizer()(words))
+
+
+def test_models_that_need_others_say_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="train clip first"):
+        recipes.train("hps", recipes.Run(out=tmp_path))
+    with pytest.raises(BadInput, match="train text and vae first"):
+        recipes.train("unet", recipes.Run(out=tmp_path))
+
+
+def test_a_short_oracle_training_writes_a_loadable_folder(tmp_path: Path) -> None:
+    run = recipes.Run(out=tmp_path, steps=2)
+    recipes.train("oracle", run)
+    net = recipes.load_net(tmp_path / "tiny-oracle")
+    assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 29)
+
+
+def test_show_writes_a_sheet(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["show", "-o", str(tmp_path / "grid.png"), "--rows", "1"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "grid.png").stat().st_size > 1000

@@ -1,0 +1,121 @@
+"""The shipped weights: their identity, and that each still does what its card says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+
+from distillbench.errors import BadInput, MissingWeights
+from distillbench.world import data, oracle, prompts, quality, weights
+from distillbench.world.training import clip, degrade, inception, recipes, vae
+
+PROMPTS = prompts.prompt_set("world-eval").prompts[:64]
+
+
+@pytest.mark.parametrize("name", weights.NAMES)
+def test_revision_is_that_of_the_files(name: str) -> None:
+    files = weights.hash_files(weights.folder(name))
+    assert files == weights.card(name)["files"]
+    assert weights.revision(name) == weights.card(name)["revision"] == weights.revision_of(files)
+
+
+def test_all_weights_stay_small() -> None:
+    total = sum(f.stat().st_size for f in weights.root().rglob("*") if f.is_file())
+    assert total < 20e6
+
+
+def test_absent_weights_are_one_clear_line() -> None:
+    with pytest.raises(MissingWeights, match="no weights of 'tiny-nothing'") as caught:
+        weights.folder("tiny-nothing")
+    assert "\n" not in caught.value.line
+
+
+def test_the_gates_hold_on_the_cards() -> None:
+    quality_ = weights.card("tiny-sd")["quality"]
+    assert quality_["reconstruction_psnr_db"] >= 30
+    assert quality_["reconstruction_attributes"]["all"] >= 0.95
+    assert quality_["samples"]["ddim-25"]["all_right"] >= 0.80
+    assert quality_["headroom_stderrs_4_to_25"] > 5
+    assert quality_["n"] >= 1000
+
+
+def test_the_judge_is_right_on_renders_and_not_on_others() -> None:
+    images = data.renders_of(PROMPTS, seed=5)
+    assert oracle.all_right(images, PROMPTS).mean() > 0.95
+    assert oracle.all_right(images, PROMPTS[1:] + PROMPTS[:1]).mean() < 0.05
+    assert oracle.judge(images, PROMPTS).accuracies()["style"] > 0.95
+
+
+def test_the_judge_takes_tensors_too() -> None:
+    images = data.renders_of(PROMPTS, seed=5)
+    as_tensor = vae.to_tensor(images)
+    np.testing.assert_array_equal(
+        oracle.judge(images, PROMPTS).right, oracle.judge(as_tensor, PROMPTS).right
+    )
+
+
+def test_the_judge_refuses_pairs_and_wrong_counts() -> None:
+    two = "a photo of a large red star left-of a small blue ring on snow"
+    with pytest.raises(BadInput, match="one-object"):
+        oracle.judge(data.renders_of([two], seed=0), [two])
+    with pytest.raises(BadInput, match="64 images but 3 prompts"):
+        oracle.judge(data.renders_of(PROMPTS, seed=0), PROMPTS[:3])
+
+
+def test_the_autoencoder_rebuilds_renders() -> None:
+    net = AutoencoderKL.from_pretrained(weights.folder("tiny-sd") / "vae").eval()
+    images = data.renders_of(PROMPTS, seed=6)
+    assert vae.psnr(images, vae.reconstruct(net, images)).mean() > 30
+    with torch.no_grad():
+        latents = net.encode(vae.to_tensor(images)).latent_dist.mean * net.config.scaling_factor
+    assert 0.8 < float(latents.std()) < 1.2
+
+
+def test_the_pipeline_samples_what_it_is_asked() -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(weights.folder("tiny-sd"))
+    assert pipeline.unet.dtype == torch.float32
+    images = quality.sample(pipeline, PROMPTS[:24], steps=10)
+    assert images.shape == (24, 32, 32, 3)
+    assert oracle.all_right(images, PROMPTS[:24]).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", ["tiny-clip", "tiny-hps"])
+def test_right_captions_score_above_shuffled_ones(name: str) -> None:
+    net, encode = recipes.load_clip(weights.folder(name)), clip.tokenizer()
+    images = clip.normalise(data.renders_of(PROMPTS, seed=7))
+    with torch.no_grad():
+        image = net.encode_image(images, normalize=True)  # type: ignore[operator]
+        text = net.encode_text(encode(PROMPTS), normalize=True)  # type: ignore[operator]
+    right = (image * text).sum(1)
+    shuffled = (image * text.roll(1, 0)).sum(1)
+    assert float((right > shuffled).float().mean()) > 0.95
+
+
+def test_preference_and_beauty_fall_with_harm() -> None:
+    index = np.arange(64, dtype=np.int64)
+    drawn = data.draws_of(PROMPTS)
+    x, others = degrade.renders(drawn, 8, index)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    scorers = quality.Scorers(weights.root(), PROMPTS)
+    for kind in range(2):
+        kinds = torch.full((64,), kind)
+        figures = [
+            scorers.figures(
+                vae.to_uint8(degrade.degrade(x, others, kinds, torch.full((64,), level), noise))
+            )
+            for level in (0.0, 0.5, 1.0)
+        ]
+        for key, sign in (("hps", -1), ("aes", -1), ("fid", 1)):
+            values = [sign * f[key] for f in figures]
+            assert values == sorted(values), (key, degrade.KINDS[kind], values)
+
+
+def test_the_feature_net_tells_wrong_content() -> None:
+    net = oracle.load_net(weights.folder("tiny-inception"))
+    real = [vae.to_tensor(data.renders_of(PROMPTS * 4, seed=s)) for s in (9, 10)]
+    narrow = vae.to_tensor(data.renders_of(PROMPTS[:8] * 32, seed=11))
+    with torch.no_grad():
+        a, b, c = (net.embed(x) for x in (*real, narrow))
+    assert inception.frechet(a, b) < 0.5 * inception.frechet(a, c)
