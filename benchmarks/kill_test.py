@@ -120,6 +120,7 @@ def main() -> int:
     parser.add_argument(
         "--whole", type=Path, help="results of an uninterrupted run to compare with"
     )
+    parser.add_argument("--every", type=float, help="mean seconds between kills")
     asked, rest = parser.parse_known_args()
     work = Path(tempfile.mkdtemp(prefix="distillbench-kill-"))
     command = [sys.executable, "-m", "distillbench.cli.main", "run", asked.experiment, *rest]
@@ -128,7 +129,7 @@ def main() -> int:
     code = 0 if asked.whole else whole.kill_for(0, mean_wait=0)
     took = time.monotonic() - began
     killed = Killer(work / "killed", [*command, "--runner", asked.runner], seed=asked.seed)
-    mean_wait = 8.0 if asked.whole else max(2.0, took / asked.kills)
+    mean_wait = asked.every or max(2.0, took / asked.kills)
     codes = [code, killed.kill_for(asked.kills, mean_wait=mean_wait)]
     want, got = whole.files(), killed.files()
     record = {

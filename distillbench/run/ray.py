@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from distillbench.errors import BadInput, NotSupported
 from distillbench.registry import PLUGINS_VARIABLE
 from distillbench.run.environment import worker_environment
@@ -39,6 +41,7 @@ except ImportError as error:
 
 __all__ = ["RayExecutor", "run_job"]
 
+_FOLDER = "distillbench-ray-"
 _LOOK_EVERY = 0.5
 # The object store carries a few hundred bytes a stage; this is about the least Ray accepts.
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -182,7 +185,7 @@ class RayExecutor:
                 raise BadInput(f"--address {address}: cannot join the cluster: {reason}") from error
             return
         # A folder of our own: a plain ray.init() would join whatever cluster was here last.
-        self._temp = tempfile.mkdtemp(prefix="distillbench-ray-")
+        self._temp = _own_folder()
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -220,6 +223,16 @@ class RayExecutor:
             return Result(stage.key, "oom", error=_first_line(error))
         except RayError as error:
             return Result(stage.key, "died", error=_first_line(error))
+
+
+def _own_folder() -> str:
+    """A folder for Ray's sockets and logs; those of runs that were killed are removed."""
+    temp = Path(tempfile.gettempdir())
+    for old in temp.glob(f"{_FOLDER}*"):
+        owner = old.name.removeprefix(_FOLDER).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-")
 
 
 def _first_line(error: Exception) -> str:
