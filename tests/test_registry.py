@@ -154,7 +154,8 @@ def test_an_entry_point_gives_its_class(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        (METRIC.replace("(Metric)", "(object)"), "is not there; the file must hold one subclass of Metric"),
+        (METRIC.replace("(Metric)", "(object)"), "is not there; the file must hold one subclass "
+                                                 "of Metric"),
         (METRIC.replace("def score", "def scoer"), "leaves score undefined"),
         (METRIC.replace("class Config(BaseModel)", "class Config").replace("Field(3, gt=0)", "3"),
          "has no Config (a pydantic model of its parameters)"),
@@ -186,7 +187,8 @@ def test_a_broken_plugin_file_is_refused_at_once(text: str, what: str, tmp_path:
 @pytest.mark.parametrize(
     ("params", "lines"),
     [
-        ({"sise": 1}, ["metric thing_plugin: sise: unknown key. Thing has: size, mode. Did you mean "
+        ({"sise": 1}, ["metric thing_plugin: sise: unknown key. Thing has: size, mode. Did you "
+                       "mean "
                        "'size'?"]),
         ({"size": 0, "mode": 1}, [
             "metric thing_plugin: size: input should be greater than 0, got 0.",

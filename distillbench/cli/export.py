@@ -35,7 +35,7 @@ def export(
     """Write a student so that diffusers loads it, with the recipe it is sampled by."""
     use_plugins(plugin)
     folder = checkpoint_folder(checkpoint, results)
-    from distillbench.train.export import export_student
+    from distillbench.train.to_diffusers import export_student
 
     paths = export_student(folder, out)
     if json:

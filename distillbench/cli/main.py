@@ -11,9 +11,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-import click
 import typer
 
 from distillbench import __version__
@@ -36,6 +35,10 @@ from distillbench.errors import DistillbenchError
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+
+# Typer carries its own copy of click from some version on; its public class tells which is in use.
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])
+assert _UsageError.__name__ == "ClickException"
 
 app = typer.Typer(
     name="distillbench",
@@ -87,12 +90,13 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="distillbench", standalone_mode=False)
         return int(code or 0)
-    except click.exceptions.Exit as ended:
+    except typer.Exit as ended:
         return ended.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except _UsageError as error:
+        usage: Any = error
+        usage.show()
+        return int(usage.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
         print("interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
     except DistillbenchError as error:

@@ -10,7 +10,8 @@ from distillbench.errors import ConfigError
 
 Errors = Callable[..., list[str]]
 KEYS = (
-    "label, group, backbone, method, params, train, data, sample, nfe, guidance_scale, sampler, tags"
+    "label, group, backbone, method, params, train, data, sample, nfe, guidance_scale, sampler, "
+    "tags"
 )
 STUDENT = "steps, eta, loss, embed"
 
@@ -28,7 +29,8 @@ CASES = {
     ),
     "unknown key of train": (
         "rows:\n  - method: fake-student\n    train: {stpes: 4}\n",
-        "e.yaml:6:13: rows[0].train.stpes: unknown key. 'train' has: steps, batch_size, accumulate, "
+        "e.yaml:6:13: rows[0].train.stpes: unknown key. 'train' has: steps, batch_size, "
+        "accumulate, "
         "precision, lr_scale, processes, save_every. Did you mean 'steps'?",
     ),
     "value of a wrong type": (
@@ -102,11 +104,13 @@ CASES = {
     ),
     "metric of another modality": (
         "rows: [{method: fake-student}]\nmetrics: [fake-sharp]\n",
-        "e.yaml:5:11: metrics[0]: fake-sharp scores image samples, backbone 'b' makes point samples",
+        "e.yaml:5:11: metrics[0]: fake-sharp scores image samples, backbone 'b' makes point "
+        "samples",
     ),
     "no reference": (
         "rows: [{method: fake-student}]\nmetrics: [fake-distance]\n",
-        "e.yaml:5:11: metrics[0]: fake-distance compares with reference samples, and the file has no "
+        "e.yaml:5:11: metrics[0]: fake-distance compares with reference samples, and the file "
+        "has no "
         "`reference`; add e.g. `reference: {method: teacher, nfe: 25}`",
     ),
     "a trained reference": (
@@ -130,7 +134,8 @@ CASES = {
     ),
     "ablation that is no path": (
         "rows: [{method: fake-student}]\nablate: {prams.eta: [0.1]}\n",
-        "e.yaml:5:22: ablate.prams.eta[0]: 'prams.eta' is no path into a row, so its values must be "
+        "e.yaml:5:22: ablate.prams.eta[0]: 'prams.eta' is no path into a row, so its values must "
+        "be "
         "overlays such as {params: {...}}, got 0.1. Did you mean 'params'?",
     ),
     "everything excluded": (
@@ -171,13 +176,15 @@ CASES = {
         "e.yaml:5:22: tables[1].name: two tables are called 'a'",
     ),
     "curve without y": (
-        "rows: [{method: fake-student}]\nfigures: [{name: a, kind: curve}]\nmetrics: [fake-spread]\n",
+        "rows: [{method: fake-student}]\nfigures: [{name: a, kind: curve}]\nmetrics: "
+        "[fake-spread]\n",
         "e.yaml:5:11: figures[0]: a curve needs y, a metric: fake-spread",
     ),
     "claim on an unknown metric": (
         "rows: [{method: fake-student}, {method: fake-teacher}]\nmetrics: [fake-spread]\n"
         "claims: [fake-student > fake-teacher on spread]\n",
-        "e.yaml:6:10: claims[0]: claim 'fake-student > fake-teacher on spread': no metric 'spread'; "
+        "e.yaml:6:10: claims[0]: claim 'fake-student > fake-teacher on spread': no metric "
+        "'spread'; "
         "has: fake-spread. Did you mean 'fake-spread'?",
     ),
     "methods and rows": (
@@ -199,13 +206,15 @@ def test_the_line_of_each_mistake(case: str, errors_of: Errors) -> None:
     [
         ("unknown method", "e.yaml:4:9: rows[0].method: unknown method 'fake-studnet'; known",
          "Did you mean 'fake-student'?"),
-        ("unknown alias", "e.yaml:4:31: rows[0].backbone: unknown backbone 'fake-pionts'; aliases: b;",
+        ("unknown alias", "e.yaml:4:31: rows[0].backbone: unknown backbone 'fake-pionts'; "
+                          "aliases: b;",
          "Did you mean 'fake-points'?"),
         ("row without a method", "e.yaml:5:5: rows[0]: a row needs a method; known methods:",
          "teacher"),
         ("unknown metric", "e.yaml:5:11: metrics[0]: unknown metric 'fake-spraed'; known metrics:",
          "Did you mean 'fake-spread'?"),
-        ("unknown prompt set", "e.yaml:4:40: rows[0].sample.prompts: none.txt: cannot be read", ")"),
+        ("unknown prompt set", "e.yaml:4:40: rows[0].sample.prompts: none.txt: cannot be read", "
+                               "")"),
     ],
 )  # fmt: skip
 def test_mistakes_that_list_what_is_installed(

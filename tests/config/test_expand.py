@@ -114,6 +114,7 @@ def test_exclude_matches_fields_tags_params_paths_and_seeds(plan_of: PlanOf) -> 
         "  - {method: fake-student, params: {eta: 0.1}, train: {steps: 3}, nfe: [1, 2]}\n"
         "seeds: [0, 1]\n"
     )
+
     def left(rule: str) -> list[tuple[int, int, int]]:
         plan = plan_of(f"{text}exclude: [{rule}]\n")
         return [(cell.row, cell.nfe, cell.seed) for cell in plan.cells]

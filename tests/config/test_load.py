@@ -81,11 +81,13 @@ def test_overrides_reach_mappings_lists_and_what_is_not_written(write: Write) ->
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("base.train.setps=5", "--set base.train.setps=5: base.train.setps: unknown key. 'base.train' "
+        ("base.train.setps=5", "--set base.train.setps=5: base.train.setps: unknown key. "
+                               "'base.train' "
          "has: steps, batch_size, accumulate, precision, lr_scale, processes, save_every. "
          "Did you mean 'steps'?"),
         ("rows.3.nfe=1", "--set rows.3.nfe=1: 3 is no index of a list with entries 0..0"),
-        ("rows.0.method.x=1", "--set rows.0.method.x=1: 'fake-student' is a value, not a mapping; it "
+        ("rows.0.method.x=1", "--set rows.0.method.x=1: 'fake-student' is a value, not a "
+                              "mapping; it "
          "has no 'x'"),
         ("seeds", "--set seeds: an override is a.b=value, e.g. base.train.steps=100"),
         ("a..b=1", "--set a..b=1: an override is a.b=value, e.g. base.train.steps=100"),
@@ -98,10 +100,14 @@ def test_overrides_reach_mappings_lists_and_what_is_not_written(write: Write) ->
 def test_wrong_overrides(write: Write, text: str, line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_experiment(write(TEXT), sets=[text])
-    assert [part.replace(f"--set {text}: --set", "--set") for part in caught.value.problems] == [line]
+    assert [part.replace(f"--set {text}: --set", "--set") for part in caught.value.problems] == [
+        line
+    ]
 
 
-def test_a_wrong_parameter_by_override_names_the_option(errors_of: Callable[..., list[str]]) -> None:
+def test_a_wrong_parameter_by_override_names_the_option(
+    errors_of: Callable[..., list[str]],
+) -> None:
     (line,) = errors_of("rows: [{method: fake-student}]\n", sets=["base.params.etta=1"])
     assert line.startswith("--set base.params.etta=1: base.params.etta: unknown key. FS has: ")
 

@@ -194,9 +194,7 @@ def test_a_backbone_without_prompts_wants_some(errors_of: Callable[..., list[str
 
 def test_an_experiment_made_in_code_plans_alike(plan_of: PlanOf) -> None:
     written = plan_of("rows: [{method: fake-student}]\nmetrics: [fake-spread]\n")
-    base = CellConfig.model_validate(
-        {"backbone": "b", "train": {"steps": 10}, "sample": {"n": 16}}
-    )
+    base = CellConfig.model_validate({"backbone": "b", "train": {"steps": 10}, "sample": {"n": 16}})
     made = Experiment(
         name="t", base=base, backbones={"b": {"use": "fake-points"}},  # type: ignore[dict-item]
         rows=[{"method": "fake-student"}], metrics=[MetricRef(use="fake-spread")],

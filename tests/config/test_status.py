@@ -31,7 +31,7 @@ def states(plan: Plan, store: Store) -> dict[str, tuple[str, str]]:
 
 def test_all_is_new_in_an_empty_store(plan_of: PlanOf, tmp_path: Path) -> None:
     found = states(plan_of(TEXT), Store(tmp_path / "store"))
-    assert found == {kind: ("new", "") for kind in ("train", "sample", "score")}
+    assert found == dict.fromkeys(("train", "sample", "score"), ("new", ""))
 
 
 def test_finished_stages_are_cached(plan_of: PlanOf, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_stage_that_only_follows_gives_the_reason_of_its_cause(
     store = Store(tmp_path / "store")
     finish(plan_of(TEXT), store, "train", "sample", "score")
     found = states(plan_of(TEXT, sets=["base.train.steps=20"]), store)
-    assert found == {kind: ("stale", "train.steps 10 -> 20") for kind in found}
+    assert found == dict.fromkeys(found, ("stale", "train.steps 10 -> 20"))
 
 
 def test_only_the_changed_part_is_stale(plan_of: PlanOf, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ Write = Callable[[str], Path]
     [
         ("1e-4", 1e-4), ("1E5", 1e5), ("-.5", -0.5), ("3.", 3.0), ("12", 12), ("-7", -7),
         ("0x1F", 31), ("0o17", 15), ("017", 17), ("true", True), ("False", False), ("null", None),
-        ("~", None), ("", None), ("yes", "yes"), ("on", "on"), ("1_000", "1_000"), ("12:30", "12:30"),
-        ("1e", "1e"), (".", "."), ("dpmsolver++", "dpmsolver++"),
+        ("~", None), ("", None), ("yes", "yes"), ("on", "on"), ("1_000", "1_000"),
+        ("12:30", "12:30"), ("1e", "1e"), (".", "."), ("dpmsolver++", "dpmsolver++"),
     ],
 )  # fmt: skip
 def test_scalars_follow_the_core_schema(text: str, value: Any) -> None:
