@@ -23,12 +23,12 @@ class Model(StrEnum):
 
     text = "text"
     oracle = "oracle"
+    inception = "inception"
     vae = "vae"
     unet = "unet"
     clip = "clip"
     hps = "hps"
     aes = "aes"
-    inception = "inception"
     all = "all"
 
 
@@ -37,7 +37,12 @@ class Model(StrEnum):
     "python -m distillbench.world train all --device cuda"
 )
 def train(
-    model: Annotated[Model, typer.Argument(help="Which model; hps and aes need clip first.")],
+    model: Annotated[
+        Model,
+        typer.Argument(
+            help="Which model; vae needs inception, unet text and vae, hps and aes clip."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and finished models.")] = Path(
         "world-out"
     ),

@@ -16,9 +16,9 @@ from distillbench.world.training import degrade
 from distillbench.world.training.loop import Job, fit
 
 CONFIG = {"widths": [24, 48, 96, 96], "dim": 96, "extra": 0}
-STEPS = 4000
+STEPS = 9000
 BATCH = 64
-HARM = 0.3  # the highest level of blur or noise in training
+HARM = 0.15  # the highest level of blur or noise in training
 
 
 def build() -> AttributeNet:

@@ -17,8 +17,6 @@ from distillbench.errors import BadInput
 from distillbench.world.oracle import load_net
 from distillbench.world.training import aes, clip, hps, inception, oracle, text, unet, vae
 
-CRITIC_SEED: Final = 1  # of the net whose features sharpen the autoencoder; the judge's is 0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -63,9 +61,7 @@ def _oracle(run: Run) -> None:
 
 
 def _vae(run: Run) -> None:
-    critic = oracle.train(
-        run.jobs / "critic", seed=run.seed + CRITIC_SEED, device=run.device, steps=oracle.STEPS
-    )
+    critic = load_net(_need(run.out / "tiny-inception", "inception"))
     vae.train(run.jobs, critic, **run.options()).save_pretrained(run.out / "tiny-sd" / "vae")
 
 
@@ -102,12 +98,12 @@ def _inception(run: Run) -> None:
 RECIPES: Final[Mapping[str, Callable[[Run], None]]] = {
     "text": _text,
     "oracle": _oracle,
+    "inception": _inception,
     "vae": _vae,
     "unet": _unet,
     "clip": _clip,
     "hps": _hps,
     "aes": _aes,
-    "inception": _inception,
 }
 
 

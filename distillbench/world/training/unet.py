@@ -15,7 +15,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from distillbench.world.data import training_batch
@@ -23,7 +22,7 @@ from distillbench.world.training.loop import Job, fit
 from distillbench.world.training.text import WIDTH, tokens
 from distillbench.world.training.vae import to_tensor
 
-STEPS = 10000
+STEPS = 11000
 BATCH = 64
 DROPOUT = 0.1
 BANK_SHARDS = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,6 @@ from distillbench.world.training.loop import Job, fit
 LATENT_CHANNELS = 8
 STEPS = 8000
 BATCH = 16
-KL_WEIGHTS = (5e-5, 1e-3)  # while learning pixels; while learning features
-FEATURE_WEIGHT = 0.3
 
 
 def build(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
@@ -54,25 +53,41 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
 def train(
     out: Path, critic: AttributeNet, *, steps: int = STEPS, seed: int = 0, device: str = "cpu"
 ) -> AutoencoderKL:
-    """Train the autoencoder: `steps` on pixels, then 3/8 as many with a feature loss as well.
+    """Train the autoencoder: `steps` on pixels, then 3/8 as many with a feature loss as well,
+    then as many again for the decoder alone. At the end the latents are standardised.
 
-    The features are those of `critic`, an attribute net with another seed than the judge's, so
-    that small shapes stay recognisable. At the end the latents are standardised.
+    The features are those of `critic`, which is not the judge, so that small shapes stay
+    recognisable.
     """
     torch.manual_seed(seed)
-    vae = build().to(device, memory_format=torch.channels_last)
+    vae = build().to(device).to(memory_format=torch.channels_last)
     critic = critic.to(device).eval().requires_grad_(False)
-    common = {"out": out, "seed": seed, "device": device, "ema": 0.998}
-    first = Job(name="vae", steps=steps, lr=2e-3, **common)  # type: ignore[arg-type]
-    fit(first, vae, lambda step, generator: _loss(vae, None, seed + 1, step, generator))
-    second = Job(name="vae-features", steps=3 * steps // 8, lr=1e-3, **common)  # type: ignore[arg-type]
-    fit(second, vae, lambda step, generator: _loss(vae, critic, seed + 30, step, generator))
+
+    def stage(name: str, share: float, lr: float, weights: Weights, data_seed: int) -> None:
+        common = {"out": out, "seed": seed, "device": device, "ema": 0.998}
+        job = Job(name=name, steps=max(1, int(share * steps)), lr=lr, **common)  # type: ignore[arg-type]
+        fit(job, vae, lambda step, g: _loss(vae, critic, weights, data_seed, step, g))
+
+    stage("vae", 1, 2e-3, Weights(kl=5e-5), seed + 1)
+    stage("vae-features", 3 / 8, 1e-3, Weights(kl=1e-3, features=0.3), seed + 30)
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    stage("vae-decoder", 3 / 8, 1e-3, Weights(kl=0, features=0.6), seed + 31)
     return standardise(vae)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the parts of the loss; the pixel part, L1 + 4 MSE, has weight 1."""
+
+    kl: float
+    features: float = 0.0
 
 
 def _loss(
     vae: AutoencoderKL,
-    critic: AttributeNet | None,
+    critic: AttributeNet,
+    weights: Weights,
     seed: int,
     step: int,
     generator: torch.Generator,
@@ -82,10 +97,10 @@ def _loss(
     noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
     y = vae.decode(posterior.mean + posterior.std * noise).sample
     kl = posterior.kl().mean() / posterior.mean[0].numel()
-    loss: Tensor = F.l1_loss(y, x) + 4 * F.mse_loss(y, x) + KL_WEIGHTS[critic is not None] * kl
-    if critic is not None:
+    loss: Tensor = F.l1_loss(y, x) + 4 * F.mse_loss(y, x) + weights.kl * kl
+    if weights.features:
         pairs = zip(critic.maps(x), critic.maps(y), strict=True)
-        loss = loss + FEATURE_WEIGHT * torch.stack([F.mse_loss(b, a) for a, b in pairs]).sum()
+        loss = loss + weights.features * torch.stack([F.mse_loss(b, a) for a, b in pairs]).sum()
     return loss
 
 
