@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -28,12 +29,15 @@ class Team:
     """This process among the ranks of a run, with its device and its loss scaler."""
 
     def __init__(self, size: int, device: str, precision: str) -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, InitProcessGroupKwargs
 
         if precision == "float16" and device == "cpu":
             raise NotSupported("float16 training needs a GPU", hint="use float32 or bfloat16")
         mixed = "fp16" if precision == "float16" else "no"
-        self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+        patience = InitProcessGroupKwargs(timeout=timedelta(minutes=10))
+        self._accelerator = Accelerator(
+            cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[patience]
+        )
         self.size, self.rank = size, self._accelerator.process_index
         self.device = device if size == 1 else str(self._accelerator.device)
         self.scaler: Any = self._accelerator.scaler

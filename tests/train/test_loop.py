@@ -203,6 +203,14 @@ def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
         train(train_spec("lcm", LCM, precision="float16"), tmp_path)
 
 
+def test_bfloat16_trains_in_float32_weights(tmp_path: Path) -> None:
+    train(train_spec("lcm", LCM, steps=2, precision="bfloat16"), tmp_path / "low")
+    train(train_spec("lcm", LCM, steps=2), tmp_path / "full")
+    tensors = load_file(tmp_path / "low" / "out" / "student.safetensors")
+    assert {t.dtype for t in tensors.values()} == {torch.float32}
+    assert student(tmp_path / "low") != student(tmp_path / "full")
+
+
 def test_settings_of_the_process_are_put_back(tmp_path: Path) -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     train(train_spec("lcm", LCM, steps=1), tmp_path)
