@@ -17,8 +17,9 @@ from distillbench.core.lazy import torch
 from distillbench.core.loss import pseudo_huber, squared_error
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
-from distillbench.methods._nets import NetConfig
 from distillbench.train.method import Batch, Losses, Method, NetSpec
+
+from ._nets import NetConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

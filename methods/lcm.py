@@ -8,9 +8,10 @@ from pydantic import Field
 
 from distillbench.core.solve import consistency_function
 from distillbench.errors import NotSupported
-from distillbench.methods._consistency import Consistency, ConsistencyConfig
 from distillbench.sample.schedules import lcm_grid
 from distillbench.sample.solvers import RenoiseSampler
+
+from ._consistency import Consistency, ConsistencyConfig
 
 if TYPE_CHECKING:
     import torch

@@ -13,11 +13,12 @@ from distillbench.core.loss import abs_mean_normalizer, pseudo_huber, sample_mea
 from distillbench.core.process import CLEAN
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
-from distillbench.methods._matching import fake_loss, real_and_fake, renoised
-from distillbench.methods._nets import NetConfig
 from distillbench.sample.schedules import tdm_nodes
 from distillbench.sample.solvers import OdeSampler
 from distillbench.train.method import Batch, Losses, Method, NetSpec
+
+from ._matching import fake_loss, real_and_fake, renoised
+from ._nets import NetConfig
 
 __all__ = ["TDM", "Rollout", "TDMConfig"]
 
