@@ -19,6 +19,7 @@ from distillbench.report.verdicts import Verdict, decide_claims
 from distillbench.report.writers import SUFFIXES, to_json, write_table, write_text
 from distillbench.run.stage import Plan
 from distillbench.score.metric import MetricInfo
+from distillbench.store.io import storage_guard
 
 __all__ = ["Report", "build_report", "plan_json", "write_reports", "write_tables"]
 
@@ -108,14 +109,16 @@ def write_reports(
 
     Raises:
         BadInput: a table or curve was refused; everything else is written by then.
+        StorageError: `outdir` cannot be written.
     """
     from distillbench.report.figures import draw_figures
     from distillbench.report.html import report_html
 
     report = build_report(experiment, plan, store, infos=infos)
-    paths = write_tables(report, outdir)
-    figures = draw_figures(report, outdir / "figures")
-    html = write_text(outdir / "report.html", report_html(report, figures))
+    with storage_guard(outdir):
+        paths = write_tables(report, outdir)
+        figures = draw_figures(report, outdir / "figures")
+        html = write_text(outdir / "report.html", report_html(report, figures))
     report.check()
     return [*paths, *figures, html]
 
