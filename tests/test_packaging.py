@@ -24,8 +24,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target = source / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), "."]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    subprocess.run([*build, "."], cwd=source, check=True, capture_output=True)
     return next(out.glob("*.whl"))
 
 
@@ -37,8 +37,8 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = next(home.glob("lib/python*/site-packages"))
     # A plain path entry: .pth files inside it (an editable install's) are not followed.
     (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    pip = [str(home / "bin/python"), "-m", "pip", "install", "--no-index", "--no-deps", "-q", str(wheel)]
-    subprocess.run(pip, check=True)
+    pip = [str(home / "bin/python"), "-m", "pip", "install", "--no-index", "--no-deps", "-q"]
+    subprocess.run([*pip, str(wheel)], check=True)
     return home
 
 

@@ -44,7 +44,7 @@ class Cond:
         return Cond({name: value.to(device) for name, value in self.tensors.items()})
 
     def expand(self, size: int) -> Cond:
-        """Repeat a single condition to a batch of `size` (a batch of that size is returned as is)."""
+        """Repeat a single condition `size` times; a batch of that size is returned as is."""
         if len(self) == size:
             return self
         return Cond({n: v.expand(size, *v.shape[1:]) for n, v in self.tensors.items()})
@@ -159,14 +159,19 @@ class Backbone(ABC):
         """
 
     def features(
-        self, net: NetHandle | None, x_t: torch.Tensor, t: torch.Tensor, cond: Cond, layers: Sequence[str]
+        self,
+        net: NetHandle | None,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        cond: Cond,
+        layers: Sequence[str],
     ) -> list[torch.Tensor]:
         """Hidden activations at the named layers, for discriminator heads."""
         raise NotImplementedError(f"{self.name} offers no features")
 
     @abstractmethod
     def decode(self, x0: torch.Tensor) -> torch.Tensor:
-        """Samples from latents: uint8 (B, H, W, 3) or (B, frames, H, W, 3); points float32 (B, d)."""
+        """Samples: uint8 (B, H, W, 3) or (B, frames, H, W, 3); points are float32 (B, d)."""
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Latents of uint8 images (B, H, W, 3), scaled as the network expects them."""
@@ -182,7 +187,7 @@ class Backbone(ABC):
 
         Args:
             name: the role ("student", "fake", ...), unique within a run.
-            kind: "lora" adds an adapter to the ONE frozen base all roles share; "copy" is a full copy.
+            kind: "lora" adds an adapter to the ONE frozen base all roles share; "copy" copies it.
             opts: `rank`, `alpha`, `target_modules` for lora; `conditions` (a tuple out of
                 "guidance", "end_t", "steps_k") adds zero-initialised scalar conditions.
         """

@@ -172,5 +172,5 @@ class Method(ABC):
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """The loss of one turn on one micro-batch; only the turn's net requires gradients."""
 
-    def on_step_end(self, step: int) -> None:
+    def on_step_end(self, step: int) -> None:  # noqa: B027 - an optional hook
         """Called after all turns of a step (a stage change, say)."""
