@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def _scheduler(**extra: Any) -> Any:
     from diffusers import DDIMScheduler
 
     settings: dict[str, Any] = {
-        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "clip_sample": False,
         "set_alpha_to_one": False, "timestep_spacing": "trailing",
     }  # fmt: skip
     return DDIMScheduler(**(settings | extra))
@@ -180,17 +182,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-@pytest.fixture
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of the test's own."""
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("DISTILLBENCH_CACHE", str(folder))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILLBENCH_CACHE", str(folder))
+        yield folder
 
 
-@pytest.fixture
-def build(folders: Callable[[str], Path], cache: Path) -> Callable[..., Backbone]:
-    """Family (and settings) -> a loaded backbone."""
+@pytest.fixture(scope="session")
+def build(folders: Callable[[str], Path]) -> Callable[..., Backbone]:
+    """Family (and settings) -> a newly loaded backbone."""
 
     def make(family: str, *, dtype: str = "float32", **params: Any) -> Backbone:
         settings = {"model": str(folders(family)), **PARAMS.get(family, {}), **params}
@@ -201,7 +204,19 @@ def build(folders: Callable[[str], Path], cache: Path) -> Callable[..., Backbone
     return make
 
 
+@pytest.fixture(scope="session")
+def ready(build: Callable[..., Backbone]) -> Callable[[str], Backbone]:
+    """Family -> a loaded backbone that all tests share; make no roles on it."""
+    return functools.cache(build)
+
+
 @pytest.fixture(params=FAMILIES)
-def loaded(request: pytest.FixtureRequest, build: Callable[..., Backbone]) -> Backbone:
-    """Each family in turn, loaded."""
+def loaded(request: pytest.FixtureRequest, ready: Callable[[str], Backbone]) -> Backbone:
+    """Each family's shared backbone in turn."""
+    return ready(request.param)
+
+
+@pytest.fixture(params=FAMILIES)
+def fresh(request: pytest.FixtureRequest, build: Callable[..., Backbone]) -> Backbone:
+    """Each family in turn, newly loaded."""
     return build(request.param)

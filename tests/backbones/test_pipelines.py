@@ -67,17 +67,17 @@ def test_guidance_is_one_call_and_equals_two(loaded: Backbone) -> None:
     torch.testing.assert_close(single[0], both.raw[0], rtol=1e-5, atol=1e-5)
 
 
-def test_guidance_needs_the_second_branch(build: Callable[..., Backbone]) -> None:
-    backbone = build("sd")
+def test_guidance_needs_the_second_branch(ready: Callable[[str], Any]) -> None:
+    backbone = ready("sd")
     x, t, cond, _ = inputs(backbone)
     with pytest.raises(NotSupported, match="uncond"):
         backbone.predict(None, x, t, cond, guidance_scale=2.0)
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl", "pixart"])
-def test_ddim_sampling_equals_the_pipeline(family: str, build: Callable[..., Any]) -> None:
+def test_ddim_sampling_equals_the_pipeline(family: str, ready: Callable[[str], Any]) -> None:
     """Four guided DDIM steps of ours give the picture that diffusers' own pipeline gives."""
-    backbone = build(family)
+    backbone = ready(family)
     backbone.pipe.set_progress_bar_config(disable=True)
     noise = torch.randn(1, *backbone.latent_shape, generator=torch.Generator().manual_seed(1))
     extra = {"use_resolution_binning": False} if family == "pixart" else {}
@@ -99,15 +99,15 @@ def test_ddim_sampling_equals_the_pipeline(family: str, build: Callable[..., Any
 
 
 @pytest.mark.parametrize("family", ["sd", "pixart", "cogvideox"])
-def test_process_is_the_schedulers(family: str, build: Callable[..., Any]) -> None:
-    backbone = build(family)
+def test_process_is_the_schedulers(family: str, ready: Callable[[str], Any]) -> None:
+    backbone = ready(family)
     squared = backbone.process.alphas**2
     torch.testing.assert_close(squared.float(), backbone.pipe.scheduler.alphas_cumprod.float(),
                                rtol=1e-4, atol=1e-6)  # fmt: skip
 
 
-def test_video_times_and_terminal_noise(build: Callable[..., Any]) -> None:
-    backbone = build("cogvideox")
+def test_video_times_and_terminal_noise(ready: Callable[[str], Any]) -> None:
+    backbone = ready("cogvideox")
     assert backbone.nodes(4) == (999, 856, 665, 399)
     assert backbone.prediction_type == "v_prediction"
     assert float(backbone.process.alphas[-1]) == 0.0
@@ -133,16 +133,16 @@ def test_unknown_betas_are_refused() -> None:
         process_of({"beta_schedule": "sigmoid"})
 
 
-def test_xl_null_is_zeros_with_the_same_sizes(build: Callable[..., Backbone]) -> None:
-    backbone = build("sdxl")
+def test_xl_null_is_zeros_with_the_same_sizes(ready: Callable[[str], Any]) -> None:
+    backbone = ready("sdxl")
     null, cond = backbone.encode_null(), backbone.encode(PROMPTS)
     assert null.tensors["tokens"].abs().max() == null.tensors["pooled"].abs().max() == 0
     assert null.tensors["time_ids"].tolist() == [[16.0, 16.0, 0.0, 0.0, 16.0, 16.0]]
     assert torch.equal(null.tensors["time_ids"], cond.tensors["time_ids"][:1])
 
 
-def test_pixart_drops_the_variance(build: Callable[..., Any]) -> None:
-    backbone = build("pixart")
+def test_pixart_drops_the_variance(ready: Callable[[str], Any]) -> None:
+    backbone = ready("pixart")
     x, t, cond, _ = inputs(backbone)
     seen: list[torch.Tensor] = []
     network(backbone).register_forward_hook(lambda m, a, out: seen.append(out[0]))
@@ -164,10 +164,11 @@ def test_pixart_states_the_size_where_it_was_trained_with_it(build: Callable[...
 
 
 def test_costly_text_is_read_from_disk_the_second_time(
-    build: Callable[..., Any], cache: Path
+    build: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DISTILLBENCH_CACHE", str(tmp_path))
     first = build("pixart").encode(PROMPTS)
-    assert len(list(cache.glob("text/*/*.safetensors"))) == 2
+    assert len(list(tmp_path.glob("text/*/*.safetensors"))) == 2
     second = build("pixart")
     second.pipe.text_encoder = None
     again = second.encode(PROMPTS[::-1])
@@ -203,16 +204,16 @@ def test_features_carry_gradients_to_input_and_net(build: Callable[..., Any]) ->
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in fake.parameters())
 
 
-def test_unknown_layer_is_refused(build: Callable[..., Any]) -> None:
-    backbone = build("sd")
+def test_unknown_layer_is_refused(ready: Callable[[str], Any]) -> None:
+    backbone = ready("sd")
     x, t, cond, _ = inputs(backbone)
     with pytest.raises(NotSupported, match="no layer 'middle'"):
         backbone.features(None, x, t, cond, ["middle"])
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl", "pixart"])
-def test_images_go_both_ways(family: str, build: Callable[..., Any]) -> None:
-    backbone = build(family)
+def test_images_go_both_ways(family: str, ready: Callable[[str], Any]) -> None:
+    backbone = ready(family)
     images = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
     latents = backbone.encode_images(images)
     assert latents.shape == (3, *backbone.latent_shape)
@@ -230,8 +231,8 @@ def test_images_go_both_ways(family: str, build: Callable[..., Any]) -> None:
     assert torch.equal(decoded, torch.from_numpy((picture * 255).round()).to(torch.uint8))
 
 
-def test_video_decodes_to_frames(build: Callable[..., Any]) -> None:
-    backbone = build("cogvideox")
+def test_video_decodes_to_frames(ready: Callable[[str], Any]) -> None:
+    backbone = ready("cogvideox")
     clips = backbone.decode(torch.randn(1, *backbone.latent_shape))
     assert clips.shape == (1, 9, 64, 64, 3)
     assert clips.dtype == torch.uint8
@@ -259,12 +260,12 @@ def test_half_precision_runs_only_the_network(build: Callable[..., Any]) -> None
 # ---- identity and errors ----------------------------------------------------------------
 
 
-def test_revision_is_the_content(folders: Callable[[str], Path], cache: Path) -> None:
+def test_revision_is_the_content(folders: Callable[[str], Path], tmp_path: Path) -> None:
     import shutil
 
     folder = folders("sd")
     first = registry.build_backbone("sd", {"model": str(folder)}).revision()
-    moved = cache / "elsewhere"
+    moved = tmp_path / "elsewhere"
     shutil.copytree(folder, moved)
     other = registry.build_backbone("sd", {"model": str(moved)})
     assert other.revision() == first

@@ -1,0 +1,142 @@
+"""A trained student as files that diffusers (or, where it loads no adapters, peft) reads.
+
+An adapter becomes `pytorch_lora_weights.safetensors` with its rank and alpha in the metadata: left
+out, alpha defaults to another value and the student is silently an eighth of itself. A full copy
+becomes a network folder. Beside them lie a scheduler and `recipe.json`, which says how to sample.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distillbench.backbones._pipeline import PipelineBackbone
+from distillbench.errors import BadInput, NotSupported
+from distillbench.train.conditions import DIM
+from distillbench.train.export import load_student
+from distillbench.train.nets import NetHandle
+from distillbench.train.state import write_json
+
+__all__ = ["export_student"]
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+SCHEDULERS = {
+    "renoise": "LCMScheduler",
+    "gamma": "TCDScheduler",
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "dpmsolver++": "DPMSolverMultistepScheduler",
+    "dpmsolver++2s": "DPMSolverSinglestepScheduler",
+}
+
+
+def export_student(train_dir: Path, out: Path, *, device: str = "cpu") -> list[Path]:
+    """Write the student of a finished training into the empty folder `out`; returns its files.
+
+    Raises:
+        NotSupported: nothing was trained, or the backbone is no diffusers pipeline.
+        BadInput: `out` holds files already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise BadInput(f"{out}: is not empty", hint="name another folder to export into")
+    student = load_student(train_dir, device)
+    backbone, net = student.method.backbone, student.net
+    if net is None:
+        raise NotSupported(f"{student.method.name} trains no student, so there is none to export")
+    if not isinstance(backbone, PipelineBackbone):
+        raise NotSupported(f"students of backbone {backbone.name} have no diffusers form")
+    out.mkdir(parents=True, exist_ok=True)
+    record = json.loads((train_dir / "recipe.json").read_text(encoding="utf-8"))
+    adapter = json.loads((train_dir / "net.json").read_text(encoding="utf-8"))["kind"] == "lora"
+    left_out = _write_adapter(out, backbone, net) if adapter else _write_copy(out, backbone, net)
+    if left_out:
+        save_file(left_out, out / "conditions.safetensors")
+    scheduler = _write_scheduler(out, backbone, record["default"])
+    write_json(out / "recipe.json", _recipe(backbone, record, scheduler, adapter, bool(left_out)))
+    return sorted(path for path in out.rglob("*") if path.is_file())
+
+
+def _split(net: NetHandle) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The network's own tensors, and those of its scalar conditions."""
+    inside: dict[str, Tensor] = {}
+    conditions: dict[str, Tensor] = {}
+    for name, tensor in net.tensors().items():
+        (conditions if name.startswith("conditions.") else inside)[name] = tensor
+    return inside, conditions
+
+
+def _write_adapter(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict[str, Tensor]:
+    tensors, conditions = _split(net)
+    module: Any = net.module
+    config = module.peft_config[net.name]
+    if not hasattr(backbone.pipe, "load_lora_weights"):
+        config.save_pretrained(out)
+        peft = {f"base_model.model.{n}": v for n, v in tensors.items()}
+        save_file(peft, out / "adapter_model.safetensors", {"format": "pt"})
+        return conditions
+    part = backbone.network
+    settings = {f"{part}.{k}": _plain(v) for k, v in config.to_dict().items()}
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
+    save_file({f"{part}.{n}": v for n, v in tensors.items()}, out / LORA_FILE, metadata)
+    return conditions
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else value
+
+
+def _write_copy(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict[str, Tensor]:
+    """The network; an embedded guidance scale goes where LCM pipelines look for it."""
+    tensors, conditions = _split(net)
+    module: Any = net.module
+    config = dict(module.config)
+    if backbone.network == "unet" and "conditions.guidance.weight" in conditions:
+        config["time_cond_proj_dim"] = DIM
+        weight = conditions.pop("conditions.guidance.weight")
+        tensors["time_embedding.cond_proj.weight"] = weight
+    whole = type(module).from_config(config)
+    whole.load_state_dict({**module.state_dict(), **tensors})
+    whole.save_pretrained(out / backbone.network)
+    return conditions
+
+
+def _write_scheduler(out: Path, backbone: PipelineBackbone, sampler: Mapping[str, Any]) -> str:
+    """The scheduler of the recipe; a family with a schedule of its own keeps its scheduler."""
+    scheduler = backbone.pipe.scheduler
+    kind = sampler.get("solver", "") if sampler["kind"] == "ode" else sampler["kind"]
+    if "snr_shift_scale" not in scheduler.config:
+        made = getattr(diffusers, SCHEDULERS[kind])
+        scheduler = made.from_config(scheduler.config, timestep_spacing="trailing")
+    scheduler.save_pretrained(out / "scheduler")
+    return type(scheduler).__name__
+
+
+def _recipe(
+    backbone: PipelineBackbone,
+    record: Mapping[str, Any],
+    scheduler: str,
+    adapter: bool,
+    left_out: bool,
+) -> dict[str, Any]:
+    """How to rebuild and sample the student outside this package."""
+    sampler, base = record["default"], backbone.config.model_dump(mode="json")
+    loader = "load_lora_weights" if hasattr(backbone.pipe, "load_lora_weights") else "PeftModel"
+    embeds = sampler.get("embed_scale")
+    return {
+        "pipeline": backbone.pipeline,
+        "base": {"backbone": backbone.name, "params": base, "revision": backbone.revision()},
+        "load_with": loader if adapter else f"from_pretrained, subfolder {backbone.network}",
+        "method": record["method"],
+        "scheduler": scheduler,
+        "sampler": sampler,
+        "guidance_scale": sampler["guidance_scale"] if embeds is None else embeds,
+        "num_inference_steps": len(sampler["timesteps"]),
+        "timesteps": sampler["timesteps"],
+        "diffusers_ignores": ["conditions.safetensors"] if left_out else [],
+    }

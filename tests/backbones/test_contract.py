@@ -1,0 +1,64 @@
+"""The contract of backbones, on every one that can be loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+
+from distillbench import registry
+from distillbench.backbones.base import Backbone
+from distillbench.testing.backbone import BackboneContract
+from distillbench.world import weights
+
+PROMPTS = ("a red circle", "blue square")
+
+
+class OfFamily(BackboneContract):
+    """A family on a random checkpoint."""
+
+    prompts = PROMPTS
+    family: ClassVar[str]
+
+    @pytest.fixture(scope="class")
+    def backbone(self, build: Callable[..., Backbone]) -> Backbone:
+        return build(self.family)
+
+
+class TestSd(OfFamily):
+    family = "sd"
+
+
+class TestSdxl(OfFamily):
+    family = "sdxl"
+
+
+class TestPixart(OfFamily):
+    family = "pixart"
+
+
+class TestCogvideox(OfFamily):
+    family = "cogvideox"
+
+
+class TestGmm(BackboneContract):
+    prompts = ("condition 0", "condition 5")
+    starts_as_teacher = False
+
+    @pytest.fixture(scope="class")
+    def backbone(self) -> Backbone:
+        backbone = registry.build_backbone("gmm", {})
+        backbone.load()
+        return backbone
+
+
+@pytest.mark.skipif("tiny-sd" not in weights.available(), reason="its weights are not made yet")
+class TestTinySd(BackboneContract):
+    prompts = PROMPTS
+
+    @pytest.fixture(scope="class")
+    def backbone(self) -> Backbone:
+        backbone = registry.build_backbone("tiny-sd", {})
+        backbone.load()
+        return backbone

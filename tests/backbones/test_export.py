@@ -1,0 +1,184 @@
+"""Exported students give diffusers the very outputs they give us."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from distillbench.errors import BadInput, NotSupported
+from distillbench.train import export
+from distillbench.train.method import NetSpec, Optim
+from distillbench.train.nets import NetHandle
+from distillbench.train.to_diffusers import export_student
+
+Build = Callable[..., Any]
+RENOISE = {"kind": "renoise", "timesteps": [999], "guidance_scale": 1.0, "embed_scale": None,
+           "steps_k": None, "boundary": False}  # fmt: skip
+FAMILIES = ["sd", "sdxl", "pixart", "cogvideox"]
+
+
+class Finished:
+    """A training's output folder with a student whose every weight was moved."""
+
+    def __init__(self, backbone: Any, root: Path, kind: Any, opts: dict[str, Any],
+                 sampler: dict[str, Any]) -> None:  # fmt: skip
+        self.backbone, self.root = backbone, root
+        self.net: NetHandle = backbone.make_net("student", kind, **opts)
+        torch.manual_seed(3)
+        with torch.no_grad():
+            for parameter in self.net.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        root.mkdir()
+        export.write_student(root, self.net, NetSpec(Optim(1e-4), kind, opts))
+        record = {
+            "default": sampler, "method": {"name": "lcm", "params": {}}, "precision": "float32",
+            "backbone": {"name": backbone.name, "params": dict(backbone.config)},
+        }  # fmt: skip
+        (root / "recipe.json").write_text(json.dumps(record))
+
+    def raw(self, **extra: Any) -> torch.Tensor:
+        return self.predict(**extra).raw
+
+    def predict(self, **extra: Any) -> Any:
+        x, t, cond = self.inputs()
+        with torch.no_grad():
+            return self.backbone.predict(self.net, x, t, cond, **extra)
+
+    def inputs(self) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        rng = torch.Generator().manual_seed(0)
+        x = torch.randn(1, *self.backbone.latent_shape, generator=rng)
+        return x, torch.tensor([999]), self.backbone.encode(["a red circle"])
+
+    def call(self, module: torch.nn.Module) -> torch.Tensor:
+        """Our way of calling a foreign network of this family."""
+        x, t, cond = self.inputs()
+        with torch.no_grad():
+            output: torch.Tensor = self.backbone._forward(module, x, t, cond.tensors)
+        return output
+
+
+@pytest.fixture
+def finish(build: Build, tmp_path: Path) -> Callable[..., Finished]:
+    def make(family: str, kind: str = "lora", sampler: Any = None, **opts: Any) -> Finished:
+        return Finished(build(family), tmp_path / "run", kind, opts, sampler or RENOISE)
+
+    return make
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapter_comes_back(family: str, finish: Callable[..., Finished], build: Build,
+                            tmp_path: Path) -> None:  # fmt: skip
+    run = finish(family, rank=4, alpha=8.0)
+    files = export_student(run.root, tmp_path / "out")
+    other = build(family)
+    module = getattr(other.pipe, other.network)
+    assert not torch.allclose(run.call(module), run.raw(), atol=1e-3)
+    plain = type(other)(other.config)
+    plain.load()
+    if family == "pixart":
+        from peft import PeftModel
+
+        loaded = PeftModel.from_pretrained(plain.pipe.transformer, str(tmp_path / "out"))
+        module = loaded.base_model.model
+    else:
+        plain.pipe.load_lora_weights(str(tmp_path / "out"))
+        module = getattr(plain.pipe, plain.network)
+        with safe_open(tmp_path / "out" / "pytorch_lora_weights.safetensors", "pt") as file:
+            stored = json.loads(file.metadata()["lora_adapter_metadata"])
+        assert stored[f"{plain.network}.lora_alpha"] == 8.0
+        assert stored[f"{plain.network}.r"] == 4
+    torch.testing.assert_close(run.call(module), run.raw(), rtol=1e-4, atol=1e-5)
+    assert tmp_path / "out" / "recipe.json" in files
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_copy_comes_back(family: str, finish: Callable[..., Finished], tmp_path: Path) -> None:
+    run = finish(family, "copy")
+    export_student(run.root, tmp_path / "out")
+    kind = type(run.net.module)
+    module = kind.from_pretrained(tmp_path / "out", subfolder=run.backbone.network)
+    torch.testing.assert_close(run.call(module), run.raw(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_embedded_guidance_works_in_the_pipeline(
+    family: str, finish: Callable[..., Finished], tmp_path: Path
+) -> None:
+    """diffusers' own pipeline with its LCMScheduler: one step is our x0 at the same scale."""
+    from diffusers import LCMScheduler, UNet2DConditionModel
+
+    sampler = {**RENOISE, "embed_scale": 7.5}
+    run = finish(family, "copy", sampler, conditions=("guidance",))
+    export_student(run.root, tmp_path / "out")
+    unet = UNet2DConditionModel.from_pretrained(tmp_path / "out", subfolder="unet")
+    assert unet.config.time_cond_proj_dim == 256
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert (recipe["scheduler"], recipe["guidance_scale"]) == ("LCMScheduler", 7.5)
+    pipe = type(run.backbone.pipe)(**{
+        **run.backbone.pipe.components, "unet": unet,
+        "scheduler": LCMScheduler.from_pretrained(tmp_path / "out", subfolder="scheduler"),
+        **({"requires_safety_checker": False} if family == "sd" else {}),
+    })  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    x, _, _ = run.inputs()
+    theirs = pipe(
+        "a red circle", latents=x.clone(), timesteps=recipe["timesteps"],
+        guidance_scale=recipe["guidance_scale"], output_type="latent", height=16, width=16,
+    ).images  # fmt: skip
+    ours = run.predict(embed_scale=torch.tensor([7.5])).x0
+    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3 * float(ours.abs().max()))
+    other = run.predict(embed_scale=torch.tensor([2.0])).x0
+    assert not torch.allclose(ours, other, rtol=1e-2)
+
+
+def test_conditions_diffusers_does_not_know_lie_beside(
+    finish: Callable[..., Finished], tmp_path: Path
+) -> None:
+    run = finish("sd", rank=2, conditions=("steps_k",))
+    export_student(run.root, tmp_path / "out")
+    stored = load_file(tmp_path / "out" / "conditions.safetensors")
+    assert stored.keys() == {n for n in run.net.tensors() if n.startswith("conditions.")}
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert recipe["diffusers_ignores"] == ["conditions.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [
+        ({"kind": "ode", "solver": "ddim"}, "DDIMScheduler"),
+        ({"kind": "ode", "solver": "dpmsolver++"}, "DPMSolverMultistepScheduler"),
+        ({"kind": "gamma", "gamma": 0.3}, "TCDScheduler"),
+    ],
+)
+def test_scheduler_follows_the_recipe(
+    sampler: dict[str, Any], expected: str, finish: Callable[..., Finished], tmp_path: Path
+) -> None:
+    full = {"timesteps": [999, 749, 499, 249], "guidance_scale": 1.0, **sampler}
+    run = finish("sd", "lora", full, rank=2)
+    export_student(run.root, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
+    assert config["_class_name"] == expected
+    assert config["beta_schedule"] == "scaled_linear"
+
+
+def test_a_used_folder_is_refused(finish: Callable[..., Finished], tmp_path: Path) -> None:
+    run = finish("sd", rank=2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("")
+    with pytest.raises(BadInput, match="not empty"):
+        export_student(run.root, tmp_path / "out")
+
+
+def test_points_have_no_diffusers_form(tmp_path: Path) -> None:
+    from distillbench.testing.method import train, train_spec
+
+    train(train_spec("tdm", {}, steps=1, batch_size=2), tmp_path)
+    with pytest.raises(NotSupported, match="gmm"):
+        export_student(tmp_path / "out", tmp_path / "exported")
