@@ -16,7 +16,7 @@ ENGINE = ROOT / "distillbench"
 
 ALLOWED = {
     "core": {"core"},
-    "backbones": {"core", "backbones", "errors", "world", "train"},
+    "backbones": {"core", "backbones", "errors", "world", "train", "sample"},
     "train": {"core", "train", "errors", "backbones", "sample", "world", "registry", "store"},
     "sample": {
         "core",
