@@ -41,11 +41,15 @@ class Killer:
         self.hits: Counter[Path] = Counter()  # of each stage under the present driver
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start (or resume) the run; its output is appended to a file."""
+        """Start (or resume) the run and wait for its first stage; its output goes to a file."""
         self.results.mkdir(parents=True, exist_ok=True)
         self.hits.clear()
         with open(self.results / "output.txt", "ab") as output:
-            return subprocess.Popen(self.command, stdout=output, stderr=subprocess.STDOUT)
+            driver = subprocess.Popen(self.command, stdout=output, stderr=subprocess.STDOUT)
+        known = len(list(self.events()))
+        while driver.poll() is None and len(list(self.events())) == known:
+            time.sleep(0.05)
+        return driver
 
     def kill_for(self, kills: int, *, mean_wait: float) -> int:
         """Kill `kills` times, `mean_wait` seconds apart on average; return the last exit code."""
@@ -82,7 +86,8 @@ class Killer:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The store's history, oldest first."""
-        for line in (self.store / "events.jsonl").read_text().splitlines():
+        history = self.store / "events.jsonl"
+        for line in history.read_text().splitlines() if history.exists() else ():
             yield json.loads(line)
 
     def repeated(self) -> list[str]:

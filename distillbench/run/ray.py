@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from distillbench.errors import BadInput, NotSupported
+from distillbench.errors import BadInput, NotSupported, StageFailed
 from distillbench.registry import PLUGINS_VARIABLE
 from distillbench.run.environment import worker_environment
 from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result, width
@@ -186,15 +186,22 @@ class RayExecutor:
             return
         # A folder of our own: a plain ray.init() would join whatever cluster was here last.
         self._temp = _own_folder()
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            num_gpus=gpus,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _temp_dir=self._temp,
-            **quiet,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                _temp_dir=self._temp,
+                **quiet,
+            )
+        except Exception as error:  # Ray has no class of its own for this
+            self.close()
+            raise StageFailed(
+                f"Ray did not start on this machine: {_first_line(error)}",
+                hint="Try again when it is less busy, or use --runner local",
+            ) from error
 
     def _make_task(self) -> Any:
         """The remote function; workers import it by name, with this process's import path."""

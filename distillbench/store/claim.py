@@ -183,8 +183,12 @@ def _create(path: Path, holder: Holder) -> bool:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
         return False
-    with open(handle, "w", encoding="utf-8") as file:
-        json.dump(asdict(holder), file)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(holder), file)
+    except OSError:
+        path.unlink()
+        raise
     return True
 
 
