@@ -44,11 +44,14 @@ def storage_error(error: BaseException, path: Path) -> StorageError | None:
         code = link.errno if isinstance(link, OSError) else None
         if code in _FULL or "No space left on device" in str(link):
             return _full(Path(getattr(link, "filename", None) or path))
-        if isinstance(link, OSError) and code in _DENIED and link.filename:
-            if Path(link.filename).absolute().is_relative_to(here):
-                return _denied(link)
+        if isinstance(link, OSError) and code in _DENIED and _inside(link.filename, here):
+            return _denied(link)
         link = link.__cause__ or link.__context__
     return None
+
+
+def _inside(name: Any, folder: Path) -> bool:
+    return isinstance(name, (str, Path)) and Path(name).absolute().is_relative_to(folder)
 
 
 def _full(path: Path) -> StorageError:
