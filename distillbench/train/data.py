@@ -101,7 +101,8 @@ class DataSource:
         with torch.no_grad():
             cond, latents = self._encode(indices), self._latents(indices, prompts, key)
         shape = tuple(self.backbone.latent_shape)
-        return Batch(prompts, cond, self.uncond, latents, shape, key, self.device)
+        shared = (self.seed, "train", step, repeat)
+        return Batch(prompts, cond, self.uncond, latents, shape, key, self.device, shared)
 
     def _latents(
         self, indices: Sequence[int], prompts: Sequence[str], key: tuple[Any, ...]

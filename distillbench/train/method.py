@@ -77,6 +77,7 @@ class Batch:
         latent_shape: shape of one latent.
         key: what the generators are keyed by.
         device: where draws are put.
+        shared_key: what is drawn alike in all micro-batches of an update is keyed by; default: key.
     """
 
     prompts: Sequence[str]
@@ -86,6 +87,7 @@ class Batch:
     latent_shape: tuple[int, ...]
     key: tuple[int | str, ...]
     device: torch.device | str = "cpu"
+    shared_key: tuple[int | str, ...] = ()
     _memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -108,6 +110,14 @@ class Batch:
         """Integers in [low, high) of shape (B,)."""
         return torch.randint(low, high, (len(self),), generator=self.rng(*stream)).to(self.device)
 
+    def shared_randint(self, low: int, high: int, *stream: str | int) -> int:
+        """One integer in [low, high), the same for all micro-batches and ranks of an update.
+
+        For what sets the cost of an update, so that no rank waits for another.
+        """
+        rng = generator(*(self.shared_key or self.key), "shared", *stream)
+        return int(torch.randint(low, high, (), generator=rng))
+
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """Compute a value at its first use in this step and keep it for the later turns."""
         if name not in self._memo:
@@ -121,14 +131,14 @@ class Method(ABC):
     Attributes:
         Config: its hyper-parameters; unknown keys in an experiment file are errors.
         version: raise it whenever a change may alter numbers; it is part of every key.
-        needs: {"prompts"} or {"prompts", "latents"}.
+        needs: {"prompts"} or {"prompts", "latents"}; may depend on the config.
         title, paper: display name, and "Name (arXiv number)".
         student: the role that is sampled from and exported; the method without nets has none.
     """
 
     Config: ClassVar[type[BaseModel]]
     version: ClassVar[int] = 1
-    needs: ClassVar[frozenset[str]] = frozenset({"prompts"})
+    needs: frozenset[str] = frozenset({"prompts"})
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     student: ClassVar[str] = "student"
