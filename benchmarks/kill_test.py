@@ -137,6 +137,7 @@ def main() -> int:
     mean_wait = asked.every or max(2.0, took / asked.kills)
     codes = [code, killed.kill_for(asked.kills, mean_wait=mean_wait)]
     want, got = whole.files(), killed.files()
+    differ = sorted(n for n in want.keys() | got.keys() if want.get(n) != got.get(n))
     record = {
         "experiment": asked.experiment,
         "runner": asked.runner,
@@ -148,7 +149,8 @@ def main() -> int:
         "started_after_commit": killed.repeated(),
         "leftovers": killed.leftovers(),
         "files_compared": len(want),
-        "differ": sorted(n for n in want.keys() | got.keys() if want.get(n) != got.get(n)),
+        "files_that_differ": len(differ),
+        "differ": differ[:20],
         "results": str(work),
     }
     print(json.dumps(record, indent=1))

@@ -184,6 +184,12 @@ class RayExecutor:
                 reason = " ".join(str(error).split())[:300]
                 raise BadInput(f"--address {address}: cannot join the cluster: {reason}") from error
             return
+        try:
+            self._start(cpus, gpus, quiet)
+        except StageFailed:  # on a busy machine its half minute for starting may be too short
+            self._start(cpus, gpus, quiet)
+
+    def _start(self, cpus: int, gpus: int, quiet: Mapping[str, Any]) -> None:
         # A folder of our own: a plain ray.init() would join whatever cluster was here last.
         self._temp = _own_folder()
         try:

@@ -59,7 +59,8 @@ def train(
 ) -> None:
     """A chain of `spec["steps"]` hashes with a checkpoint after every second one."""
     saved = checkpoints / "state.json"
-    state = json.loads(saved.read_text()) if saved.exists() else {"step": 0, "hash": ""}
+    state: dict[str, Any] = {"step": 0, "hash": ""}
+    state = json.loads(saved.read_text()) if saved.exists() else state
     steps, memory = spec["steps"], checkpoints.parent / f"{out.name.split('.')[0]}-faults"
     while state["step"] < steps:
         if should_stop():

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+def has_lines(path: Path, count: int) -> bool:
+    return path.exists() and path.read_text().count("\n") >= count
+
+
 def results(store: Store, plan: Plan) -> dict[str, bytes]:
     names = {"train": "student.txt", "sample": "samples.txt", "score": "scores.jsonl"}
     return {
@@ -86,10 +91,9 @@ def test_a_killed_grid_resumes_to_the_same_bytes(
     store: Store, plan: Plan, run_plan: Run, starts: Starts
 ) -> None:
     finished: dict[str, int] = {}
-    history = store.root / "events.jsonl"
     for lines in (3, 8, 13):
         driver = start_driver(store, plan)
-        wait_until(lambda n=lines: history.exists() and history.read_text().count("\n") >= n)
+        wait_until(partial(has_lines, store.root / "events.jsonl", lines))
         driver.kill()
         driver.wait()
         for key in [key for kind in ("train", "sample", "score") for key in store.keys(kind)]:
