@@ -113,13 +113,13 @@ def _thing(batch: Batch, rows: Ints, slot: int, noise: Floats) -> _Thing:
     radius = np.where(large, 7.0 + 1.7 * u[:, 0], 4.3 + 1.0 * u[:, 0])
     radius = np.where(pair & large, 6.2 + 1.0 * u[:, 0], radius).astype(np.float32)
     reach = np.where(pair, 7.6, 6.4).astype(np.float32)
-    jitter = np.where(pair, 2.0, 4.6).astype(np.float32)[:, None] * (u[:, 1:3] - 0.5)
+    jitter = np.where(pair, 2.0, 3.0).astype(np.float32)[:, None] * (u[:, 1:3] - 0.5)
     centre = _CENTRE + reach[:, None] * _SIDES[batch.position[rows, slot]] + jitter
     colour = batch.colour[rows, slot]
     hue = _HUES[colour] + (u[:, 3] - 0.5) * np.float32(14 / 360)
     saturation = _SATURATION[colour] + 0.14 * (u[:, 4] - 0.5)
     paint = _rgb(hue, saturation, 0.84 + 0.14 * u[:, 5])
-    angle = np.float32(np.deg2rad(76)) * (u[:, 6] - 0.5)
+    angle = np.float32(np.deg2rad(24)) * (u[:, 6] - 0.5)
     return _Thing(batch.shape[rows, slot], radius, centre, angle, paint, u)
 
 

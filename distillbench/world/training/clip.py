@@ -62,14 +62,7 @@ def build() -> nn.Module:
 def tokenizer() -> Callable[[Sequence[str]], Tensor]:
     """open_clip's byte-pair tokenizer at this model's context length."""
     bpe = open_clip.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
-    known: dict[str, Tensor] = {}
-
-    def encode(captions: Sequence[str]) -> Tensor:
-        for new in {c for c in captions if c not in known}:
-            known[new] = bpe([new])[0]
-        return torch.stack([known[c] for c in captions])
-
-    return encode
+    return lambda captions: bpe(list(captions))
 
 
 def normalise(images: NDArray[np.uint8] | Tensor, device: str = "cpu") -> Tensor:

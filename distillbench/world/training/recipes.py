@@ -128,8 +128,14 @@ def load_clip(folder: Path) -> nn.Module:
 
 
 def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """`save_pretrained` with weights in half precision; loading gives full precision."""
-    pipeline.to("cpu").half().save_pretrained(folder, safe_serialization=True)
+    """`save_pretrained` with the denoiser in half precision; loading gives full precision."""
+    pipeline.unet.half()
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    # The tokenizer's class has this name in every release of transformers that we accept.
+    for name in ("model_index.json", "tokenizer/tokenizer_config.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        renamed = text.replace("TokenizersBackend", "PreTrainedTokenizerFast")
+        (folder / name).write_text(renamed, encoding="utf-8")
 
 
 def _save(folder: Path, net: nn.Module, weights: str, name: str, config: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from distillbench.world.training.loop import Job, fit
 from distillbench.world.training.text import WIDTH, tokens
 from distillbench.world.training.vae import to_tensor
 
-STEPS = 11000
+STEPS = 11500
 BATCH = 64
 DROPOUT = 0.1
 BANK_SHARDS = 16
