@@ -6,14 +6,10 @@ in the class body, read without running the file). A file beginning with `_` is 
 
 from __future__ import annotations
 
-import ast
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import os
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +20,7 @@ from pydantic import BaseModel
 
 from distillbench.config.explain import validated
 from distillbench.config.marks import MapNode, Mark, Problems, did_you_mean
+from distillbench.discovery import import_plugin, literal_names
 from distillbench.errors import BadInput, PluginError
 
 if TYPE_CHECKING:
@@ -40,9 +37,6 @@ T = TypeVar("T")
 
 PLUGINS_VARIABLE = "DISTILLBENCH_PLUGINS"
 """Modules of `--plugin`, joined by the path separator; worker processes inherit it."""
-
-# A cheap look before parsing: few plug-ins name themselves.
-_NAMES_ITSELF = re.compile(r"^    name\b[^=\n]*=\s*[\"']", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,7 @@ class Registry(Generic[T]):
                 if path.stem.startswith("_") or module == self._base.partition(":")[0]:
                     continue
                 origin = f"{path.parent.name}/{path.name}"
-                for name in _own_names(path.read_text(encoding="utf-8")) or [path.stem]:
+                for name in literal_names(path.read_text(encoding="utf-8")) or [path.stem]:
                     found.append((name, _Entry(module, origin)))
         return found
 
@@ -133,7 +127,7 @@ class Registry(Generic[T]):
     def _scan_plugins(self) -> list[tuple[str, _Entry]]:
         found = []
         for target in filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep)):
-            module = _import_plugin(target)
+            module = import_plugin(target)
             for name, cls in self._classes(module).items():
                 load = f"{module.__name__}:{cls.__qualname__}"
                 found.append((name, _Entry(load, f"--plugin {target}")))
@@ -192,50 +186,6 @@ class Registry(Generic[T]):
         return cast("type", getattr(importlib.import_module(module), attribute))
 
 
-def _own_names(text: str) -> list[str]:
-    """Literal `name = "..."` of the public top-level classes; a broken file has none."""
-    if not _NAMES_ITSELF.search(text):
-        return []
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return []
-    classes = [c for c in tree.body if isinstance(c, ast.ClassDef) and not c.name.startswith("_")]
-    return [name for c in classes for name in map(_literal_name, c.body) if name]
-
-
-def _literal_name(node: ast.stmt) -> str:
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        target = node.targets[0]
-    elif isinstance(node, ast.AnnAssign):
-        target = node.target
-    else:
-        return ""
-    value = node.value.value if isinstance(node.value, ast.Constant) else None
-    named = isinstance(target, ast.Name) and target.id == "name"
-    return value if named and isinstance(value, str) else ""
-
-
-def _import_plugin(target: str) -> ModuleType:
-    try:
-        if not target.endswith(".py"):
-            return importlib.import_module(target)
-        path = Path(target)
-        if path.stem in sys.modules and sys.modules[path.stem].__file__ == str(path):
-            return sys.modules[path.stem]
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-        return module
-    except Exception as error:
-        sys.modules.pop(Path(target).stem, None)
-        text = f"--plugin {target}: cannot be imported: {type(error).__name__}: {error}"
-        raise PluginError(text) from error
-
-
 METHODS: Registry[Method] = Registry(
     "method", "distillbench.train.method:Method", "distillbench.methods"
 )
@@ -254,7 +204,7 @@ def add_plugin(target: str) -> None:
         PluginError: it cannot be imported.
     """
     target = str(Path(target).resolve()) if target.endswith(".py") else target
-    _import_plugin(target)
+    import_plugin(target)
     known = list(filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep)))
     if target not in known:
         os.environ[PLUGINS_VARIABLE] = os.pathsep.join([*known, target])

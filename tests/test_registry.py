@@ -46,7 +46,6 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def plug(tmp_path: Path, text: str, name: str = "thing_plugin") -> Path:
     path = tmp_path / f"{name}.py"
     path.write_text(text, encoding="utf-8")
-    sys.modules.pop(name, None)
     add_plugin(str(path))
     return path
 
@@ -99,6 +98,14 @@ def test_a_file_is_a_plugin_named_after_itself(tmp_path: Path) -> None:
     assert "thing_plugin" not in METHODS.names()
     assert METRICS.origin("thing_plugin") == f"--plugin {path}"
     assert registry.build_metric("thing_plugin", {"size": 5}).config.size == 5
+
+
+def test_a_plugin_file_takes_no_other_module_s_name(tmp_path: Path) -> None:
+    import json
+
+    plug(tmp_path, METRIC, "json")
+    assert sys.modules["json"] is json
+    assert METRICS.get("json").info.label == "Thing"
 
 
 def test_workers_inherit_plugins_through_the_environment(tmp_path: Path) -> None:

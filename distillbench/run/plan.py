@@ -13,33 +13,15 @@ What a stage's `spec` holds (all of it decides the result, so its hash is the st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from distillbench.config.expand import Point, expand
-from distillbench.config.identity import (
-    IDENTITY_VERSION,
-    canonical_json,
-    content_key,
-    folder_identity,
-)
-from distillbench.config.marks import Problems, locate
-from distillbench.config.resolve import Resolved, Resolver
+from distillbench.config.expand import expand
+from distillbench.config.marks import Problems
 from distillbench.config.schema import Experiment
 from distillbench.config.select import matches_only, parse_only
 from distillbench.errors import BadInput
-from distillbench.run.stage import Cell, Plan, Stage, StageKind
-
-if TYPE_CHECKING:
-    from distillbench.score.metric import Metric
+from distillbench.run.planner import Planner
+from distillbench.run.stage import Plan
 
 __all__ = ["build_plan"]
-
-TRAIN_COST = 3.0
-"""A training update of one sample against one network evaluation: forward and backward."""
-GUIDED_COST = 2.0
 
 
 def build_plan(experiment: Experiment, *, only: str = "") -> Plan:
@@ -57,7 +39,7 @@ def build_plan(experiment: Experiment, *, only: str = "") -> Plan:
 
     problems = Problems()
     notes: list[str] = []
-    planner = _Planner(experiment, problems, notes)
+    planner = Planner(experiment, problems, notes)
     points = expand(experiment, problems, notes)
     rows = [(point, resolved) for point in points if (resolved := planner.resolve(point))]
     check_metrics(experiment, planner.metrics, rows, problems)
@@ -70,7 +52,7 @@ def build_plan(experiment: Experiment, *, only: str = "") -> Plan:
     return _selected(plan, planner, only) if only else plan
 
 
-def _selected(plan: Plan, planner: _Planner, only: str) -> Plan:
+def _selected(plan: Plan, planner: Planner, only: str) -> Plan:
     terms = parse_only(only)
     cells = []
     for cell in plan.cells:
@@ -91,194 +73,3 @@ def _selected(plan: Plan, planner: _Planner, only: str) -> Plan:
         todo += plan.stages[key].needs
     stages = {key: stage for key, stage in plan.stages.items() if key in wanted}
     return Plan(plan.name, stages, tuple(cells), plan.notes)
-
-
-@dataclass
-class _Planner:
-    """Makes stages and cells; the same key is made once."""
-
-    experiment: Experiment
-    problems: Problems
-    notes: list[str]
-    stages: dict[str, Stage] = field(default_factory=dict)
-    points: dict[int, Point] = field(default_factory=dict)
-    _prompts: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._resolver = Resolver(self.experiment, self.problems)
-        self.metrics: dict[str, Metric] = self._resolver.metrics()
-        self.runtime = {"threads": self.experiment.threads}
-
-    def resolve(self, point: Point) -> Resolved | None:
-        """The plug-ins of a point, its prompt sets checked; None when something does not fit."""
-        resolved = self._resolver.resolve(point)
-        if resolved is None:
-            return None
-        images = point.config.data.images
-        if images and not Path(images).expanduser().is_dir():
-            self.problems.add(locate(point.tree, ("data", "images"))[0], f"no folder {images}")
-        if resolved.trains and not images:
-            self._identity(point, resolved, "data")
-        self._identity(point, resolved, "sample")
-        return resolved
-
-    # ---- cells --------------------------------------------------------------------------
-
-    def cells(self, rows: Sequence[tuple[Point, Resolved]]) -> list[Cell]:
-        """One cell per row and seed; rows that repeat another are dropped with a note."""
-        seen: dict[str, str] = {}
-        runs: dict[str, str] = {}
-        cells: list[Cell] = []
-        for point, resolved in rows:
-            label = _label(point, resolved)
-            samples = [self._sample(point, resolved, seed, label) for seed in point.seeds]
-            config = point.config
-            name = [config.label, config.group, dict(config.tags), resolved.used.alias]
-            twin = canonical_json([*name, resolved.recipe.nfe, [s.key for s in samples]])
-            if twin in seen:
-                self.notes.append(f"{point.tree.mark.prefix}{label} is {seen[twin]} again; dropped")
-                continue
-            seen[twin] = label
-            same = runs.setdefault(samples[0].key, label)
-            if same != label:
-                self.notes.append(f"{label} and {same} are the same run; it is done once")
-            row = len(self.points)
-            self.points[row] = point
-            cells += [self._cell(row, point, resolved, sample) for sample in samples]
-        return cells
-
-    def _cell(self, row: int, point: Point, resolved: Resolved, sample: Stage) -> Cell:
-        config = point.config
-        seed = int(sample.spec["seed"])
-        return Cell(
-            row=row,
-            label=_label(point, resolved) if config.label or point.suffix else "",
-            group=config.group,
-            method=resolved.method.name,
-            title=resolved.method.title or resolved.method.name,
-            backbone=resolved.used.alias,
-            nfe=point.nfe,
-            seed=seed,
-            guidance_scale=resolved.guidance_scale,
-            ranked=resolved.trains,
-            train=sample.needs[0],
-            sample=sample.key,
-            scores={name: self._score(name, point, resolved, sample).key for name in self.metrics},
-            tags=config.tags,
-            varied=point.varied,
-        )
-
-    # ---- stages -------------------------------------------------------------------------
-
-    def _stage(self, kind: StageKind, spec: dict[str, Any], label: str, **more: Any) -> Stage:
-        key = content_key(spec)
-        if key not in self.stages:
-            more.setdefault("runtime", self.runtime)
-            self.stages[key] = Stage(kind, key, spec, label=label, **more)
-        return self.stages[key]
-
-    def _train(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
-        config, trains = point.config, resolved.trains
-        settings = config.train.model_dump(mode="json", exclude={"save_every"})
-        spec = {
-            "identity": IDENTITY_VERSION,
-            "backbone": resolved.used.spec,
-            "method": resolved.method_spec,
-            "train": settings if trains else {},
-            "data": self._data(point, resolved) if trains else {},
-            "seed": seed if trains else 0,
-            "teacher": None,
-        }
-        runtime = {**self.runtime, "save_every": config.train.save_every}
-        samples = config.train.batch_size * config.train.accumulate * config.train.processes
-        turns = sum(len(resolved.method.turns(step)) for step in range(20)) / 20
-        cost = TRAIN_COST * config.train.steps * samples * turns if trains else 1.0
-        title = label if trains else resolved.method.title or resolved.method.name
-        name = f"{title} {resolved.used.alias}" + (f" seed {seed}" if trains else "")
-        return self._stage("train", spec, name, runtime=runtime, cost=cost)
-
-    def _data(self, point: Point, resolved: Resolved) -> dict[str, Any]:
-        images = point.config.data.images
-        if images:
-            content = folder_identity(Path(images).expanduser())
-            return {
-                "prompts": "", "prompts_sha256": "", "images": images, "images_sha256": content,
-            }  # fmt: skip
-        name, sha = self._identity(point, resolved, "data")
-        return {"prompts": name, "prompts_sha256": sha, "images": "", "images_sha256": ""}
-
-    def _sample(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
-        train = self._train(point, resolved, seed, label)
-        name, sha = self._identity(point, resolved, "sample")
-        n = point.config.sample.n
-        spec = {
-            "identity": IDENTITY_VERSION,
-            "train": train.key,
-            "backbone": resolved.used.spec,
-            "method": resolved.method_spec,
-            "sampler": resolved.recipe.model_dump(mode="json"),
-            "prompts": {"name": name, "sha256": sha, "n": n},
-            "seed": seed,
-            "batch_size": point.config.sample.batch_size,
-        }
-        guided = GUIDED_COST if resolved.recipe.guidance_scale != 1 else 1.0
-        cost = n * resolved.recipe.nfe * guided
-        text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe} seed {seed}"
-        return self._stage("sample", spec, text, needs=(train.key,), cost=cost)
-
-    def _score(self, name: str, point: Point, resolved: Resolved, sample: Stage) -> Stage:
-        metric = self.metrics[name]
-        reference = (
-            self._reference(point, resolved, sample) if metric.info.needs_reference else None
-        )
-        spec = {
-            "identity": IDENTITY_VERSION,
-            "sample": sample.key,
-            "reference": reference.key if reference else None,
-            "metric": {
-                "name": metric.name,
-                "version": metric.version,
-                "params": metric.config.model_dump(mode="json"),
-                "revision": metric.revision(),
-            },
-        }
-        needs = (sample.key, reference.key) if reference else (sample.key,)
-        cost = float(sample.spec["prompts"]["n"])
-        return self._stage("score", spec, f"{name} of {sample.label}", needs=needs, cost=cost)
-
-    def _reference(self, point: Point, resolved: Resolved, sample: Stage) -> Stage | None:
-        """The teacher's samples a metric compares with; another seed when they are the same."""
-        config = self.experiment.reference
-        teacher = self._resolver.reference(resolved.used)
-        if config is None or teacher is None:
-            return None
-        seed = int(sample.spec["seed"])
-        stage = self._sample(point, teacher, seed, "reference")
-        if stage.key == sample.key:
-            stage = self._sample(point, teacher, seed + config.floor_seed, "reference floor")
-        return stage
-
-    def _identity(self, point: Point, resolved: Resolved, part: str) -> tuple[str, str]:
-        """Name and hash of the prompt set a point trains on ("data") or is sampled for."""
-        from distillbench.sample.prompts import prompt_identity
-
-        backbone = resolved.used.backbone
-        own = backbone.train_prompts if part == "data" else backbone.eval_prompts
-        name = getattr(point.config, part).prompts or own
-        if not name:
-            alias = resolved.used.alias
-            mark, _ = locate(point.tree, ("backbone",))
-            what = f"backbone {alias!r} has no prompt set of its own; set {part}.prompts"
-            self.problems.add(mark, what)
-        elif name not in self._prompts:
-            try:
-                self._prompts[name] = prompt_identity(name)
-            except BadInput as error:
-                self.problems.add(locate(point.tree, (part, "prompts"))[0], error.line)
-                self._prompts[name] = ""
-        return name, self._prompts.get(name, "")
-
-
-def _label(point: Point, resolved: Resolved) -> str:
-    name = point.config.label or resolved.method.title or resolved.method.name
-    return f"{name} ({point.suffix})" if point.suffix else name
