@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from distillbench.errors import StorageError
+from distillbench.run.attempt import Attempt
 from distillbench.run.executor import Result
 from distillbench.run.options import Outcome, RunOptions, open_executor
 from distillbench.run.order import Order
@@ -65,7 +66,7 @@ class _Driver:
         self.options = options
         self.progress = progress
         self.outcome = Outcome()
-        self.running: dict[str, _Attempt] = {}
+        self.running: dict[str, Attempt] = {}
         self.elsewhere: dict[str, float] = {}  # claimed by another run -> when to look again
         self.tries: dict[str, int] = dict.fromkeys(plan.stages, 0)
         self.signals = 0
@@ -128,7 +129,7 @@ class _Driver:
                 self._wait_for(stage, holder)
                 continue
             self.tries[stage.key] += 1
-            self.running[stage.key] = _Attempt(self.store, stage, run=self.name)
+            self.running[stage.key] = Attempt(self.store, stage, run=self.name)
             self.progress.started(stage, self.tries[stage.key])
             self.executor.submit(stage, attempt=self.tries[stage.key])
 
@@ -233,7 +234,7 @@ class _Driver:
             elif attempt.silent > self.options.stale_after:
                 self._end_hung(attempt)
 
-    def _end_hung(self, attempt: _Attempt) -> None:
+    def _end_hung(self, attempt: Attempt) -> None:
         stage = attempt.stage
         del self.running[stage.key]
         self.executor.kill(stage.key)
@@ -274,28 +275,3 @@ class _Driver:
         self.stopping = True
         if self.running:
             self.executor.stop()
-
-
-class _Attempt:
-    """A stage that runs, watched through its claim."""
-
-    def __init__(self, store: Store, stage: Stage, *, run: str) -> None:
-        self.stage = stage
-        self._run = run
-        self._claim = store.claim_path(stage.kind, stage.key)
-        self._moved: tuple[str, float] | None = None
-        self._since = time.monotonic()
-
-    @property
-    def silent(self) -> float:
-        """Seconds since the last event, by our own clock; 0 before the stage began."""
-        return time.monotonic() - self._since if self._moved else 0.0
-
-    def news(self) -> Mapping[str, Any] | None:
-        """The newest progress event, None when there is none since the last call."""
-        holder = Holder.read(self._claim)
-        if holder is None or holder.run != self._run or (holder.token, holder.moved) == self._moved:
-            return None
-        self._moved = (holder.token, holder.moved)
-        self._since = time.monotonic()
-        return holder.progress

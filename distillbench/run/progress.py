@@ -17,8 +17,8 @@ from distillbench.run.stage import Stage
 from distillbench.store.io import storage_guard
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.live import Live
-    from rich.table import Table
 
 __all__ = ["LiveProgress", "Progress", "open_progress"]
 
@@ -197,21 +197,22 @@ class LiveProgress(Progress):
             self._live = None
         super().close()
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
+        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         queued = self.total - self.cached - self.done - self.failed - self.blocked
         queued -= len(self.running)
         head = f"{self.cached + self.done}/{self.total} done, {len(self.running)} running"
         head += f", {queued} queued" + (f", {self.failed} failed" if self.failed else "")
         table = Table.grid(padding=(0, 2))
-        table.title, table.title_justify = head + self._eta_text(), "left"
         for track in self.running.values():
             bar = ProgressBar(total=1.0, completed=track.fraction, width=16)
             took = _clock(time.monotonic() - track.since)
             table.add_row(_title(track.stage), bar, took, track.text)
-        return table
+        return Group(Text(head + self._eta_text(), style="bold"), table)
 
 
 def open_progress(log: Path, *, stream: IO[str] | None = None) -> Progress:
