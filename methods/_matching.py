@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from distillbench.core.lazy import torch
-from distillbench.core.loss import importance_weight, min_snr, squared_error
+from distillbench.core.loss import importance_weight, min_snr, sample_mean, squared_error
 from distillbench.core.solve import ddim, mixed_noise, renoise, transition
+from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
     from distillbench.backbones.base import Backbone
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from distillbench.train.method import Batch
     from distillbench.train.nets import NetHandle
 
-__all__ = ["Renoised", "fake_loss", "real_and_fake", "renoised"]
+__all__ = [
+    "Renoised", "check_recomputation", "denoising_loss", "fake_loss", "fisher_surrogate",
+    "real_and_fake", "renoised",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,16 @@ def renoised(
     m: torch.Tensor,
     tau: torch.Tensor,
     noise: torch.Tensor,
+    *,
+    detach: bool = True,
 ) -> Renoised:
-    """Step from a prediction (x0, eps) to x_m, then noise it up to tau; detached.
+    """Step from a prediction (x0, eps) to x_m, then noise it up to tau; detached by default.
 
     m = CLEAN makes x_m the clean prediction x0 itself and x_tau = alpha_tau x0 + sigma_tau n, which
     is DMD's and DMD2's re-noising.
     """
-    x0, eps = x0.detach(), eps.detach()
+    if detach:
+        x0, eps = x0.detach(), eps.detach()
     alpha_m, sigma_m = process.alpha_sigma(m, x0)
     alpha, sigma = process.alpha_sigma(tau, x0)
     r, b = transition(alpha_m, sigma_m, alpha, sigma)
@@ -65,15 +72,17 @@ def real_and_fake(
     at: Renoised,
     batch: Batch,
     guidance_scale: float,
+    *,
+    grad: bool = False,
     **conditions: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """x0 of the guided teacher and of the fake score at (x_tau, tau), without gradient.
+    """x0 of the guided teacher and of the fake score at (x_tau, tau), without gradient by default.
 
     Their difference D = x0_real - x0_fake is the way a sample should move: it is sigma^2 / alpha
     times the difference of the scores. The fake score is never guided. `conditions` (steps_k) go
     to the fake score alone.
     """
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):
         real = backbone.predict(
             None, at.x_tau, at.tau, batch.cond, guidance_scale=guidance_scale, uncond=batch.uncond
         )
@@ -89,6 +98,7 @@ def fake_loss(
     batch: Batch,
     *,
     target: Literal["x0", "dsm"] = "x0",
+    weighted: bool = True,
     conditions: Mapping[str, Any] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The fake score's regression at (x_tau, tau), and its mean importance weight.
@@ -98,11 +108,59 @@ def fake_loss(
     eps_mix. Without the SNR weight the loss is dominated by the cleanest times and fails visibly.
     "dsm": denoising score matching under the kernel q(x_tau | x_m), whose minimiser is the exact
     score of the re-noised student; (b / sigma)^2 times the error against sigma n / b.
+
+    `weighted` False leaves the importance weight out: E[x0 | x_tau] under the sampled law.
     """
     pred = backbone.predict(fake, at.x_tau, at.tau, batch.cond, **(conditions or {}))
     snr = backbone.process.snr(at.tau)
     if target == "dsm":
         loss = squared_error(at.share * pred.eps, at.noise, min_snr(snr) / snr)
         return loss, torch.ones_like(loss)
-    weight = importance_weight(at.eps_mix, at.noise)
+    weight = importance_weight(at.eps_mix, at.noise) if weighted else torch.ones_like(snr)
     return squared_error(pred.x0, x0.detach(), weight * min_snr(snr)), weight.mean()
+
+
+def denoising_loss(
+    backbone: Backbone,
+    fake: NetHandle,
+    x0: torch.Tensor,
+    t: torch.Tensor,
+    noise: torch.Tensor,
+    batch: Batch,
+) -> torch.Tensor:
+    """Plain eps regression on noised student samples x0, as DMD2 (arXiv 2405.14867) trains it."""
+    x_t = backbone.process.add_noise(x0.detach(), noise, t)
+    return squared_error(backbone.predict(fake, x_t, t, batch.cond).eps, noise)
+
+
+def fisher_surrogate(
+    x0: torch.Tensor,
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    weight: torch.Tensor | None,
+) -> torch.Tensor:
+    """<f_real - f_fake, f_fake - x0>, whose gradient lowers the Fisher divergence (TDM, table 8).
+
+    In x0 space and up to a factor of sigma^4 / alpha^2 the divergence is E |f_real - f_fake|^2. If
+    f_fake is E[x0 | x_tau] and gradients flow through x_tau, both scores and x0, this form has half
+    its gradient at a fixed sampling law (score identity, arXiv 2404.04057, with alpha = 1). The
+    formula and its `weight`, (B, 1, ..), are our choice; the paper does not say.
+    """
+    product = sample_mean((real - fake) * (fake - x0))
+    return (product if weight is None else weight.reshape(-1) * product).mean()
+
+
+def check_recomputation(backbone: Backbone, nets: str, what: str) -> None:
+    """Refuse gradients through other roles of a shared base whose activations are recomputed.
+
+    Recomputation runs in backward, when the base acts as the role being trained.
+
+    Raises:
+        NotSupported: roles are adapters and the backbone checkpoints its layers.
+    """
+    if nets == "lora" and getattr(backbone.config, "gradient_checkpointing", False):
+        raise NotSupported(
+            f"{what} needs gradients through other roles, which gradient_checkpointing of a "
+            "shared base would compute with the wrong adapter",
+            hint="set nets: copy, or gradient_checkpointing: false on the backbone",
+        )

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distillbench.core.grid import lower_bounds, tau_ranges, uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.loss import abs_mean_normalizer, pseudo_huber, sample_mean, squared_error
 from distillbench.core.process import CLEAN
-from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 from distillbench.sample.schedules import tdm_nodes
 from distillbench.sample.solvers import OdeSampler
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
-from ._matching import fake_loss, real_and_fake, renoised
+from ._matching import check_recomputation, fake_loss, fisher_surrogate, real_and_fake, renoised
 from ._nets import NetConfig
+from ._rollout import Rollout, Solver, roll_out, step_eps
 
-__all__ = ["TDM", "Rollout", "TDMConfig"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distillbench.train.nets import NetHandle
+
+__all__ = ["TDM", "TDMConfig", "TrajectoryConfig"]
 
 
-class TDMConfig(NetConfig):
-    """TDM's settings. Defaults follow the released code where it and the paper differ.
+class TrajectoryConfig(NetConfig):
+    """What TDM and its variants share. Defaults follow the released code where the paper differs.
 
     Published full fine-tuning: student 2e-6 (SDXL 1e-6), fake 2e-5 (SDXL 5e-6), AdamW betas
     (0, .999), guidance 3.5 (SDXL 8). Such rates leave an adapter where it is, so ours are higher.
 
     Attributes:
-        steps: K, the nodes of the student's sampler.
         horizon: T of the nodes, None for the backbone's own; the released PixArt student starts
             from pure noise at time 899 (900).
         guidance_scale: of the teacher, usual convention; the student is sampled without.
@@ -41,16 +44,17 @@ class TDMConfig(NetConfig):
         fake_sampling: draw the fake score's inputs "near" the trajectory with importance weights,
             or from "clean" predictions.
         fake_target: "x0" as published, or "dsm", the unbiased score of the re-noised states.
+        divergence: "kl" (reverse), or "fisher", with gradients through both scores and x_tau; then
+            the fake score is trained without importance weights and `loss` has no meaning.
         loss: pseudo-Huber or squared error to the moved prediction.
         huber_form, huber_c: per element with c = 1e-3 (released code), or of the whole "vector"
             with c = 0.00054 sqrt(d) (paper; without normaliser).
         normalizer: divide each sample's loss by mean |x0 - x0_real| as DMD does, or not.
-        test_solver: the solver the student is sampled with.
+        train_solver, test_solver: of the rollout in training, and of sampling.
         ema: decay of an averaged student that is sampled instead of the last one.
     """
 
     betas: tuple[float, float] = (0.0, 0.999)
-    steps: PositiveInt = 4
     horizon: PositiveInt | None = None
     guidance_scale: float = Field(3.5, ge=1)
     fake_lr: PositiveFloat = 5e-4
@@ -59,32 +63,36 @@ class TDMConfig(NetConfig):
     match: Literal["noisy", "clean"] = "noisy"
     fake_sampling: Literal["near", "clean"] = "near"
     fake_target: Literal["x0", "dsm"] = "x0"
+    divergence: Literal["kl", "fisher"] = "kl"
     loss: Literal["huber", "mse"] = "huber"
     huber_form: Literal["element", "vector"] = "element"
     huber_c: PositiveFloat = 1e-3
     normalizer: Literal["dmd", "none"] = "dmd"
-    test_solver: Literal["ddim", "dpmsolver++"] = "dpmsolver++"
+    train_solver: Solver = "ddim"
+    test_solver: Solver = "dpmsolver++"
     ema: float | None = None
 
+    @model_validator(mode="after")
+    def _fisher_needs_its_own_score(self) -> Self:
+        if self.divergence == "fisher" and (self.fake_sampling, self.fake_target) != ("near", "x0"):
+            raise ValueError("divergence fisher needs fake_sampling near and fake_target x0")
+        return self
 
-@dataclass(frozen=True)
-class Rollout:
-    """The student's trajectory: its inputs x and predictions at the K nodes, each (K, B, ...)."""
 
-    x: torch.Tensor
-    x0: torch.Tensor
-    eps: torch.Tensor
+class TDMConfig(TrajectoryConfig):
+    """TDM's settings.
 
-    def at(self, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(x_u, x0, eps) of node k[b] for each sample b."""
-        b = torch.arange(len(k), device=k.device)
-        return self.x[k, b], self.x0[k, b], self.eps[k, b]
+    Attributes:
+        steps: K, the nodes of the student's sampler.
+    """
+
+    steps: PositiveInt = 4
 
 
 class TDM(Method):
     """Trajectory distribution matching (arXiv 2503.06674): data-free, fake score then student.
 
-    The student's K-step DDIM states x_m are re-noised to x_tau inside their segment; a fake score
+    The student's K-step ODE states x_m are re-noised to x_tau inside their segment; a fake score
     follows the law of x_tau and the student descends KL(student_tau | teacher_tau) (eq. 5, 6). Only
     one ODE step is back-propagated, as x_u is detached.
     """
@@ -111,6 +119,12 @@ class TDM(Method):
             )
         return OdeSampler(timesteps=nodes, solver=self.config.test_solver, end="clean")
 
+    def bind(self, nets: Mapping[str, NetHandle]) -> None:
+        """Receive the nets; refuses what would get wrong gradients."""
+        super().bind(nets)
+        if self.config.divergence == "fisher":
+            check_recomputation(self.backbone, self.config.nets, "divergence fisher")
+
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """The fake score's regression, or the student's matching loss."""
         return self._fake(batch) if turn == "fake" else self._student(batch)
@@ -125,57 +139,68 @@ class TDM(Method):
         """Extra inputs of the student and the fake score."""
         return {}
 
+    def distance(
+        self, x0: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        """From predictions to where they should move."""
+        config = self.config
+        if config.loss == "mse":
+            return squared_error(x0, target, weight)
+        return pseudo_huber(x0, target, config.huber_c, form=config.huber_form, weight=weight)
+
     # ---- the algorithm --------------------------------------------------------------------
 
     def _fake(self, batch: Batch) -> Losses:
         k = self._draw_node(batch, "fake")
-        _, x0, eps = self.rollout(batch).at(k)  # already predicted: no further student forward
+        state = self.rollout(batch).at(k)  # already predicted: no further student forward
         m, tau = self._times(batch, "fake", k)
         if self.config.fake_sampling == "clean":
             m = torch.full_like(m, CLEAN)
-        at = renoised(self.backbone.process, x0, eps, m, tau, batch.randn("fake", "noise"))
+        eps = self._step_eps(batch, k, m, *state)
+        noise = batch.randn("fake", "noise")
+        at = renoised(self.backbone.process, state[1], eps, m, tau, noise)
         loss, weight = fake_loss(
-            self.backbone, self.net["fake"], at, x0, batch,
-            target=self.config.fake_target, conditions=self.conditions(batch),
+            self.backbone, self.net["fake"], at, state[1], batch, target=self.config.fake_target,
+            weighted=self.config.divergence == "kl", conditions=self.conditions(batch),
         )  # fmt: skip
         return Losses(loss, {"weight": weight})
 
     def _student(self, batch: Batch) -> Losses:
-        config = self.config
+        config, fisher = self.config, self.config.divergence == "fisher"
         k = self._draw_node(batch, "student")
         x_u, _, _ = self.rollout(batch).at(k)
         m, tau = self._times(batch, "student", k)
         pred = self._predict(x_u, self._node_times(batch)[k], batch)  # the one grad-enabled step
+        eps = self._step_eps(batch, k, m, x_u, pred.x0, pred.eps)
         noise = batch.randn("student", "noise")
-        at = renoised(self.backbone.process, pred.x0, pred.eps, m, tau, noise)
+        at = renoised(self.backbone.process, pred.x0, eps, m, tau, noise, detach=not fisher)
         real, fake = real_and_fake(
-            self.backbone, self.net["fake"], at, batch, config.guidance_scale,
+            self.backbone, self.net["fake"], at, batch, config.guidance_scale, grad=fisher,
             **self.conditions(batch),
         )  # fmt: skip
-        target = (pred.x0 + (real - fake)).detach()
         weight = 1 / abs_mean_normalizer(pred.x0, real) if config.normalizer == "dmd" else None
-        if config.loss == "mse":
-            loss = squared_error(pred.x0, target, weight)
+        if fisher:
+            loss = fisher_surrogate(pred.x0, real, fake, weight)
         else:
-            loss = pseudo_huber(
-                pred.x0, target, config.huber_c, form=config.huber_form, weight=weight
-            )
+            loss = self.distance(pred.x0, (pred.x0 + (real - fake)).detach(), weight)
         return Losses(loss, {"gap": sample_mean((real - fake).abs()).mean()})
 
     def rollout(self, batch: Batch) -> Rollout:
-        """The student's K-step DDIM trajectory without gradient, computed once a step."""
+        """The student's K-step trajectory without gradient, computed once a step."""
         return batch.once("rollout", lambda: self._roll(batch))  # type: ignore[no-any-return]
 
     def _roll(self, batch: Batch) -> Rollout:
-        process, x = self.backbone.process, batch.randn("start")
-        states: list[tuple[torch.Tensor, ...]] = []
-        with torch.no_grad():
-            for u in self._node_times(batch):
-                if states:  # DDIM from the last prediction to this node
-                    x = ddim(states[-1][1], states[-1][2], *process.alpha_sigma(u, x))
-                pred = self._predict(x, u.expand(len(x)), batch)
-                states.append((x, pred.x0, pred.eps))
-        return Rollout(*(torch.stack(part) for part in zip(*states, strict=True)))
+        return roll_out(
+            self.backbone.process, lambda x, t: self._predict(x, t, batch),
+            self._node_times(batch), batch.randn("start"), self.config.train_solver,
+        )  # fmt: skip
+
+    def _step_eps(
+        self, batch: Batch, k: torch.Tensor, m: torch.Tensor, *state: torch.Tensor
+    ) -> torch.Tensor:
+        nodes, rollout = self._node_times(batch), self.rollout(batch)
+        solver = self.config.train_solver
+        return step_eps(self.backbone.process, solver, nodes, rollout, k, m, *state)
 
     def _predict(self, x: torch.Tensor, t: torch.Tensor, batch: Batch) -> Any:
         return self.backbone.predict(
