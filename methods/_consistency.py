@@ -2,7 +2,8 @@
 
 Draw a grid time t, move x_t one step of the guided teacher to u < t, and ask that the student's
 jump from (x_t, t) equals the target network's jump from (x_u, u). Methods differ in where a jump
-ends and how it is parameterised: they override `jump` and `end_time`.
+ends, how it is parameterised and what it is compared with: they override `end_time`, `jump` and
+`target`.
 """
 
 from __future__ import annotations
@@ -118,24 +119,39 @@ class Consistency(Method):
         """f(x_t, t -> end)."""
         raise NotImplementedError
 
-    def end_time(self, batch: Batch, pair: Pair) -> torch.Tensor:
+    def end_time(self, batch: Batch, pair: Pair, step: int) -> torch.Tensor:
         """(B,) where the jumps end; the data end unless a method says otherwise."""
         return torch.full_like(pair.t, self.backbone.process.final)
+
+    def target(self, net: NetHandle, pair: Pair, end: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """f(x_u, u -> end) of the target network; called without gradients."""
+        return self.jump(net, pair.x_u, pair.u, end, batch, pair.scale)
+
+    def noise(self, batch: Batch) -> torch.Tensor:
+        """The noise that leads real latents to time t."""
+        return batch.randn("noise")
 
     # ---- the algorithm --------------------------------------------------------------------
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """d( f(x_t, t -> end), sg f_target(x_u, u -> end) )."""
         pair = self.solver_step(batch)
-        end = self.end_time(batch, pair)
+        return Losses(self.distance(*self.both(pair, self.end_time(batch, pair, step), batch)))
+
+    def both(
+        self, pair: Pair, end: torch.Tensor, batch: Batch
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The student's jump and the target's."""
         student = self.net["student"]
         with torch.no_grad():  # before the student's own forward: adapters are switched in place
-            net = student.ema or student
-            target = self.jump(net, pair.x_u, pair.u, end, batch, pair.scale)
-        pred = self.jump(student, pair.x_t, pair.t, end, batch, pair.scale)
+            target = self.target(student.ema or student, pair, end, batch)
+        return self.jump(student, pair.x_t, pair.t, end, batch, pair.scale), target
+
+    def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The configured distance, a scalar."""
         if self.config.distance == "l2":
-            return Losses(squared_error(pred, target))
-        return Losses(pseudo_huber(pred, target, self.config.huber_c))
+            return squared_error(pred, target)
+        return pseudo_huber(pred, target, self.config.huber_c)
 
     def solver_step(self, batch: Batch) -> Pair:
         """x_t from real latents, and one DDIM step of the guided teacher from it."""
@@ -147,7 +163,7 @@ class Consistency(Method):
         u = previous_time(t, stride, process.final)
         low, high = config.guidance
         scale = low + (high - low) * batch.rand("guidance")
-        x_t = process.add_noise(batch.latents, batch.randn("noise"), t)
+        x_t = process.add_noise(batch.latents, self.noise(batch), t)
         with torch.no_grad():
             teacher = backbone.predict(
                 None, x_t, t, batch.cond,

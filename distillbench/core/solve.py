@@ -6,12 +6,14 @@ Every function takes alpha and sigma that broadcast to the samples (see
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from distillbench.core.lazy import torch
-from distillbench.core.process import per_sample
+from distillbench.core.process import NoiseProcess, per_sample
 
 __all__ = [
     "boundary_scalings", "consistency_function", "ddim", "mixed_noise", "renoise",
-    "second_order_step", "transition",
+    "second_order_jump", "second_order_step", "transition",
 ]  # fmt: skip
 
 
@@ -52,6 +54,37 @@ def second_order_step(
     share = h / (2 * (lambda_m - lambda_t))  # 1 / 2r
     x0 = (1 - share) * x0_t + share * x0_m
     return sigma_s / sigma_t * x_t - alpha_s * torch.expm1(-h) * x0
+
+
+def second_order_jump(
+    process: NoiseProcess,
+    x_t: torch.Tensor,
+    x0_t: torch.Tensor,
+    eps_t: torch.Tensor,
+    t: torch.Tensor,
+    s: torch.Tensor,
+    x0_at: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """TCF(2) between any two integer times s <= t, through the time halfway in half log-SNR.
+
+    `second_order_step` where there is a time between; the first-order step where there is none,
+    and its limit x0_m at the clean end, where h is infinite (our choice: the paper ends at time 0).
+
+    Args:
+        x_t, x0_t, eps_t: the start and the prediction there.
+        t, s: (B,) times.
+        x0_at: (x_m, m) -> x0, the second evaluation.
+    """
+    m = process.halfway(t, s.clamp(min=0))
+    at_t, at_m, at_s = (process.alpha_sigma(time, x_t) for time in (t, m, s))
+    x0_m = x0_at(ddim(x0_t, eps_t, *at_m), m)
+    lambda_t, lambda_m, lambda_s = ((a / b).log() for a, b in (at_t, at_m, at_s))
+    share = (lambda_s - lambda_t) / (2 * (lambda_m - lambda_t))
+    inside, clean = per_sample(m < t, x_t) > 0, per_sample(s < 0, x_t) > 0
+    share = torch.where(inside, torch.where(clean, 1.0, share), 0.0)
+    # -alpha_s (e^-h - 1) in a form that is finite at the clean end.
+    ratio = at_s[1] / at_t[1]
+    return ratio * x_t + (at_s[0] - ratio * at_t[0]) * ((1 - share) * x0_t + share * x0_m)
 
 
 def transition(

@@ -1,7 +1,8 @@
 """The three sampling recipes: ODE solvers, re-noising at every step, and TCD's mixture of both.
 
-All evaluate the network once per entry of `timesteps`, so `nfe` is exact for second-order solvers
-too. Importable and constructible without torch, as planning needs the recipes.
+All evaluate the network once per entry of `timesteps` (twice in TCD's second order), so `nfe` is
+exact for second-order solvers too. Importable and constructible without torch, as planning needs
+the recipes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from distillbench.core.solve import (
     consistency_function,
     ddim,
     renoise,
+    second_order_jump,
     second_order_step,
     transition,
 )
@@ -120,13 +122,20 @@ class GammaSampler(Sampler):
 
     Attributes:
         gamma: 0 is deterministic, 1 re-noises from the data end.
+        order: 2 takes TCF(2), with a second evaluation inside each step; integer times only.
         embed_end: tell the net its end time s, for nets made with the "end_t" condition.
     """
 
     kind: Literal["gamma"] = "gamma"
     timesteps: Times
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.3
+    order: Literal[1, 2] = 1
     embed_end: bool = False
+
+    @property
+    def nfe(self) -> int:
+        """One evaluation a step, or two."""
+        return self.order * len(self.timesteps)
 
     def sample(
         self, denoise: Denoiser, x: torch.Tensor, process: NoiseProcess, noise: StepNoise
@@ -136,12 +145,23 @@ class GammaSampler(Sampler):
         dtype = x.dtype if process.kind == "flow" else torch.long
         for i, (t, p) in enumerate(zip(self.timesteps, following, strict=True)):
             s = gamma_end(_batch(p, x).to(dtype), self.gamma)
-            pred = denoise(x, _batch(t, x), end_t=s if self.embed_end else None)
-            at_s = process.alpha_sigma(s, x)
-            x = ddim(pred.x0, pred.eps, *at_s)
+            x = self._jump(denoise, x, _batch(t, x), s, process)
             if self.gamma > 0 and i + 1 < len(self.timesteps):
-                x = renoise(x, noise(i), *transition(*at_s, *process.alpha_sigma(p, x)))
+                at_s, at_p = process.alpha_sigma(s, x), process.alpha_sigma(p, x)
+                x = renoise(x, noise(i), *transition(*at_s, *at_p))
         return x
+
+    def _jump(
+        self, denoise: Denoiser, x: torch.Tensor, t: torch.Tensor, s: torch.Tensor,
+        process: NoiseProcess,
+    ) -> torch.Tensor:  # fmt: skip
+        end_t = s if self.embed_end else None
+        pred = denoise(x, t, end_t=end_t)
+        if self.order == 1:
+            return ddim(pred.x0, pred.eps, *process.alpha_sigma(s, x))
+        return second_order_jump(
+            process, x, pred.x0, pred.eps, t, s, lambda x_m, m: denoise(x_m, m, end_t=end_t).x0
+        )
 
 
 SAMPLERS: dict[str, type[Sampler]] = {

@@ -96,6 +96,7 @@ class Trainer:
         self.train: Mapping[str, Any] = self.spec["train"]
         self.meter = Meter(self.team.device)
         self.method = build(self.spec)
+        self.method.total_steps = self.train.get("steps", 0)
 
     # ---- the run --------------------------------------------------------------------------
 
@@ -189,7 +190,7 @@ class Trainer:
         data, seed = self.spec["data"], self.spec["seed"]
         self.data = DataSource(
             backbone, _prompts(data), seed=seed, batch_size=self.train["batch_size"],
-            latents="latents" in method.needs, images=data.get("images", ""), device=device,
+            latents="latents" in method.needs, images=self.runtime.get("images", ""), device=device,
         )  # fmt: skip
         scale = float(self.train.get("lr_scale", 1.0))
         for name, spec in method.nets().items():
@@ -257,7 +258,7 @@ def _detached(losses: Losses) -> Mapping[str, torch.Tensor]:
 
 
 def _prompts(data: Mapping[str, Any]) -> tuple[str, ...]:
-    if data.get("images"):
+    if data.get("images_sha256"):
         return ()
     found = load_prompts(data["prompts"])
     if data.get("prompts_sha256", found.sha256) != found.sha256:

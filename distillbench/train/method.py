@@ -134,6 +134,7 @@ class Method(ABC):
         needs: {"prompts"} or {"prompts", "latents"}; may depend on the config.
         title, paper: display name, and "Name (arXiv number)".
         student: the role that is sampled from and exported; the method without nets has none.
+        total_steps: steps of the training under way, set by the loop; 0 outside one.
     """
 
     Config: ClassVar[type[BaseModel]]
@@ -144,6 +145,7 @@ class Method(ABC):
     student: ClassVar[str] = "student"
 
     name: str = ""
+    total_steps: int = 0
     net: Mapping[str, NetHandle]
 
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
