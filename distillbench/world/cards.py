@@ -43,7 +43,7 @@ ABOUT: Final[Mapping[str, About]] = {
     "tiny-sd": About(
         "StableDiffusionPipeline: f=4 autoencoder, frozen text tower, denoiser of 8x8 latents",
         _STREAM,
-        ("text", "vae", "unet"),
+        ("text", "inception", "vae", "unet"),
         ("text", "vae", "vae-features", "unet"),
     ),
 }

@@ -16,7 +16,7 @@ from distillbench.world.training import degrade
 from distillbench.world.training.loop import Job, fit
 
 CONFIG = {"widths": [24, 48, 96, 96], "dim": 96, "extra": 0}
-STEPS = 9000
+STEPS = 8000
 BATCH = 64
 HARM = 0.15  # the highest level of blur or noise in training
 

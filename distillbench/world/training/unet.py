@@ -134,7 +134,8 @@ def train(
         with torch.no_grad():
             text = tower(words.to(device)).last_hidden_state
         error = (unet(x_t, t.to(device), text).sample - eps.to(device)).square().mean((1, 2, 3))
-        return (weight[t].to(device) * error).mean()
+        loss: Tensor = (weight[t].to(device) * error).mean()
+        return loss
 
     return fit(job, unet, loss_of)
 
@@ -145,7 +146,8 @@ def loss_weight(alphas: Tensor) -> Tensor:
     That is the SNR + 1 weighting of the clean picture (arXiv 2202.00512, section 4). The plain
     noise error is nearly all in the last, least noisy steps, where shapes are already decided.
     """
-    return (1 / alphas).clamp(max=10)
+    weight: Tensor = (1 / alphas).clamp(max=10)
+    return weight
 
 
 def _rows(seed: int, step: int, count: int) -> Rows:

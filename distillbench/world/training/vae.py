@@ -53,8 +53,9 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
 def train(
     out: Path, critic: AttributeNet, *, steps: int = STEPS, seed: int = 0, device: str = "cpu"
 ) -> AutoencoderKL:
-    """Train the autoencoder: `steps` on pixels, then 3/8 as many with a feature loss as well,
-    then as many again for the decoder alone. At the end the latents are standardised.
+    """Train the autoencoder: `steps` on pixels, then 3/8 as many with a feature loss as well.
+
+    At the end the latents are standardised.
 
     The features are those of `critic`, which is not the judge, so that small shapes stay
     recognisable.
@@ -70,9 +71,6 @@ def train(
 
     stage("vae", 1, 2e-3, Weights(kl=5e-5), seed + 1)
     stage("vae-features", 3 / 8, 1e-3, Weights(kl=1e-3, features=0.3), seed + 30)
-    vae.encoder.requires_grad_(False)
-    vae.quant_conv.requires_grad_(False)
-    stage("vae-decoder", 3 / 8, 1e-3, Weights(kl=0, features=0.6), seed + 31)
     return standardise(vae)
 
 
