@@ -211,12 +211,12 @@ def ready(build: Callable[..., Backbone]) -> Callable[[str], Backbone]:
 
 
 @pytest.fixture(params=FAMILIES)
-def loaded(request: pytest.FixtureRequest, ready: Callable[[str], Backbone]) -> Backbone:
+def shared(request: pytest.FixtureRequest, ready: Callable[[str], Backbone]) -> Backbone:
     """Each family's shared backbone in turn."""
     return ready(request.param)
 
 
 @pytest.fixture(params=FAMILIES)
-def fresh(request: pytest.FixtureRequest, build: Callable[..., Backbone]) -> Backbone:
+def loaded(request: pytest.FixtureRequest, build: Callable[..., Backbone]) -> Backbone:
     """Each family in turn, newly loaded."""
     return build(request.param)

@@ -37,30 +37,30 @@ def count_calls(module: torch.nn.Module) -> list[int]:
     return calls
 
 
-def test_prediction_is_consistent(loaded: Backbone) -> None:
-    x, t, cond, _ = inputs(loaded)
+def test_prediction_is_consistent(shared: Backbone) -> None:
+    x, t, cond, _ = inputs(shared)
     with torch.no_grad():
-        got = loaded.predict(None, x, t, cond)
-    alpha, sigma = loaded.process.alpha_sigma(t, x)
+        got = shared.predict(None, x, t, cond)
+    alpha, sigma = shared.process.alpha_sigma(t, x)
     for part in (got.x0, got.eps, got.raw):
         assert part.shape == x.shape
         assert part.dtype == torch.float32
     torch.testing.assert_close(alpha * got.x0 + sigma * got.eps, x, rtol=1e-4, atol=1e-4)
-    expected = got.eps if loaded.prediction_type == "epsilon" else alpha * got.eps - sigma * got.x0
+    expected = got.eps if shared.prediction_type == "epsilon" else alpha * got.eps - sigma * got.x0
     torch.testing.assert_close(got.raw, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_guidance_is_one_call_and_equals_two(loaded: Backbone) -> None:
-    x, t, cond, uncond = inputs(loaded)
-    calls = count_calls(network(loaded))
+def test_guidance_is_one_call_and_equals_two(shared: Backbone) -> None:
+    x, t, cond, uncond = inputs(shared)
+    calls = count_calls(network(shared))
     scale = torch.tensor([7.5, 2.0])
     with torch.no_grad():
-        both = loaded.predict(None, x, t, cond, guidance_scale=scale, uncond=uncond)
+        both = shared.predict(None, x, t, cond, guidance_scale=scale, uncond=uncond)
         assert calls == [4]
-        on = loaded.predict(None, x, t, cond).raw
-        off = loaded.predict(None, x, t, uncond).raw
+        on = shared.predict(None, x, t, cond).raw
+        off = shared.predict(None, x, t, uncond).raw
         assert calls == [4, 2, 2]
-        single = loaded.predict(None, x, t, cond, guidance_scale=7.5, uncond=uncond).raw
+        single = shared.predict(None, x, t, cond, guidance_scale=7.5, uncond=uncond).raw
     wide = scale.reshape(-1, *[1] * (x.ndim - 1))
     assert not torch.allclose(on, off, atol=1e-3)
     torch.testing.assert_close(both.raw, off + wide * (on - off), rtol=1e-4, atol=1e-4)
@@ -175,21 +175,21 @@ def test_costly_text_is_read_from_disk_the_second_time(
     assert torch.equal(again.tensors["tokens"][0], first.tensors["tokens"][1])
 
 
-def test_features_stop_after_the_last_layer(loaded: Any) -> None:
-    x, t, cond, _ = inputs(loaded)
-    module = network(loaded)
+def test_features_stop_after_the_last_layer(shared: Any) -> None:
+    x, t, cond, _ = inputs(shared)
+    module = network(shared)
     reached: list[str] = []
     last = module.conv_out if hasattr(module, "conv_out") else module.proj_out
     last.register_forward_hook(lambda *_: reached.append("end"))
-    (hidden,) = loaded.features(None, x, t, cond, ["mid"])
-    assert hidden.ndim == 5 if loaded.modality == "video" else hidden.ndim == 4
+    (hidden,) = shared.features(None, x, t, cond, ["mid"])
+    assert hidden.ndim == 5 if shared.modality == "video" else hidden.ndim == 4
     assert hidden.shape[0] == 2
     assert not reached
     block = "down_blocks.0" if hasattr(module, "conv_out") else "transformer_blocks.0"
-    middle, early = loaded.features(None, x, t, cond, ["mid", block])
+    middle, early = shared.features(None, x, t, cond, ["mid", block])
     assert torch.equal(middle, hidden)
     assert early.shape[0] == 2
-    loaded.predict(None, x, t, cond)
+    shared.predict(None, x, t, cond)
     assert reached == ["end"]
 
 

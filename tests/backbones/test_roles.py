@@ -34,17 +34,17 @@ def disturb(net: NetHandle) -> None:
             parameter.add_(0.1 * torch.randn_like(parameter))
 
 
-def test_every_role_starts_as_the_teacher(fresh: Backbone) -> None:
-    before = raw(fresh, None)
-    student, fake = fresh.make_net("student", rank=2), fresh.make_net("fake", rank=2)
-    copy = fresh.make_net("other", "copy")
+def test_every_role_starts_as_the_teacher(loaded: Backbone) -> None:
+    before = raw(loaded, None)
+    student, fake = loaded.make_net("student", rank=2), loaded.make_net("fake", rank=2)
+    copy = loaded.make_net("other", "copy")
     for net in (None, student, fake, copy):
-        assert torch.equal(raw(fresh, net), before)
+        assert torch.equal(raw(loaded, net), before)
     disturb(student)
-    assert not torch.equal(raw(fresh, student), before)
-    assert torch.equal(raw(fresh, fake), before)
+    assert not torch.equal(raw(loaded, student), before)
+    assert torch.equal(raw(loaded, fake), before)
     with student.active():
-        assert torch.equal(raw(fresh, None), before)
+        assert torch.equal(raw(loaded, None), before)
 
 
 def test_copies_made_after_adapters_are_plain(build: Build) -> None:
@@ -139,12 +139,12 @@ ALL = ("guidance", "end_t", "steps_k")
 
 
 @pytest.mark.parametrize("kind", ["lora", "copy"])
-def test_conditions_start_as_no_change(fresh: Backbone, kind: Any) -> None:
-    net = fresh.make_net("student", kind, conditions=ALL)
+def test_conditions_start_as_no_change(loaded: Backbone, kind: Any) -> None:
+    net = loaded.make_net("student", kind, conditions=ALL)
     assert net.conditions == ALL
-    before = raw(fresh, None)
-    assert torch.equal(raw(fresh, net, **VALUES), before)
-    assert torch.equal(raw(fresh, None, **VALUES), before)
+    before = raw(loaded, None)
+    assert torch.equal(raw(loaded, net, **VALUES), before)
+    assert torch.equal(raw(loaded, None, **VALUES), before)
 
 
 @pytest.mark.parametrize("name", ALL)
