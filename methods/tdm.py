@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -97,7 +97,7 @@ class TDM(Method):
     one ODE step is back-propagated, as x_u is detached.
     """
 
-    Config = TDMConfig
+    Config: ClassVar[type[TrajectoryConfig]] = TDMConfig
     title = "TDM"
     paper = "TDM (arXiv 2503.06674)"
 

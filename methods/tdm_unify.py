@@ -1,0 +1,97 @@
+"""TDM-unify: one student for several numbers of steps, told which it is taking."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, PositiveInt
+
+from distillbench.core.lazy import torch
+from distillbench.core.loss import squared_error
+from distillbench.errors import NotSupported
+from distillbench.sample.solvers import OdeSampler
+from distillbench.train.method import Batch, NetSpec
+
+from .tdm import TDM, TrajectoryConfig
+
+__all__ = ["TDMUnify", "TDMUnifyConfig"]
+
+
+def _distinct(steps: tuple[int, ...]) -> tuple[int, ...]:
+    if not steps or len(set(steps)) < len(steps):
+        raise ValueError("steps_support must name at least one number of steps, each once")
+    return steps
+
+
+class TDMUnifyConfig(TrajectoryConfig):
+    """TDM's settings and what is varied over the steps.
+
+    Attributes:
+        steps_support: the numbers of steps K, drawn uniformly, one for all samples of an update.
+        condition: tell student and fake score K, through an embedding that starts at zero; without,
+            the shared fake score sees the mixture of all K's samples (eq. 9). One K alone is
+            never told. How K enters the networks is our choice; the paper does not say.
+        surrogate: move the predictions by the pseudo-Huber surrogate, as `loss` says. False takes
+            the squared error to the moved prediction, with the normaliser; that is our reading of
+            the ablation in table 5, as the paper does not say what takes the surrogate's place.
+    """
+
+    steps_support: Annotated[tuple[PositiveInt, ...], AfterValidator(_distinct)] = (1, 2, 4)
+    condition: bool = True
+    surrogate: bool = True
+
+
+class TDMUnify(TDM):
+    """TDM over several K at once (arXiv 2503.06674, sampling-steps-aware objective)."""
+
+    Config = TDMUnifyConfig
+    title = "TDM-unify"
+    paper = "TDM (arXiv 2503.06674)"
+
+    def nets(self) -> dict[str, NetSpec]:
+        """As TDM's, conditioned on K."""
+        config, names = self.config, ("steps_k",) if self._conditioned else ()
+        return {
+            "fake": config.role(lr=config.fake_lr, clip=False, conditions=names),
+            "student": config.role(ema=config.ema, conditions=names),
+        }
+
+    def sampler(self, nfe: int) -> OdeSampler:
+        """K = nfe, told to the student."""
+        support = self.config.steps_support
+        if nfe not in support:
+            known = ", ".join(map(str, support))
+            raise NotSupported(
+                f"{self.name} trained with steps_support={known} cannot be sampled with {nfe} "
+                "evaluations"
+            )
+        steps_k = nfe if self._conditioned else None
+        solver = self.config.test_solver
+        return OdeSampler(timesteps=self._nodes(nfe), solver=solver, end="clean", steps_k=steps_k)
+
+    def train_nodes(self, batch: Batch) -> tuple[int, ...]:
+        """Nodes of the K drawn for this batch."""
+        return self._nodes(self._steps(batch))
+
+    def conditions(self, batch: Batch) -> dict[str, Any]:
+        """K, (B,), where it is told."""
+        if not self._conditioned:
+            return {}
+        return {"steps_k": torch.full((len(batch),), self._steps(batch), device=batch.device)}
+
+    def distance(
+        self, x0: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        """TDM's, or the squared error where the surrogate is switched off."""
+        if self.config.surrogate:
+            return super().distance(x0, target, weight)
+        return squared_error(x0, target, weight)
+
+    @property
+    def _conditioned(self) -> bool:
+        return self.config.condition and len(self.config.steps_support) > 1
+
+    def _steps(self, batch: Batch) -> int:
+        # A stream of its own: with one K in the support all else is drawn as TDM draws it.
+        support: tuple[int, ...] = self.config.steps_support
+        return support[batch.shared_randint(0, len(support), "steps")]
