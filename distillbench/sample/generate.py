@@ -125,9 +125,10 @@ def load_samples(directory: Path) -> Samples:
 
 
 def _batch(student: Student, work: Work, positions: range) -> torch.Tensor:
-    backbone, device = student.method.backbone, _device(student)
+    backbone = student.method.backbone
     with torch.no_grad():
         denoise = _Denoiser(backbone, student.net, work, [work.prompts[i] for i in positions])
+        device = next(iter(denoise.cond.tensors.values())).device
 
         def noise(stream: str) -> torch.Tensor:
             return sample_noise(work.seed, positions, backbone.latent_shape, stream).to(device)
@@ -138,11 +139,6 @@ def _batch(student: Student, work: Work, positions: range) -> torch.Tensor:
         return backbone.decode(x0).cpu()
 
 
-def _device(student: Student) -> torch.device:
-    null = student.method.backbone.encode_null()
-    return next(iter(null.tensors.values())).device
-
-
 class _Denoiser:
     """The network with its prompts and scales bound, as samplers call it."""
 
@@ -151,7 +147,8 @@ class _Denoiser:
     ) -> None:
         sampler = work.sampler
         self.backbone, self.net = backbone, net
-        self.cond, self.uncond = backbone.encode(prompts), backbone.encode_null()
+        self.cond = backbone.encode(prompts)
+        self.uncond = backbone.encode_null() if sampler.guidance_scale != 1 else None
         self.guidance_scale = sampler.guidance_scale
         self.embed_scale, self.steps_k = sampler.embed_scale, sampler.steps_k
 

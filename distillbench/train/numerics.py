@@ -6,7 +6,7 @@ import os
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Backbone, Prediction
+    from distillbench.backbones.base import Backbone
 
 __all__ = ["Meter", "repeatable"]
 
@@ -32,13 +32,17 @@ def repeatable(threads: int = 1) -> Iterator[None]:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    debugging = torch.utils.deterministic
+    filling = debugging.fill_uninitialized_memory
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    debugging.fill_uninitialized_memory = False  # would write NaN into every new tensor: slow
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
+        debugging.fill_uninitialized_memory = filling
 
 
 @dataclass
@@ -48,7 +52,7 @@ class Meter:
     Attributes:
         device: the device whose memory is watched.
         evaluations: role -> samples forwarded through that network; "teacher" is the frozen one, a
-            guided evaluation counts two (both branches are computed).
+            guided evaluation counts two (both branches are computed), and reading features one.
     """
 
     device: str = "cpu"
@@ -65,16 +69,19 @@ class Meter:
             _CLEAR.write_text("5")
 
     def watch(self, backbone: Backbone) -> None:
-        """Count every `backbone.predict` from now on."""
-        inner = backbone.predict
+        """Count every `predict` and `features` of the backbone from now on."""
+        for name in ("predict", "features"):
+            # Instance attributes over the methods.
+            setattr(backbone, name, self._counted(getattr(backbone, name)))
 
-        def counted(net: Any, x_t: torch.Tensor, *args: Any, **options: Any) -> Prediction:
+    def _counted(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(net: Any, x_t: torch.Tensor, *args: Any, **options: Any) -> Any:
             scale = options.get("guidance_scale", 1.0)
             branches = 1 if isinstance(scale, (int, float)) and scale == 1.0 else 2
             self.evaluations[net.name if net is not None else "teacher"] += branches * len(x_t)
             return inner(net, x_t, *args, **options)
 
-        setattr(backbone, "predict", counted)  # noqa: B010 - an instance attribute over the method
+        return counted
 
     def resume(self, earlier: Mapping[str, Any]) -> None:
         """Add the `totals` of the attempts before this one."""
