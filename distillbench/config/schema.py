@@ -94,7 +94,8 @@ class DataConfig(Model):
 
     Attributes:
         prompts: a named prompt set or a path to .txt/.json/.jsonl; "" is the backbone's own.
-        images: a folder with captioned images; "" lets the backbone's world make them.
+        images: a folder of captioned images, or the name of one under `<data root>/images`; "" lets
+            the backbone's world make them.
     """
 
     prompts: str = ""

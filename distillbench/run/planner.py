@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.config.expand import Point
@@ -17,6 +16,7 @@ from distillbench.config.identity import (
 from distillbench.config.marks import Problems, locate
 from distillbench.config.resolve import Resolved, Resolver
 from distillbench.config.schema import Experiment
+from distillbench.datadir import images_folder
 from distillbench.errors import BadInput, DistillbenchError
 from distillbench.run.stage import Cell, Stage, StageKind
 
@@ -61,7 +61,7 @@ class Planner:
         if resolved is None:
             return None
         images = point.config.data.images
-        if images and not Path(images).expanduser().is_dir():
+        if "/" in images and not images_folder(images).is_dir():
             self.problems.add(locate(point.tree, ("data", "images"))[0], f"no folder {images}")
         if resolved.trains and not images:
             self._identity(point, resolved, "data")
@@ -136,6 +136,8 @@ class Planner:
             "teacher": None,
         }
         runtime = {**self.runtime, "save_every": config.train.save_every}
+        if trains and config.data.images:
+            runtime["images"] = str(images_folder(config.data.images))
         samples = config.train.batch_size * config.train.accumulate * config.train.processes
         turns = sum(len(resolved.method.turns(step)) for step in range(20)) / 20
         cost = TRAIN_COST * config.train.steps * samples * turns if trains else 1.0
@@ -146,12 +148,12 @@ class Planner:
     def _data(self, point: Point, resolved: Resolved) -> dict[str, Any]:
         images = point.config.data.images
         if images:
-            content = folder_identity(Path(images).expanduser())
-            return {
-                "prompts": "", "prompts_sha256": "", "images": images, "images_sha256": content,
-            }  # fmt: skip
+            folder = images_folder(images)
+            # A named set that is not on this disk still plans; its training then says so.
+            content = folder_identity(folder) if folder.is_dir() else f"missing:{images}"
+            return {"prompts": "", "prompts_sha256": "", "images_sha256": content}
         name, sha = self._identity(point, resolved, "data")
-        return {"prompts": name, "prompts_sha256": sha, "images": "", "images_sha256": ""}
+        return {"prompts": name, "prompts_sha256": sha, "images_sha256": ""}
 
     def _sample(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
         train = self._train(point, resolved, seed, label)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from distillbench.datadir import data_root
 from distillbench.errors import BadInput
 
 __all__ = ["PromptSet", "load_prompts", "prompt_identity"]
@@ -88,8 +88,7 @@ def prompt_identity(name: str) -> str:
 
 
 def _folder(name: str) -> Path:
-    root = os.environ.get("DISTILLBENCH_DATA") or Path.home() / ".cache" / "distillbench"
-    return Path(root) / "prompts" / name
+    return data_root() / "prompts" / name
 
 
 def _style(path: Path) -> str:

@@ -6,7 +6,6 @@ own virtual environment made by `distillbench env create NAME`.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from distillbench.datadir import data_root
 from distillbench.errors import BadInput, StageFailed
 
 __all__ = ["ENVIRONMENTS", "Environment", "commands", "create", "environment_python", "home"]
@@ -73,8 +73,7 @@ _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 
 def home() -> Path:
     """Where environments live: `$DISTILLBENCH_DATA/envs`, else under ~/.cache/distillbench."""
-    root = os.environ.get("DISTILLBENCH_DATA") or Path.home() / ".cache" / "distillbench"
-    return Path(root) / "envs"
+    return data_root() / "envs"
 
 
 def environment_python(name: str) -> Path:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from distillbench.datadir import data_root
 from distillbench.errors import BadInput, MissingWeights
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Resize",
     "arch_of",
     "clip_folder",
-    "data_folder",
     "file_sha256",
     "identity",
     "only_file",
@@ -64,7 +63,7 @@ class Published:
         Raises:
             MissingWeights: it is not there, or its sha256 is not the published one.
         """
-        path = data_folder() / "weights" / self.name / self.file
+        path = data_root() / "weights" / self.name / self.file
         if not path.is_file():
             known = f" (sha256 {self.sha256})" if self.sha256 else ""
             raise MissingWeights(
@@ -99,11 +98,6 @@ class ClipSource:
     checkpoint: Path
     resize: Resize
     quickgelu: bool = False
-
-
-def data_folder() -> Path:
-    """`$DISTILLBENCH_DATA`, else `~/.cache/distillbench`."""
-    return Path(os.environ.get("DISTILLBENCH_DATA") or Path.home() / ".cache" / "distillbench")
 
 
 def only_file(folder: Path, suffixes: tuple[str, ...]) -> Path:

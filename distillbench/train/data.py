@@ -32,7 +32,10 @@ class ImageFolder:
     def __init__(self, root: Path) -> None:
         index = root / "captions.jsonl"
         if not index.is_file():
-            raise BadInput(f"{index}: no such file; one JSON line per image with file and text")
+            raise BadInput(
+                f"no training images in {root}: it needs captions.jsonl",
+                hint='one JSON line per image: {"file": "a.png", "text": "its caption"}',
+            )
         rows = [json.loads(line) for line in index.read_text().splitlines() if line.strip()]
         bad = [n for n, row in enumerate(rows, 1) if not {"file", "text"} <= row.keys()]
         if bad or not rows:

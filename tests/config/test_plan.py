@@ -72,7 +72,7 @@ def test_specs_have_the_agreed_fields(plan_of: PlanOf) -> None:
         "identity": IDENTITY_VERSION, "backbone": backbone, "method": method,
         "train": {"steps": 10, "batch_size": 32, "accumulate": 1, "precision": "float32",
                   "lr_scale": 1.0, "processes": 1},
-        "data": {"prompts": "gmm-train", "images": "", "images_sha256": ""},
+        "data": {"prompts": "gmm-train", "images_sha256": ""},
         "seed": 0, "teacher": None,
     }  # fmt: skip
     assert train.runtime == {"threads": 1, "save_every": 5}
