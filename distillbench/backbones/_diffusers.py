@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +44,7 @@ def load_pipeline(
             **options,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0][:200]
+        reason = textwrap.shorten(str(error), 120, placeholder=" ...")
         place = (
             "that folder"
             if folder is not None

@@ -65,6 +65,7 @@ def test_gradients_reach_the_turns_role_alone(
 ) -> None:
     """Switching roles between forwards must not silence a gradient, nor leak one."""
     backbone = build(family, gradient_checkpointing=checkpointing)
+    assert getattr(backbone.pipe, backbone.network).is_gradient_checkpointing == checkpointing
     student, fake = backbone.make_net("student", rank=2), backbone.make_net("fake", rank=2)
     disturb(student)
     disturb(fake)
