@@ -32,7 +32,7 @@ def repeatable(threads: int = 1) -> Iterator[None]:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    debugging = torch.utils.deterministic
+    debugging: Any = torch.utils.deterministic
     filling = debugging.fill_uninitialized_memory
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
