@@ -19,7 +19,8 @@ from distillbench.core.grid import (
     uniform_int,
 )
 from distillbench.core.solve import ddim
-from distillbench.methods._consistency import Consistency, ConsistencyConfig, Pair
+
+from ._consistency import Consistency, ConsistencyConfig, Pair
 
 if TYPE_CHECKING:
     import torch

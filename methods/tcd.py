@@ -10,15 +10,17 @@ from distillbench.core.grid import uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.solve import ddim, second_order_jump
 from distillbench.errors import NotSupported
-from distillbench.methods._trajectory import Trajectory, TrajectoryConfig
 from distillbench.sample.schedules import lcm_grid
 from distillbench.sample.solvers import GammaSampler
 
+from ._trajectory import Trajectory, TrajectoryConfig
+
 if TYPE_CHECKING:
     from distillbench.backbones.base import Prediction
-    from distillbench.methods._consistency import Pair
     from distillbench.train.method import Batch, NetSpec
     from distillbench.train.nets import NetHandle
+
+    from ._consistency import Pair
 
 __all__ = ["TCD", "TCDConfig"]
 

@@ -10,19 +10,21 @@ from pydantic import Field, PositiveInt, model_validator
 
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
-from distillbench.methods._adversary import Adversary, balanced
-from distillbench.methods._matching import check_recomputation
-from distillbench.methods._trajectory import Trajectory, TrajectoryConfig
 from distillbench.sample.schedules import lcm_grid
 from distillbench.sample.solvers import GammaSampler, OdeSampler
 from distillbench.train.method import Losses, NetSpec
 
+from ._adversary import Adversary, balanced
+from ._matching import check_recomputation
+from ._trajectory import Trajectory, TrajectoryConfig
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from distillbench.methods._consistency import Pair
     from distillbench.train.method import Batch
     from distillbench.train.nets import NetHandle
+
+    from ._consistency import Pair
 
 __all__ = ["TSCD", "TSCDConfig"]
 
@@ -45,8 +47,9 @@ class TSCDConfig(TrajectoryConfig):
         stage_steps: share of the training's steps that each stage takes, as numbers of steps or in
             any other unit; None shares them equally. Stages after `stop_at_segments` have none.
         stop_at_segments: the last stage; its segments are the least number of sampling steps.
-        w_mse, w_adv: weights of the two distances in each stage; (1, 1, .5, .1) with
-            (0, .1, .5, 1) shifts them as the paper describes. Zeros train no discriminator.
+        w_mse, w_adv: weights of the two distances, one per entry of `segments`; (1, 1, .5, .1)
+            with (0, .1, .5, 1) shifts them as the paper describes. Zeros, the default, train no
+            discriminator, as its published strength is unknown.
         disc_lr: of the discriminator's head.
         offset_noise: standard deviation of noise that is constant over each channel and added to
             the noise of training.
@@ -164,7 +167,7 @@ class TSCD(Trajectory):
 
     def noise(self, batch: Batch) -> torch.Tensor:
         """With an offset that is constant over each channel."""
-        noise, strength = super().noise(batch), self.config.offset_noise
+        noise, strength = super().noise(batch), float(self.config.offset_noise)
         if not strength:
             return noise
         offset = torch.randn(noise.shape[:2], generator=batch.rng("offset")).to(noise.device)
