@@ -134,10 +134,10 @@ def _call(store: Store, job: Job, tmp: Path, claim: Claim, should_stop: ShouldSt
 
 def _ended(store: Store, stage: Stage, error: Exception) -> Result:
     """Clean up after an attempt that raised, and say how it ended."""
-    log = store.keep_log(stage.kind, stage.key)
+    log = "" if isinstance(error, Interrupted) else store.keep_log(stage.kind, stage.key)
     store.discard(stage.kind, stage.key)
     if isinstance(error, Interrupted):
-        return Result(stage.key, "stopped", error=error_line(error), log=log)
+        return Result(stage.key, "stopped", error=error_line(error))
     known = (
         error
         if isinstance(error, StorageError)
