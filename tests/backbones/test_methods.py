@@ -125,3 +125,32 @@ def test_equal_adapters_give_the_pure_guidance_direction(
         assert parameter.grad is None or not parameter.grad.any()
     guided, roles = bound("tdm", build("sd"), guidance_scale=3.5)
     assert turn(guided, roles, "student", batch_of(guided.backbone, monkeypatch)) > 0
+
+
+def test_the_adversary_reads_middle_features_and_trains_the_adapter(
+    loaded: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of(loaded, monkeypatch)
+    method, roles = bound("tscd", loaded, w_adv=(0.1, 0.1, 0.5, 1.0), guidance=(1.0, 1.0))
+    assert method.turns(0) == ("student", "disc")
+    for role in method.turns(0):
+        assert math.isfinite(turn(method, roles, role, batch))
+        for other, made in roles.items():
+            touched = any(p.grad is not None for p in made.parameters)
+            assert touched == (other == role)
+            made.optimizer.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("tcf", ["1", "2", "S+"])
+def test_tcd_starts_from_the_teachers_own_inconsistency(
+    build: Build, monkeypatch: pytest.MonkeyPatch, tcf: str
+) -> None:
+    backbone = build("sd")
+    method, roles = bound("tcd", backbone, guidance=(1.0, 1.0), tcf=tcf)
+    assert 0 < turn(method, roles, "student", batch_of(backbone, monkeypatch)) < math.inf
+    own = zip(roles["student"].net.tensors(), roles["student"].parameters, strict=True)
+    grads = {name: p.grad for name, p in own}
+    assert all(g is not None and not g.any() for n, g in grads.items() if "lora_A" in n)
+    assert any(g is not None and bool(g.any()) for n, g in grads.items() if "lora_B" in n)
+    told = [g for n, g in grads.items() if "end_t" in n]
+    assert any(g is not None and bool(g.any()) for g in told) == (tcf == "S+")
