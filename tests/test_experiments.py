@@ -11,11 +11,7 @@ from distillbench.run.plan import build_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))
-CASES = [
-    (file, profile)
-    for file in FILES
-    for profile in profiles_of(file) or [None]
-]
+CASES = [(file, profile) for file in FILES for profile in profiles_of(file) or [None]]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,17 @@ ENGINE = ROOT / "distillbench"
 ALLOWED = {
     "core": {"core"},
     "backbones": {"core", "backbones", "errors", "world", "train", "sample"},
-    "train": {"core", "train", "errors", "backbones", "sample", "world", "registry", "store", "datadir"},
+    "train": {
+        "core",
+        "train",
+        "errors",
+        "backbones",
+        "sample",
+        "world",
+        "registry",
+        "store",
+        "datadir",
+    },
     "sample": {
         "core",
         "sample",

@@ -135,7 +135,7 @@ class Planner:
             "seed": seed if trains else 0,
             "teacher": None,
         }
-        runtime = {**self.runtime, "save_every": config.train.save_every}
+        runtime: dict[str, Any] = {**self.runtime, "save_every": config.train.save_every}
         if trains and config.data.images:
             runtime["images"] = str(images_folder(config.data.images))
         samples = config.train.batch_size * config.train.accumulate * config.train.processes
