@@ -14,31 +14,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "distillbench"
 
+SHARED = {"core", "errors", "datadir"}
+NETS = {"backbones", "train", "sample", "world", "registry", "store"}
 ALLOWED = {
     "core": {"core"},
-    "backbones": {"core", "backbones", "errors", "world", "train", "sample"},
-    "train": {
-        "core",
-        "train",
-        "errors",
-        "backbones",
-        "sample",
-        "world",
-        "registry",
-        "store",
-        "datadir",
-    },
-    "sample": {
-        "core",
-        "sample",
-        "errors",
-        "backbones",
-        "train",
-        "world",
-        "registry",
-        "store",
-        "score",
-    },
+    "backbones": SHARED | {"backbones", "world", "train", "sample"},
+    "train": SHARED | NETS,
+    "sample": SHARED | NETS | {"score"},
 }
 HEAVY = {"torch", "torchvision", "diffusers", "transformers", "open_clip", "ray"}
 TORCH_FREE = ("run", "report", "config", "store", "cli")
