@@ -14,7 +14,7 @@ from distillbench.errors import NotSupported
 from distillbench.methods._consistency import Pair
 from distillbench.methods.lcm import LCM, LCMConfig
 from distillbench.methods.tcd import TCD, TCDConfig
-from distillbench.sample.solvers import GammaSampler
+from distillbench.sample.solvers import GammaSampler, from_recipe
 
 SD = NoiseProcess.scaled_linear()
 CLEAN_END = NoiseProcess.scaled_linear(final=CLEAN)
@@ -271,7 +271,9 @@ def test_sampling_recipes() -> None:
     assert recipe(4).timesteps == (999, 759, 499, 259)
     assert recipe(4).gamma == 0.3
     assert recipe(4, solver_steps=40).timesteps == (999, 749, 499, 249)
-    assert recipe(4, tcf="2").timesteps == (999, 499)
+    second = recipe(4, tcf="2")
+    assert (second.timesteps, second.nfe) == ((999, 499), 4)
+    assert from_recipe(second.model_dump(mode="json")) == second
     assert recipe(4, tcf="S+").embed_end
     assert recipe(4).embed_scale is None
     assert recipe(4, nets="copy").embed_scale == 8.0
