@@ -131,6 +131,10 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """`save_pretrained` with the denoiser in half precision; loading gives full precision."""
     pipeline.unet.half()
     pipeline.save_pretrained(folder, safe_serialization=True)
+    for config in folder.glob("*/config.json"):  # diffusers notes the path a part came from
+        facts = json.loads(config.read_text(encoding="utf-8"))
+        facts.pop("_name_or_path", None)
+        config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     # The tokenizer's class has this name in every release of transformers that we accept.
     for name in ("model_index.json", "tokenizer/tokenizer_config.json"):
         text = (folder / name).read_text(encoding="utf-8")
