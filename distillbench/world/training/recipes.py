@@ -131,7 +131,8 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """`save_pretrained` with the denoiser in half precision; loading gives full precision."""
     pipeline.unet.half()
     pipeline.save_pretrained(folder, safe_serialization=True)
-    for config in folder.glob("*/config.json"):  # diffusers notes the path a part came from
+    # diffusers notes the local path that a part came from.
+    for config in (folder / "model_index.json", *folder.glob("*/config.json")):
         facts = json.loads(config.read_text(encoding="utf-8"))
         facts.pop("_name_or_path", None)
         config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
