@@ -107,7 +107,14 @@ class Resolver:
             what = f"{config.method!r} is trained; a reference must be a method without nets"
             self.problems.add(_mark(tree, "method"), what)
             return None
-        cell = CellConfig(nfe=[config.nfe], guidance_scale=config.guidance_scale)
+        scale = config.guidance_scale
+        if isinstance(scale, dict):
+            if used.alias not in scale:
+                what = f"no scale for backbone {used.alias!r}; has: {', '.join(scale) or 'none'}"
+                self.problems.add(_mark(tree, "guidance_scale"), what)
+                return None
+            scale = scale[used.alias]
+        cell = CellConfig(nfe=[config.nfe], guidance_scale=scale)
         return self._resolved(method, used, cell, tree)
 
     def backbone(self, alias: str, mark: Mark) -> UsedBackbone | None:

@@ -121,13 +121,14 @@ class ReferenceConfig(Model):
 
     It starts from the same noise as the row it is compared with. `floor_seed` is added to the seed
     when a cell is its own reference, so that its row shows the teacher-against-teacher floor and
-    not zero.
+    not zero. `guidance_scale` is one for all backbones or a mapping from their aliases; None is
+    what the method recommends.
     """
 
     method: str = "teacher"
     params: dict[str, Any] = Field(default_factory=dict)
     nfe: PositiveInt = 25
-    guidance_scale: float | None = None
+    guidance_scale: float | dict[str, float] | None = None
     floor_seed: PositiveInt = 1000
 
 

@@ -119,6 +119,11 @@ CASES = {
         "e.yaml:6:13: reference.method: 'fake-student' is trained; a reference must be a method "
         "without nets",
     ),
+    "a reference without a scale for a backbone": (
+        "rows: [{method: fake-student}]\nmetrics: [fake-distance]\n"
+        "reference: {method: fake-teacher, guidance_scale: {x: 3}}\n",
+        "e.yaml:6:35: reference.guidance_scale: no scale for backbone 'b'; has: x",
+    ),
     "zip of unequal lengths": (
         "rows: [{method: fake-student}]\nzip: {nfe: [1, 2], params.eta: [0.1]}\n",
         "e.yaml:5:1: zip: lists walked in step must be equally long: nfe has 2, params.eta has 1",

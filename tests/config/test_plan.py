@@ -122,6 +122,22 @@ def test_a_row_that_is_the_reference_is_compared_with_another_seed(plan_of: Plan
     assert plan.stages[score.spec["reference"]].spec["seed"] == 1000
 
 
+def test_each_backbone_has_the_reference_of_its_own_teacher(plan_of: PlanOf) -> None:
+    plan = plan_of(
+        "backbones: {b: fake-points, c: {use: fake-points, params: {width: 4}}}\n"
+        "grid: {backbone: [b, c]}\n"
+        "rows: [{method: fake-student}]\n"
+        "metrics: [fake-distance]\n"
+        "reference: {method: fake-teacher, nfe: 25, guidance_scale: {b: 3.5, c: 8}}\n",
+        head="name: e\n",
+    )
+    scales = {}
+    for cell in plan.cells:
+        reference = plan.stages[str(plan.stages[cell.scores["fake-distance"]].spec["reference"])]
+        scales[cell.backbone] = reference.spec["sampler"]["guidance_scale"]
+    assert scales == {"b": 3.5, "c": 8.0}
+
+
 def test_sampling_overrides_are_part_of_the_recipe(plan_of: PlanOf) -> None:
     plan = plan_of(
         "rows:\n"
