@@ -11,7 +11,7 @@ from distillbench.report.verdicts import Verdict
 from distillbench.report.writers import environment, md_escape, to_csv, to_json, write_text
 from distillbench.score.metric import MetricInfo
 
-__all__ = ["EXPLANATION", "HEADS", "claim_texts", "write_claims"]
+__all__ = ["HEADS", "claim_texts", "explanation", "write_claims"]
 
 HEADS = (
     "claim", "verdict", "A", "B", "difference", "95 % interval", "p", "p (Holm)", "effect size",
@@ -25,6 +25,12 @@ EXPLANATION = (
     "needs every seed to agree. Effect size is Cohen's d_z. Holm's correction covers all claims of "
     "the experiment; a claim holds or fails at a corrected p below 0.05."
 )
+
+
+def explanation(verdicts: Sequence[Verdict]) -> str:
+    """What the columns mean, and what each metric is called in full ("HPS (tiny)")."""
+    names = dict.fromkeys(f"{v.metric} is {v.label}" for v in verdicts if v.label)
+    return f"{EXPLANATION} Scores: {', '.join(names)}." if names else EXPLANATION
 
 
 def claim_texts(verdict: Verdict, infos: Mapping[str, MetricInfo]) -> tuple[str, ...]:
@@ -58,7 +64,7 @@ def write_claims(
         rows.append([texts[0], f"**{texts[1]}**", *texts[2:]])
     reasons = [f"{md_escape(v.text)}: {md_escape(v.reason)}" for v in verdicts if v.reason]
     text = environment().get_template("claims.md.j2").render(
-        rows=rows, explanation=EXPLANATION, reasons=reasons
+        rows=rows, explanation=md_escape(explanation(verdicts)), reasons=reasons
     )  # fmt: skip
     return [
         write_text(outdir / "claims.csv", table),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillbench.report.claim_writers import EXPLANATION, HEADS, claim_texts
+from distillbench.report.claim_writers import HEADS, claim_texts, explanation
 from distillbench.report.writers import UNICODE_ARROWS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def report_html(report: Report, figures: Sequence[Path]) -> str:
         cost=report.cost,
         verdicts=[(v, claim_texts(v, report.infos)) for v in report.verdicts],
         heads=HEADS,
-        explanation=EXPLANATION,
+        explanation=explanation(report.verdicts),
         figures=[(p.stem, base64.b64encode(p.read_bytes()).decode("ascii")) for p in pictures],
         arrows=UNICODE_ARROWS,
     )

@@ -37,7 +37,8 @@ class Verdict:
     Attributes:
         verdict: holds | fails | undecided.
         reason: why it is undecided; "" otherwise.
-        metric: column it is about. a, b: the rows compared.
+        metric: column it is about; label: its head, which says so where the scorer is a tiny one.
+        a, b: the rows compared.
         a_value, b_value: their means over the paired samples; `b_value` without the factor.
         difference: mean of A - factor * B, in the metric's unit, with its 95 % interval low..high.
         p, p_holm: two-sided p-value, and corrected for all claims of the experiment.
@@ -53,6 +54,7 @@ class Verdict:
     verdict: Literal["holds", "fails", "undecided"] = "undecided"
     reason: str = ""
     metric: str = ""
+    label: str = ""
     a: str = ""
     b: str = ""
     a_value: float | None = None
@@ -114,7 +116,8 @@ def _measure(
         raise ValueError(f"no metric {claim.metric!r}; has: {', '.join(infos)}")
     rows = resolve(claim, results.rows)
     results.protocol(rows, found[0])
-    named = replace(blank, metric=claim.metric, a=rows[0].name, b=rows[1].name)
+    label = infos[found[0]].label
+    named = replace(blank, metric=claim.metric, label=label, a=rows[0].name, b=rows[1].name)
     scored = [results.scores(row, found[0]) for row in rows]
     missing = next((s.missing for side in scored for s in side if s.missing), "")
     if missing:

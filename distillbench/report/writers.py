@@ -35,6 +35,7 @@ __all__ = [
 
 SUFFIXES = (".tex", ".body.tex", ".csv", ".md", ".json")
 _COUNTS = ("nfe", "seeds", "guidance_scale")
+_SCORER = re.compile(r"\((tiny|custom)\)")
 UNICODE_ARROWS = {"up": "\u2191", "down": "\u2193", "": ""}
 
 
@@ -95,12 +96,14 @@ def table_md(table: Table) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """Raw values in full precision, each with its standard error and number of samples."""
+    """Raw values in full precision, each with its standard error and number of samples.
+
+    A column of tiny or custom scorers says so in its name (`hps_tiny`): it stands without notes.
+    """
     heads = ["group"] if any(line.group for line in table.lines) else []
     grouped = bool(heads)
     for column in table.columns:
-        extra = (f"{column.key}_stderr", f"{column.key}_n") if column.kind == "number" else ()
-        heads += [column.key, *extra]
+        heads += _csv_heads(column)
     rows = []
     for line in table.lines:
         row: list[Any] = [line.group] if grouped else []
@@ -108,6 +111,14 @@ def table_csv(table: Table) -> str:
             row += [cell.value, cell.stderr, cell.n] if column.kind == "number" else [cell.value]
         rows.append(row)
     return to_csv(heads, rows)
+
+
+def _csv_heads(column: Column) -> list[str]:
+    if column.kind != "number":
+        return [column.key]
+    scorer = _SCORER.search(f"{column.span} {column.label}")
+    name = f"{column.key}_{scorer[1]}" if scorer else column.key
+    return [name, f"{name}_stderr", f"{name}_n"]
 
 
 def to_csv(heads: list[str], rows: list[list[Any]]) -> str:

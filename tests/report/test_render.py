@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,21 @@ def test_claims_are_written_with_their_numbers(
     assert float(rows[0]["low"]) <= float(rows[0]["difference"]) <= float(rows[0]["high"])
     text = (tmp_path / "claims.md").read_text()
     assert "| TDM-unify-GAN > DMD2 on hps at nfe=4 | **holds** |" in text
+
+
+def test_no_file_passes_a_tiny_score_off_as_a_published_one(
+    demo: Any, world: Any, infos: Any, tmp_path: Path
+) -> None:
+    tiny = {**infos, "hps": replace(infos["hps"], label="HPS (tiny)")}
+    write_tables(report(demo, world, tiny), tmp_path)
+    heads = (tmp_path / "table_main.csv").read_text().splitlines()[0].split(",")
+    ours = {h for h in heads if h.startswith("hps") and not h.endswith("_paper")}
+    assert {"hps_tiny", "hps_tiny_stderr", "hps_tiny_n", "hps_animation_tiny"} <= ours
+    assert all("_tiny" in head for head in ours)
+    assert {"fid", "fid_stderr", "fid_n"} <= set(heads)
+    assert "hps is HPS (tiny)" in (tmp_path / "claims.md").read_text()
+    rows = list(csv.DictReader((tmp_path / "claims.csv").open()))
+    assert {row["label"] for row in rows if row["metric"] == "hps"} == {"HPS (tiny)"}
 
 
 def test_a_refused_table_leaves_no_file_and_stops_nothing_else(
