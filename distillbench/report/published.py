@@ -86,25 +86,39 @@ class PublishedTable:
     ) -> PublishedRow | None:
         """The row that `key` names (`name`, or `name | backbone | steps` with any parts left out).
 
-        `nfe` and `backbone` (the names ours goes by) only choose between several rows that the key
-        fits. None when no row fits, or when several still do.
+        A number of other steps or of another backbone is never shown: the row's steps must be `nfe`,
+        and its backbone one of the names ours goes by (`backbone`). Only where ours is none of the
+        paper's, as a tiny stand-in is not, the key itself may name the backbone. None when no row,
+        or more than one, fits.
         """
-        rows = [row for row in self.rows if _fits(row, key)]
-        if len(rows) > 1 and nfe is not None:
-            rows = [row for row in rows if row.steps in (None, nfe)]
-        if len(rows) > 1:
-            ours = {normalise(name) for name in backbone}
-            rows = [row for row in rows if normalise(row.cells.get("backbone", "")) in ours]
+        rows = [row for row in self.rows if _fits(row, key) and nfe in (None, row.steps or nfe)]
+        published = self._known([row.cells.get("backbone", "") for row in self.rows])
+        if not (ours := self._known(backbone)):
+            named = {normalise(part) for part in key.split("|")[1:]} & published
+            ours = named or (published if len(rows) == 1 and not backbone else set())
+        rows = [row for row in rows if normalise(row.cells.get("backbone", "")) in ours | {""}]
         return rows[0] if len(rows) == 1 else None
+
+    def _known(self, names: Sequence[str]) -> set[str]:
+        """Those of `names` that are backbones of this table."""
+        published = {normalise(row.cells.get("backbone", "")) for row in self.rows} - {""}
+        return {normalise(name) for name in names} & published
 
     def require(
         self, key: str, *, backbone: Sequence[str] = (), nfe: int | None = None
-    ) -> PublishedRow:
-        """As `find`, for a key the user wrote. Raises ConfigError listing what is allowed."""
+    ) -> PublishedRow | None:
+        """As `find`, for a key the user wrote.
+
+        Raises:
+            ConfigError: the key names no row at all, or leaves open which backbone's; it lists what
+                is allowed.
+        """
         row = self.find(key, backbone=backbone, nfe=nfe)
-        if row is None:
-            fitting = [r for r in self.rows if _fits(r, key)]
-            what = "fits several rows" if fitting else "names no row"
+        fitting = [r for r in self.rows if _fits(r, key)]
+        right_steps = [r for r in fitting if nfe in (None, r.steps or nfe)]
+        if row is None and (not fitting or (right_steps and not self._known(backbone))):
+            what = "fits several rows" if len(right_steps) > 1 else "names no row"
+            what = "needs the backbone to fit a row" if len(right_steps) == 1 else what
             allowed = "; ".join(r.key for r in fitting or self.rows)
             raise ConfigError(f"published_match: {key!r} {what} of {self.stem}; allowed: {allowed}")
         return row

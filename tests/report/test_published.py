@@ -71,3 +71,17 @@ def test_columns_by_steps_and_scale() -> None:
     styles = load_published("tdm_table1").require("TDM")
     assert styles.column("hps_concept-art", 4) == ("hps_concept_art", 1.0)
     assert styles.column("image_free", 4) is None
+
+
+def test_numbers_of_other_steps_or_backbones_are_never_shown() -> None:
+    table = load_published("tdm_table1")
+    base = "Base Model (CFG = 3.5) | SD-v1.5"
+    assert table.require(base, backbone=["tiny-sd"], nfe=25) is not None
+    assert table.require(base, backbone=["tiny-sd"], nfe=4) is None
+    assert table.require("LCM-dreamshaper | SD-v1.5", backbone=["SDXL"], nfe=4) is None
+    assert table.find("YOSO-512", backbone=["tiny-sd"], nfe=4) is None
+    with pytest.raises(ConfigError, match="needs the backbone"):
+        table.require("YOSO-512", backbone=["tiny-sd"], nfe=4)
+    found = table.find("LCM", backbone=["SDXL"], nfe=4)
+    assert found is not None
+    assert found.cells["hps"] == "29.41"
