@@ -86,10 +86,10 @@ class PublishedTable:
     ) -> PublishedRow | None:
         """The row that `key` names (`name`, or `name | backbone | steps` with any parts left out).
 
-        A number of other steps or of another backbone is never shown: the row's steps must be `nfe`,
-        and its backbone one of the names ours goes by (`backbone`). Only where ours is none of the
-        paper's, as a tiny stand-in is not, the key itself may name the backbone. None when no row,
-        or more than one, fits.
+        A number of other steps or of another backbone is never shown: the row's steps must be
+        `nfe`, and its backbone one of the names ours goes by (`backbone`). Only where ours is none
+        of the paper's, as a tiny stand-in is not, the key itself may name the backbone. None when
+        no row, or more than one, fits.
         """
         rows = [row for row in self.rows if _fits(row, key) and nfe in (None, row.steps or nfe)]
         published = self._known([row.cells.get("backbone", "") for row in self.rows])
