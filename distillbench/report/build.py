@@ -26,6 +26,10 @@ from distillbench.score.metric import MetricInfo
 
 __all__ = ["backbone_labels", "build_table", "find_metric", "metric_infos", "tables_of"]
 
+FLOOR = (
+    "the floor: the teacher against its own samples from other noise; the other rows share their "
+    "noise with the reference, so that they can fall below it"
+)
 _HEADS = {
     "label": "Method", "group": "Group", "method": "Plug-in", "title": "Method",
     "backbone": "Backbone", "nfe": "NFE", "guidance_scale": "CFG", "seeds": "Seeds",
@@ -185,7 +189,8 @@ class _Builder:
 
     def number(self, row: Row, source: _Source, value: Value) -> Cell:
         """A measured number, or `--` with the reason as a footnote."""
-        marks = self.footnotes.marks([value.missing])
+        floor = FLOOR if self.results.is_floor(row, source.metric) else ""
+        marks = self.footnotes.marks([value.missing, floor])
         runs = tuple(
             Run(c.seed, c.train, c.sample, c.scores.get(source.metric, "")) for c in row.cells
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from distillbench.errors import ConfigError
 from distillbench.report.aggregate import MixedProtocols, Results
 from distillbench.report.build import build_table, find_metric
 from distillbench.report.table import Cell, Column, Footnotes, Line, Table, marker, rank
+from distillbench.run.stage import Stage
 
 
 def ranked(values: list[float | None], *, direction: Any = "up", **options: Any) -> list[int]:
@@ -161,3 +163,20 @@ def test_groups_follow_the_rows_and_only_an_asked_one_splits_the_ranks(
     assert [name for name, _ in table.groups] == ["1", "2"]
     assert [line.cells[1].rank for line in table.lines] == [0, 2, 1]
     assert "nfe" not in [c.key for c in table.columns]
+
+
+def test_a_row_that_is_its_own_reference_is_marked_as_the_floor(
+    world: Any, infos: Any, make_experiment: Any
+) -> None:
+    world.row("Teacher", 30.0, 4.5, nfe=25)
+    world.row("LCM", 29.0, 9.0)
+    sets = {cell.label: cell for cell in world.cells}
+    for label, reference in (("Teacher", "other noise"), ("LCM", sets["Teacher"].sample)):
+        cell = sets[label]
+        world.stages[cell.sample] = replace(world.stages[cell.sample], spec={"seed": 0})
+        score = world.stages[cell.scores["fid"]]
+        world.stages[score.key] = replace(score, spec={"reference": reference})
+    world.stages["other noise"] = Stage("sample", "other noise", {"seed": 1000})
+    table = build(world, make_experiment, infos, columns=["label", "fid"])
+    assert [line.cells[1].marks for line in table.lines] == [("a",), ()]
+    assert dict(table.footnotes)["a"].startswith("the floor: the teacher against its own samples")
