@@ -130,7 +130,7 @@ class Planner:
             "identity": IDENTITY_VERSION,
             "backbone": resolved.used.spec,
             "method": resolved.method_spec,
-            "train": settings if trains else {},
+            "train": settings if trains else _precision(config.train.precision),
             "data": self._data(point, resolved) if trains else {},
             "seed": seed if trains else 0,
             "teacher": None,
@@ -235,6 +235,11 @@ class Planner:
                 self.problems.add(locate(point.tree, (part, "prompts"))[0], error.line)
                 self._prompts[name] = ""
         return name, self._prompts.get(name, "")
+
+
+def _precision(precision: str) -> dict[str, str]:
+    """What a method without nets takes of the training settings: it is sampled in it too."""
+    return {} if precision == "float32" else {"precision": precision}
 
 
 def _label(point: Point, resolved: Resolved) -> str:

@@ -103,6 +103,21 @@ def test_a_method_without_nets_trains_nothing(plan_of: PlanOf) -> None:
     assert next(c for c in plan.cells if c.method == "fake-student").ranked
 
 
+def test_teacher_and_reference_are_sampled_in_the_precision_of_the_students(
+    plan_of: PlanOf,
+) -> None:
+    plain = {cell.train for cell in plan_of(FULL).cells}
+    plan = plan_of(FULL + "base: {backbone: b, sample: {n: 16}, train: {precision: bfloat16}}\n",
+                   head="name: t\nbackbones: {b: {use: fake-points}}\n")  # fmt: skip
+    for cell in plan.cells:
+        keys = [cell.train]
+        if reference := plan.stages[cell.scores["fake-distance"]].spec["reference"]:
+            keys.append(plan.stages[reference].spec["train"])
+        for key in keys:
+            assert plan.stages[key].spec["train"]["precision"] == "bfloat16"
+            assert key not in plain
+
+
 def test_the_reference_has_the_seed_of_the_row(plan_of: PlanOf) -> None:
     plan = plan_of(FULL)
     for cell in plan.cells:

@@ -168,6 +168,13 @@ def test_the_teacher_trains_nothing_and_is_sampled(tmp_path: Path) -> None:
     assert generate_images(loaded, ["condition 0"], sampler=sampler).shape == (1, 2)
 
 
+def test_a_teacher_is_sampled_in_its_precision(tmp_path: Path) -> None:
+    spec = train_spec("teacher", {"guidance_scale": 2.0})
+    spec |= {"train": {"precision": "bfloat16"}, "data": {}, "seed": 0}
+    train(spec, tmp_path)
+    assert load_student(tmp_path / "out").method.backbone.dtype == "bfloat16"  # type: ignore[attr-defined]
+
+
 def test_a_student_is_restored_from_its_folder(tmp_path: Path) -> None:
     spec = train_spec("tdm", {**TDM, "ema": 0.5}, steps=3)
     train(spec, tmp_path)
