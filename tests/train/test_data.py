@@ -94,7 +94,7 @@ def test_an_image_folder_brings_its_captions(
 
 
 def test_bad_image_folders_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"captions\.jsonl: no such file"):
+    with pytest.raises(BadInput, match=r"no training images in .*captions\.jsonl"):
         ImageFolder(tmp_path)
     (tmp_path / "captions.jsonl").write_text('{"file": "a.png"}\n')
     with pytest.raises(BadInput, match="line 1 needs the keys"):
