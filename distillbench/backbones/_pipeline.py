@@ -133,7 +133,9 @@ class PipelineBackbone(Backbone):
             getattr(self.pipe, self.network), self._forward, time_mlp=self.time_mlp,
             targets=self.targets, checkpointing=config.gradient_checkpointing,
         )  # fmt: skip
-        identity = f"{self.name} {self.revision()} {dtype}"
+        # Settings such as the text's length decide an encoding too; where the weights lie does not.
+        settings = config.model_dump_json(exclude={"model", "revision", "gradient_checkpointing"})
+        identity = f"{self.name} {self.revision()} {dtype} {settings}"
         self._text = TextCache(self._encode, identity, device) if self.costly_text else None
 
     def _square(self, pixels: int | None) -> tuple[int, ...]:

@@ -163,6 +163,12 @@ def test_pixart_states_the_size_where_it_was_trained_with_it(build: Callable[...
     assert added["aspect_ratio"].tolist() == [[1.0]] * 2
 
 
+def test_text_on_disk_is_not_that_of_other_settings(build: Callable[..., Backbone]) -> None:
+    short, long = build("pixart", text_length=8), build("pixart", text_length=6)
+    lengths = [b.encode(PROMPTS).tensors["tokens"].shape[1] for b in (short, long)]
+    assert lengths == [8, 6]
+
+
 def test_costly_text_is_read_from_disk_the_second_time(
     build: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
