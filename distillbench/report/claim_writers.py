@@ -22,7 +22,8 @@ EXPLANATION = (
     "(same noise). The interval is a percentile bootstrap over prompts, p a two-sided sign-flip "
     "test over prompts (over samples in a world of a few prompts); metrics that score whole sets "
     "are paired by seed (Student's t). Prompts are resampled, trainings are not, so a verdict also "
-    "needs every seed to agree. Effect size is Cohen's d_z. Holm's correction covers all claims of "
+    "needs every seed to agree; with one seed it is about these two trainings and not about their "
+    "methods. Effect size is Cohen's d_z. Holm's correction covers all claims of "
     "the experiment; a claim holds or fails at a corrected p below 0.05."
 )
 
@@ -82,7 +83,8 @@ def _p(value: float | None) -> str:
 def _paired(verdict: Verdict) -> str:
     if not verdict.units:
         return "--"
-    seeds = f"{verdict.seeds_agree}/{verdict.seeds} seeds agree"
+    agree = f"{verdict.seeds_agree}/{verdict.seeds} seeds agree"
+    seeds = "one seed only" if verdict.seeds == 1 else agree
     if verdict.over == "seeds":
         return f"{verdict.units} seeds, {seeds}"
     prompts = f" of {verdict.units} prompts" if verdict.over == "prompts" else ""

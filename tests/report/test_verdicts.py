@@ -9,6 +9,7 @@ import pytest
 
 from distillbench.report import stats
 from distillbench.report.aggregate import Results
+from distillbench.report.claim_writers import claim_texts
 from distillbench.report.verdicts import Verdict, decide_claims
 
 
@@ -52,6 +53,21 @@ def test_numbers_are_those_of_paired_differences(
     error = stats.seeds_stderr(differences)
     assert verdict.low == pytest.approx(verdict.difference - 1.96 * error, abs=0.2 * error)
     assert verdict.a_value - verdict.b_value == pytest.approx(verdict.difference)
+
+
+def test_one_seed_is_never_called_an_agreement(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.prompts = 30
+    world.row("a", 31.0, 5.0)
+    world.row("b", 30.0, 5.0)
+    world.row("c", 29.0, 5.0, seeds=(0, 1))
+    world.row("d", 28.0, 5.0, seeds=(0, 1))
+    found = decide(world, make_experiment, infos, "a > b on hps", "c > d on hps")
+    assert [v.verdict for v in found] == ["holds", "holds"]
+    paired = [claim_texts(v, infos)[-1] for v in found]
+    assert paired == ["30 pairs of 30 prompts, one seed only",
+                      "60 pairs of 30 prompts, 2/2 seeds agree"]  # fmt: skip
 
 
 def test_holm_covers_all_claims(world: Any, make_experiment: Any, infos: Any) -> None:
