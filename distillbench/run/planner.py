@@ -91,7 +91,25 @@ class Planner:
             row = len(self.points)
             self.points[row] = point
             cells += [self._cell(row, point, resolved, sample) for sample in samples]
+        self.notes += self._other_teachers(cells)
         return cells
+
+    def _other_teachers(self, cells: Sequence[Cell]) -> list[str]:
+        """A note for each backbone whose reference is not the teacher its rows show."""
+        specs = {key: stage.spec for key, stage in self.stages.items()}
+        used = {c.backbone: specs[key]["reference"] for c in cells for key in c.scores.values()
+                if specs[key]["reference"]}  # fmt: skip
+        notes = []
+        for alias, key in used.items():
+            recipe = specs[key]["sampler"]
+            teachers = [specs[c.sample]["sampler"] for c in cells
+                        if c.backbone == alias and not c.ranked]  # fmt: skip
+            alike = [t for t in teachers if len(t["timesteps"]) == len(recipe["timesteps"])]
+            if alike and recipe not in alike:
+                scale = f"guidance_scale {recipe['guidance_scale']:g}"
+                notes.append(f"{alias}: the reference ({scale}) is no teacher among the rows; "
+                             "distances to it are not to theirs")  # fmt: skip
+        return notes
 
     def _cell(self, row: int, point: Point, resolved: Resolved, sample: Stage) -> Cell:
         config = point.config

@@ -153,6 +153,17 @@ def test_each_backbone_has_the_reference_of_its_own_teacher(plan_of: PlanOf) -> 
     assert scales == {"b": 3.5, "c": 8.0}
 
 
+def test_a_reference_that_is_not_the_teacher_of_the_rows_is_noted(plan_of: PlanOf) -> None:
+    text = (
+        "rows: [{method: fake-teacher, nfe: 25, guidance_scale: 3.5}, {method: fake-student}]\n"
+        "metrics: [fake-distance]\n"
+        "reference: {method: fake-teacher, nfe: 25, guidance_scale: 3.5}\n"
+    )
+    assert not plan_of(text).notes
+    (note,) = plan_of(text.replace("guidance_scale: 3.5}\n", "guidance_scale: 3}\n")).notes
+    assert note.startswith("b: the reference (guidance_scale 3) is no teacher among the rows")
+
+
 def test_sampling_overrides_are_part_of_the_recipe(plan_of: PlanOf) -> None:
     plan = plan_of(
         "rows:\n"
