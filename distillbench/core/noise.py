@@ -11,7 +11,11 @@ __all__ = ["generator", "sample_noise"]
 
 
 def generator(*key: int | str) -> torch.Generator:
-    """A CPU generator seeded by the hash of `key`; 1 and "1" are different keys."""
+    """A CPU generator seeded by the hash of `key`; 1 and "1" are different keys.
+
+    torch's CPU generator keeps the low 32 bits of a seed, so two keys share a stream with a chance
+    of 2^-32.
+    """
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

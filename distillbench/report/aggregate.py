@@ -54,7 +54,7 @@ class Value:
 
     Attributes:
         value: mean over seeds of the aggregates; None when nothing was measured.
-        n: samples behind it, summed over the seeds.
+        n: samples behind it: summed over the seeds, but of one seed for metrics of whole sets.
         stderr: its standard error, None where nothing can be said.
         stderr_over: what the error is over: prompts | samples | seeds |
             prompts+seeds | samples+seeds, or "".
@@ -109,8 +109,12 @@ class Results:
             return Value(None, keys=keys, missing=missing)
         numbers = [s.score.aggregate[suffix] for s in good if s.score]
         stderr, over = _stderr(good, suffix)
+        sizes = [n for _, n in numbers]
+        # A value of sample sets (FID) is the mean of values at n, and not one at seeds x n.
+        sets = not any(s.score.samples(suffix) for s in good if s.score)
         return Value(
-            stats.mean([value for value, _ in numbers]), sum(n for _, n in numbers), stderr, over,
+            stats.mean([value for value, _ in numbers]), min(sizes) if sets else sum(sizes),
+            stderr, over,
             tuple(s.cell.seed for s in good), keys, missing,
         )  # fmt: skip
 
@@ -158,7 +162,7 @@ class Results:
             if not self.store.is_done(above.kind, needed):
                 return self.missing_stage(needed)
         what = f"{stage.kind} stage {key[:8]}"
-        reason = self.store.problem(stage.kind, key)
+        reason = self.store.reason(stage.kind, key)
         return f"{what} failed: {_one_line(reason)}" if reason else f"{what} is not done"
 
     def _seed_score(self, cell: Cell, metric: str) -> SeedScore:

@@ -231,6 +231,10 @@ class _Builder:
             scope = " within each group" if self.config.group_by else ""
             rows = "" if all(line.ranked for line in lines) else "; teacher rows are not ranked"
             notes.append(f"Best in bold, second underlined{scope}, by displayed value{rows}.")
+        if any(row.first.guidance_scale != 1 for row in self.rows):
+            notes.append(
+                "NFE: a guided evaluation counts as one, though it is of two branches (cost table)."
+            )
         notes += self.error_notes(lines)
         for metric, protocol in protocols.items():
             # The metric's own name and label say nothing that the column head does not.

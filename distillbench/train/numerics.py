@@ -28,12 +28,14 @@ def repeatable(threads: int = 1) -> Iterator[None]:
     """Run a stage with a fixed thread count and deterministic kernels; restores both after.
 
     The thread count is part of the result: it decides the order of float sums. Kernels that have
-    no deterministic form warn instead of failing.
+    no deterministic form warn instead of failing; float32 is float32 on every device, also where
+    TF32 would be the default.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     debugging: Any = torch.utils.deterministic
-    filling = debugging.fill_uninitialized_memory
+    filling, tf32 = debugging.fill_uninitialized_memory, torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     debugging.fill_uninitialized_memory = False  # would write NaN into every new tensor: slow
@@ -43,6 +45,7 @@ def repeatable(threads: int = 1) -> Iterator[None]:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
         debugging.fill_uninitialized_memory = filling
+        torch.backends.cudnn.allow_tf32 = tf32
 
 
 @dataclass

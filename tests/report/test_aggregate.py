@@ -33,9 +33,9 @@ def test_several_seeds_are_averaged(world: Any) -> None:
     world.row("a", 30.0, 5.0, seeds=(0, 1, 2))
     found = results(world)
     fid, hps = (found.value(found.rows[0], m) for m in ("fid", "hps"))
-    assert (fid.value, fid.stderr_over, fid.n) == (6.0, "seeds", 24)
+    assert (fid.value, fid.stderr_over, fid.n) == (6.0, "seeds", 8)
     assert fid.stderr == pytest.approx(3**-0.5)
-    assert hps.stderr_over == "prompts+seeds"
+    assert (hps.stderr_over, hps.n) == ("prompts+seeds", 24)
     assert len(hps.keys) == 3
 
 
