@@ -2,7 +2,8 @@
 
 Here the other set is the reference samples (FID to the teacher). FID falls with n, roughly as
 1/n, so values at different n, extractor or resize are never comparable; the teacher's own row at
-another seed shows the floor at this n.
+another seed shows the floor at this n. The reference shares the noise of the samples, so a method
+that keeps the teacher's map from noise to picture can fall below that floor (metrics/README.md).
 """
 
 from __future__ import annotations
