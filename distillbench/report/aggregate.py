@@ -30,8 +30,8 @@ class StoreLike(Protocol):
         """Whether the stage ended with its commit marker."""
         ...
 
-    def problem(self, kind: StageKind, key: str) -> str | None:
-        """Why a stage that ran cannot be used; None when it is done or never ran."""
+    def reason(self, kind: StageKind, key: str) -> str:
+        """Why a stage has no result, "" when it is done or never ran."""
         ...
 
 

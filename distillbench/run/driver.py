@@ -175,15 +175,18 @@ class _Driver:
             self.progress.stopped(stage, f"{result.error}; trying again")
             self.order.put_back(stage.key)
             return
-        if result.lasting and result.status != "storage":
-            self._record(stage, result.error, log)
+        if result.status != "storage":
+            self._record(stage, result.error, log, lasting=result.lasting)
         self._give_up(stage, result.error, log=log)
         if result.status == "storage":
             self._stop_early("the results folder cannot be written; stopping")
 
-    def _record(self, stage: Stage, error: str, log: str) -> None:
-        failure = Failure(error=error, log=log, attempt=self.tries[stage.key])
+    def _record(self, stage: Stage, error: str, log: str, *, lasting: bool = True) -> None:
+        tries = self.tries[stage.key]
+        failure = Failure(error=error, log=log, attempt=tries, lasting=lasting)
         try:
+            if not lasting and self.store.problem(stage.kind, stage.key) is not None:
+                return  # what is on record lasts
             self.store.fail(stage.kind, stage.key, failure)
             self.store.log("failed", stage.kind, stage.key, error=error)
         except StorageError as problem:

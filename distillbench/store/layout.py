@@ -26,7 +26,7 @@ from distillbench.store.record import Done, Failure, event
 __all__ = ["KINDS", "Store"]
 
 KINDS = ("train", "sample", "score")
-_REDO = "Run again with --retry-failed: it moves the folder aside and redoes the stage"
+_REDO = "`distillbench run FILE --retry-failed` moves the folder aside and redoes the stage"
 
 
 class Store:
@@ -72,6 +72,7 @@ class Store:
         """Why a stage that ran cannot be used, with what to do; None when it is done or new."""
         try:
             failure = self.failure(kind, key)
+            failure = failure if failure is not None and failure.lasting else None
             if failure is not None and not self.path(kind, key).is_dir():
                 return f"{failure.error} (in an earlier run; --retry-failed tries again)"
             if failure is not None:
@@ -81,6 +82,14 @@ class Store:
         except ArtifactError as error:
             return ArtifactError(str(error), hint=_REDO).line
         return None
+
+    def reason(self, kind: str, key: str) -> str:
+        """Why a stage has no result: its problem, or what ended its last attempt; "" when new."""
+        problem = self.problem(kind, key)
+        if problem is not None or self.path(kind, key).is_dir():
+            return problem or ""
+        failure = self.failure(kind, key)
+        return failure.error if failure is not None else ""
 
     def verify(self, kind: str, key: str) -> Path:
         """Check every byte of a finished stage before its files are used; return its folder.

@@ -84,12 +84,15 @@ class Failure:
         error: one line.
         log: path of the stage's captured output, "" when there is none.
         attempt: how many attempts were made.
+        lasting: False when its cause lies outside the stage (missing weights, altered input): it
+            is remembered for the tables, and the next run simply tries again.
         at: seconds since the epoch.
     """
 
     error: str
     log: str = ""
     attempt: int = 1
+    lasting: bool = True
     at: float = field(default_factory=time.time)
 
     @staticmethod

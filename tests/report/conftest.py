@@ -36,8 +36,8 @@ class FakeStore:
     def is_done(self, kind: str, key: str) -> bool:
         return self.path(kind, key).is_dir() and key not in self.problems
 
-    def problem(self, kind: str, key: str) -> str | None:
-        return self.problems.get(key)
+    def reason(self, kind: str, key: str) -> str:
+        return self.problems.get(key, "")
 
     def write(self, kind: str, key: str, files: Mapping[str, Any]) -> None:
         folder = self.path(kind, key)

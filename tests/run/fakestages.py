@@ -1,7 +1,8 @@
 """Stages that compute a hash chain: quick, exact, resumable, and faulty on request.
 
-`spec["fault"]` is one of raise, oom, kill, hang, storage; with `spec["faults"]` = n, only the first
-n attempts are faulty (counted in a file beside the checkpoints, which every attempt finds again).
+`spec["fault"]` is one of raise, weights, oom, kill, hang, storage; with `spec["faults"]` = n, only
+the first n attempts are faulty (counted in a file beside the checkpoints, which every attempt
+finds again).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distillbench.errors import Interrupted
+from distillbench.errors import Interrupted, MissingWeights
 
 
 def _digest(*parts: object) -> str:
@@ -35,6 +36,8 @@ def _fault(spec: Mapping[str, Any], memory: Path, step: int) -> None:
     fault = spec["fault"]
     if fault == "raise":
         raise ZeroDivisionError("made to fail")
+    if fault == "weights":
+        raise MissingWeights("no weights", hint="put them there")
     if fault == "oom":
         raise MemoryError("made to fail")
     if fault == "storage":

@@ -58,6 +58,18 @@ def test_a_failure_blocks_its_descendants_alone_and_is_not_repeated(
     assert healed.exit_code == 0
 
 
+def test_a_failure_for_an_outer_cause_is_remembered_and_tried_again(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
+) -> None:
+    stages = make_chain("row", fault="weights", faults=1)
+    plan = make_plan(stages)
+    outcome, _ = run(store, plan)
+    assert outcome.exit_code == 1
+    assert store.reason("train", stages[0].key) == "no weights; put them there"
+    healed, _ = run(store, plan)
+    assert sorted(healed.ran) == sorted(plan.stages)
+
+
 def test_a_dead_worker_is_replaced_and_its_stage_resumes(
     store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:

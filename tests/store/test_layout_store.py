@@ -101,6 +101,15 @@ def test_a_failure_is_reported_until_it_is_reset(store: Store) -> None:
     assert store.problem("train", KEY) is None
 
 
+def test_a_failure_for_an_outer_cause_is_told_and_tried_again(store: Store) -> None:
+    assert store.reason("train", KEY) == ""
+    store.fail("train", KEY, Failure(error="no weights", lasting=False))
+    assert store.problem("train", KEY) is None
+    assert store.reason("train", KEY) == "no weights"
+    commit(store)
+    assert store.reason("train", KEY) == ""
+
+
 def test_second_commit_of_one_stage_leaves_the_first(store: Store) -> None:
     first = store.begin("train", KEY)
     second = first.with_name(f"{KEY}.tmp-other")
