@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import types
+import typing
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,12 +23,13 @@ from distillbench.cli.common import (
     store_of,
     use_plugins,
 )
-from distillbench.errors import BadInput, PluginError
+from distillbench.errors import ArtifactError, BadInput, PluginError
 
 __all__ = ["EPILOG", "list_"]
 
 EPILOG = examples(
     "distillbench list methods",
+    "distillbench list methods tdm",
     "distillbench list metrics --json",
     "distillbench list runs --results results",
 )
@@ -41,13 +46,19 @@ class Kind(StrEnum):
 
 
 def list_(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help=" | ".join(Kind))],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="One plug-in, with its parameters.")
+    ] = "",
     results: ResultsOption = Path("results"),
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """List methods, metrics, backbones, experiments or finished trainings."""
     use_plugins(plugin)
+    if name:
+        _show(kind, name, as_json=json)
+        return
     rows = _LISTERS[kind](results)
     if json:
         print_json(rows)
@@ -57,15 +68,59 @@ def list_(
         print(f"no {kind}")
 
 
-def _plugins(kind: Kind) -> list[dict[str, Any]]:
+def _registry(kind: Kind) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
+    """The registry of a kind and what a list tells of one of its classes."""
     from distillbench.registry import BACKBONES, METHODS, METRICS
 
-    describe: dict[Kind, tuple[Any, Callable[[Any], dict[str, Any]]]] = {
+    known: dict[Kind, tuple[Any, Callable[[Any], dict[str, Any]]]] = {
         Kind.methods: (METHODS, _method),
         Kind.metrics: (METRICS, _metric),
         Kind.backbones: (BACKBONES, _backbone),
     }
-    registry, details = describe[kind]
+    if kind not in known:
+        raise BadInput(f"list {kind}: takes no name; {', '.join(known)} do")
+    return known[kind]
+
+
+def _show(kind: Kind, name: str, *, as_json: bool) -> None:
+    """One plug-in: what it is, and the parameters an experiment may set."""
+    registry, details = _registry(kind)
+    cls = registry.get(name)
+    params = [_param(key, field) for key, field in cls.Config.model_fields.items()]
+    about = {"name": name, **details(cls), "from": registry.origin(name)}
+    if as_json:
+        print_json({**about, "doc": inspect.getdoc(cls) or "", "params": params})
+        return
+    print("\n".join(f"{key:10}{value}" for key, value in about.items() if value))
+    for doc in filter(None, (cls.__doc__, cls.Config.__doc__)):
+        print(f"\n{inspect.cleandoc(doc)}")
+    rows = [list(param.values()) for param in params]
+    print(f"\n{columns(('parameter', 'type', 'default'), rows)}" if rows else "\nno parameters")
+
+
+def _param(name: str, field: Any) -> dict[str, Any]:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    bounds = ((sign, getattr(m, key, None)) for m in field.metadata for key, sign in signs.items())
+    limits = [f"{sign} {bound}" for sign, bound in bounds if bound is not None]
+    default = "(needed)" if field.is_required() else field.get_default(call_default_factory=True)
+    text = ", ".join([_type(field.annotation), *limits])
+    return {"param": name, "type": text, "default": default}
+
+
+def _type(annotation: Any) -> str:
+    """A type as an experiment's author would put it: `lora | copy`, `float | None`."""
+    inner = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Annotated:
+        return _type(inner[0])
+    if typing.get_origin(annotation) is typing.Literal:
+        return " | ".join(map(str, inner))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " | ".join(map(_type, inner))
+    return "None" if annotation is type(None) else inspect.formatannotation(annotation)
+
+
+def _plugins(kind: Kind) -> list[dict[str, Any]]:
+    registry, details = _registry(kind)
     rows = []
     for name in registry.names():
         try:
@@ -122,7 +177,7 @@ def _runs(results: Path) -> list[dict[str, Any]]:
     rows = []
     for key in sorted(names):
         spec: dict[str, Any] = {}
-        if store.is_done("train", key):
+        with suppress(ArtifactError, KeyError):  # an unfinished or damaged one has none
             spec = read_json(store.path("train", key) / "spec.json")["spec"]
         rows.append(
             {

@@ -348,3 +348,15 @@ def test_doctor_fails_on_what_cannot_be_written(cli: Cli) -> None:
     finally:
         doctor._python = original
     assert (first.state, first.what) == ("fail", "broken: RuntimeError: boom")
+
+
+def test_list_shows_one_plugin_with_its_parameters(cli: Cli) -> None:
+    answer = cli("list", "methods", "tdm")
+    assert answer.code == 0
+    assert "title     TDM\n" in answer.out
+    assert "\nguidance_scale  float, >= 1" in answer.out
+    assert "lora | copy" in answer.out
+    found = cli("list", "metrics", "fid", "--json").json
+    assert {"param": "blocks", "type": "int, >= 0", "default": 10} in found["params"]
+    assert cli("list", "methods", "tdn").err.endswith("Did you mean 'tdm'?\n")
+    assert cli("list", "runs", "x").code == 2
