@@ -49,11 +49,13 @@ def import_plugin(target: str) -> ModuleType:
     Raises:
         PluginError: it cannot be imported, for whatever reason.
     """
+    if target.endswith(".py") and not Path(target).is_file():
+        raise PluginError(f"--plugin {target}: no such file")
     try:
         return _by_path(Path(target)) if target.endswith(".py") else importlib.import_module(target)
     except Exception as error:
-        text = f"--plugin {target}: cannot be imported: {type(error).__name__}: {error}"
-        raise PluginError(text) from error
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(f"--plugin {target}: cannot be imported: {what}") from error
 
 
 def _by_path(path: Path) -> ModuleType:

@@ -44,7 +44,10 @@ class DistillbenchError(Exception):
     @property
     def line(self) -> str:
         """The whole error as one line."""
-        return f"{self}. {self.hint}" if self.hint else str(self)
+        if not self.hint:
+            return str(self)
+        joint = "; " if self.hint[0].islower() else ". "
+        return f"{str(self).rstrip('.')}{joint}{self.hint}"
 
 
 def _rebuild(kind: type[DistillbenchError], message: str, hint: str) -> DistillbenchError:

@@ -128,7 +128,7 @@ class Registry(Generic[T]):
         found = []
         for target in filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep)):
             module = import_plugin(target)
-            for name, cls in self._classes(module).items():
+            for name, cls in self.classes(module).items():
                 load = f"{module.__name__}:{cls.__qualname__}"
                 found.append((name, _Entry(load, f"--plugin {target}")))
         return found
@@ -153,7 +153,7 @@ class Registry(Generic[T]):
         except Exception as error:
             text = f"{entry.origin}: cannot be imported: {type(error).__name__}: {error}"
             raise PluginError(text) from error
-        cls = getattr(module, attribute, None) if attribute else self._classes(module).get(name)
+        cls = getattr(module, attribute, None) if attribute else self.classes(module).get(name)
         problem = self._wrong(cls)
         if problem:
             raise PluginError(f"{entry.origin}: {self.kind} {name!r} {problem}")
@@ -173,7 +173,7 @@ class Registry(Generic[T]):
             return "has no Config (a pydantic model of its parameters)"
         return ""
 
-    def _classes(self, module: ModuleType) -> dict[str, type]:
+    def classes(self, module: ModuleType) -> dict[str, type]:
         """The plug-in classes a module defines, by the name they are registered under."""
         base = self._base_class()
         stem = module.__name__.rpartition(".")[2]
@@ -201,10 +201,12 @@ def add_plugin(target: str) -> None:
     """Register the plug-ins of a module (dotted name) or of a `.py` file, here and in workers.
 
     Raises:
-        PluginError: it cannot be imported.
+        PluginError: it cannot be imported, or holds no plug-in.
     """
     target = str(Path(target).resolve()) if target.endswith(".py") else target
-    import_plugin(target)
+    module = import_plugin(target)
+    if not any(registry.classes(module) for registry in (METHODS, METRICS, BACKBONES)):
+        raise PluginError(f"--plugin {target}: holds no method, metric or backbone")
     known = list(filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep)))
     if target not in known:
         os.environ[PLUGINS_VARIABLE] = os.pathsep.join([*known, target])

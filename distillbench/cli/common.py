@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FileArgument", "JsonOption", "OnlyOption", "PluginOption", "ProfileOption", "ResultsOption",
-    "SetOption", "columns", "examples", "find_run", "open_experiment", "print_json", "store_of",
+    "SetOption", "columns", "examples", "find_run", "nearest", "open_experiment", "print_json",
+    "require_writable", "store_of",
     "use_plugins",
 ]  # fmt: skip
 
@@ -78,6 +79,8 @@ def require_file(file: Path) -> None:
     """Refuse a file that is not there, naming one that may have been meant."""
     if file.is_file():
         return
+    if file.is_dir():
+        raise BadInput(f"{file}: a folder; name an experiment file (YAML)")
     from distillbench.config.marks import did_you_mean
 
     there = [str(p) for folder in (file.parent, Path("experiments")) for p in folder.glob("*.yaml")]
@@ -85,10 +88,26 @@ def require_file(file: Path) -> None:
 
 
 def store_of(results: Path) -> Any:
-    """The store of a results folder."""
+    """The store of a results folder. Raises BadInput when a file is in its place."""
     from distillbench.store.layout import Store
 
+    there = nearest(results)
+    if not there.is_dir():
+        raise BadInput(f"{there}: not a folder", hint="Name another with --results DIR")
     return Store(results / "store")
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or the first above it that exists."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
+def require_writable(results: Path) -> None:
+    """Refuse a results folder that nothing can be written to. Raises BadInput."""
+    there = nearest(results)
+    if not os.access(there, os.W_OK | os.X_OK):
+        hint = "Mend its permissions, or name another folder with --results DIR"
+        raise BadInput(f"{there}: cannot be written", hint=hint)
 
 
 def find_run(results: Path, prefix: str) -> tuple[str, str]:

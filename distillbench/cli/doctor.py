@@ -18,7 +18,7 @@ from typing import Literal
 import typer
 
 import distillbench
-from distillbench.cli.common import JsonOption, ResultsOption, examples, print_json
+from distillbench.cli.common import JsonOption, ResultsOption, examples, nearest, print_json
 from distillbench.errors import DistillbenchError
 
 __all__ = ["EPILOG", "Finding", "doctor", "examine"]
@@ -159,7 +159,7 @@ def _weights() -> Iterator[Finding]:
 
 
 def _results(results: Path) -> Iterator[Finding]:
-    there = next(p for p in (results, *results.absolute().parents) if p.is_dir())
+    there = nearest(results)
     try:
         with tempfile.NamedTemporaryFile(dir=there):
             pass

@@ -20,6 +20,7 @@ from distillbench.cli.common import (
     examples,
     open_experiment,
     print_json,
+    require_writable,
     store_of,
 )
 from distillbench.cli.plan import show_plan
@@ -91,6 +92,7 @@ def run(
     if dry_run:
         show_plan(part, plan_status(part, store), as_json=json)
         return
+    require_writable(results)
     options = RunOptions(
         runner=runner.value,
         address=address,

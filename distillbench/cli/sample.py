@@ -71,9 +71,12 @@ def checkpoint_folder(checkpoint: str, results: Path) -> Path:
         ArtifactError: its files are truncated or altered.
     """
     from distillbench.errors import BadInput
+    from distillbench.store.record import Done
 
     folder = Path(checkpoint)
     if (folder / "recipe.json").is_file():
+        if (folder / "done.json").is_file():
+            Done.read(folder).check(folder, digests=True)
         return folder
     if folder.is_dir() or "/" in checkpoint:
         raise BadInput(f"{checkpoint}: not the folder of a finished training (no recipe.json)")

@@ -123,7 +123,8 @@ def _with_override(tree: MapNode, text: str, problems: Problems) -> MapNode:
         result = set_path(tree, parts, read_value(value, mark), mark)
         assert isinstance(result, MapNode)
     except (KeyError, BadInput) as error:
-        problems.add(Mark(f"--set {text}"), str(error.args[0]))
+        told = str(error.args[0])
+        problems.add(Mark() if told.startswith("--set ") else Mark(f"--set {text}"), told)
         return tree
     return result
 

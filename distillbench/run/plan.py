@@ -15,9 +15,9 @@ What a stage's `spec` holds (all of it decides the result, so its hash is the st
 from __future__ import annotations
 
 from distillbench.config.expand import expand
-from distillbench.config.marks import Problems
+from distillbench.config.marks import Problems, did_you_mean
 from distillbench.config.schema import Experiment
-from distillbench.config.select import matches_only, parse_only
+from distillbench.config.select import has_key, known_keys, matches_only, parse_only
 from distillbench.errors import BadInput
 from distillbench.run.planner import Planner
 from distillbench.run.stage import Plan
@@ -55,14 +55,19 @@ def build_plan(experiment: Experiment, *, only: str = "") -> Plan:
 
 def _selected(plan: Plan, planner: Planner, only: str) -> Plan:
     terms = parse_only(only)
-    cells = []
+    cells, views = [], []
     for cell in plan.cells:
         view = {**planner.points[cell.row].tree, "varied": cell.varied}
         fields = ("label", "group", "method", "title", "backbone", "nfe", "seed", "guidance_scale")
         view |= {name: getattr(cell, name) for name in fields}
         view["label"] = cell.label or cell.title
+        views.append(view)
         if matches_only(view, terms):
             cells.append(cell)
+    for key in [key for key, _ in terms if not has_key(views, key)]:
+        known = known_keys(views)
+        what = f"--only {only}: no row has {key!r}; rows have: {', '.join(known)}"
+        raise BadInput(f"{what}.{did_you_mean(key, known)}")
     if not cells:
         labels = ", ".join(dict.fromkeys(cell.label or cell.title for cell in plan.cells))
         raise BadInput(f"--only {only}: selects no row; labels: {labels}")

@@ -249,6 +249,8 @@ class Planner:
         elif name not in self._prompts:
             try:
                 self._prompts[name] = prompt_identity(name)
+                if self._prompts[name].startswith("missing:"):
+                    self.notes.append(f"prompt set {name!r} is not on this disk; a run needs it")
             except BadInput as error:
                 self.problems.add(locate(point.tree, (part, "prompts"))[0], error.line)
                 self._prompts[name] = ""

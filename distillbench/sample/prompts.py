@@ -109,7 +109,8 @@ def _read(path: Path, style: str = "") -> _Pairs:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read as a prompt file ({error})") from None
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise BadInput(f"{path}: cannot be read as a prompt file: {reason}") from None
     if path.suffix == ".txt":
         return [(line.strip(), style) for line in text.splitlines() if line.strip()]
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from distillbench import registry
@@ -87,7 +88,11 @@ def load_student(train_dir: Path, device: str = "cpu") -> Student:
         return Student(method, None)
     record = _read(train_dir / "net.json")
     net = backbone.make_net(record["role"], record["kind"], **record["opts"])
-    net.load_tensors(load_file(train_dir / "student.safetensors"))
+    path = train_dir / "student.safetensors"
+    try:
+        net.load_tensors(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: missing or truncated ({error})") from None
     return Student(method, net)
 
 

@@ -219,7 +219,8 @@ def test_the_line_of_each_mistake(case: str, errors_of: Errors) -> None:
         ("unknown metric", "e.yaml:5:11: metrics[0]: unknown metric 'fake-spraed'; known metrics:",
          "Did you mean 'fake-spread'?"),
         ("unknown prompt set",
-         "e.yaml:4:40: rows[0].sample.prompts: none.txt: cannot be read", ")"),
+         "e.yaml:4:40: rows[0].sample.prompts: none.txt: cannot be read",
+         ": No such file or directory"),
     ],
 )  # fmt: skip
 def test_mistakes_that_list_what_is_installed(

@@ -124,7 +124,7 @@ def test_jobs_survive_their_json(make_chain: Chain) -> None:
 
 def test_user_errors_keep_their_hint_and_lose_their_lines() -> None:
     assert error_line(MissingWeights("no weights", hint="put them there")) == (
-        "no weights. put them there"
+        "no weights; put them there"
     )
     assert error_line(ConfigError(["a: wrong", "b: wrong"])) == "a: wrong b: wrong"
 
