@@ -31,11 +31,9 @@ class LCMConfig(ConsistencyConfig):
     rates are 8e-6 (paper) and 1e-6 (scripts), the average's decay .999943 and .95.
 
     Attributes:
-        timestep_scaling: tau = timestep_scaling * t in c_skip and c_out, t the time index.
         sample_guidance: scale that a student with embedded guidance is asked for.
     """
 
-    timestep_scaling: float = Field(10.0, gt=0)
     sample_guidance: float = Field(8.0, ge=1)
 
 
@@ -58,7 +56,7 @@ class LCM(Consistency):
         embed = scale if self.config.embeds else None
         # At a clean end (time -1) c_out is 0 and the network's answer is not used.
         pred = self.backbone.predict(net, x, t.clamp(min=0), batch.cond, embed_scale=embed)
-        return consistency_function(x, pred.x0, t, timestep_scaling=self.config.timestep_scaling)
+        return consistency_function(x, pred.x0, t)
 
     def sampler(self, nfe: int) -> RenoiseSampler:
         """Multistep consistency sampling (alg. 3): 999, 759, 499, 259 for 4 steps."""
