@@ -30,7 +30,7 @@ class Mmd(Metric):
         model_config = ConfigDict(frozen=True, extra="forbid")
 
     info = MetricInfo(
-        "MMD^2",
+        "MMD\u00b2",
         higher_is_better=False,
         format=".1f",
         unit="1e-3",

@@ -239,7 +239,9 @@ class _Builder:
         for metric, protocol in protocols.items():
             # The metric's own name and label say nothing that the column head does not.
             shown = {k: _short(v) for k, v in protocol.items() if k not in ("metric", "label")}
-            parts = [f"{k} {text}" for k, text in shown.items() if text]
+            unit = self.infos[metric].unit if metric in self.infos else ""
+            parts = [f"in {unit}"] if unit else []
+            parts += [f"{k} {text}" for k, text in shown.items() if text]
             if parts:
                 notes.append(f"{self.label(metric)}: {', '.join(parts)}.")
         if self.published is not None:

@@ -24,7 +24,7 @@ _SIGNS = {
     "PLUS-MINUS SIGN": r"\pm", "MULTIPLICATION SIGN": r"\times", "RIGHTWARDS ARROW": r"\to",
     "UPWARDS ARROW": r"\uparrow", "DOWNWARDS ARROW": r"\downarrow", "INFINITY": r"\infty",
     "LESS-THAN OR EQUAL TO": r"\leq", "GREATER-THAN OR EQUAL TO": r"\geq",
-    "MICRO SIGN": r"\mu", "MINUS SIGN": "-", "ALMOST EQUAL TO": r"\approx",
+    "MICRO SIGN": r"\mu", "MINUS SIGN": "-", "SUPERSCRIPT TWO": "^2", "ALMOST EQUAL TO": r"\approx",
 }  # fmt: skip
 _TEXT = {
     "EN DASH": "--", "EM DASH": "---", "LEFT SINGLE QUOTATION MARK": "`",

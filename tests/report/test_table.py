@@ -180,3 +180,10 @@ def test_a_row_that_is_its_own_reference_is_marked_as_the_floor(
     table = build(world, make_experiment, infos, columns=["label", "fid"])
     assert [line.cells[1].marks for line in table.lines] == [("a",), ()]
     assert dict(table.footnotes)["a"].startswith("the floor: the teacher against its own samples")
+
+
+def test_a_unit_is_told_in_the_notes(world: Any, make_experiment: Any, infos: Any) -> None:
+    world.row("a", 30.0, 5.0)
+    infos = infos | {"hps": replace(infos["hps"], unit="1e-3")}
+    notes = build(world, make_experiment, infos, columns=["label", "hps"]).notes
+    assert any(note.startswith("HPS v2.1: in 1e-3, ") for note in notes)

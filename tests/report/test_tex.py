@@ -20,6 +20,7 @@ def test_special_characters() -> None:
     [
         ("\u03b1\u03bb", r"$\alpha$$\lambda$"), ("a \u2192 b", r"a $\to$ b"), ("+-1", r"$\pm$1"),
         ("\u00e9\u0142", "e[U+0142]"), ("\u4e2d", "[U+4E2D]"), ("1\u20132", "1--2"),
+        ("MMD\u00b2", "MMD$^2$"),
     ],
 )  # fmt: skip
 def test_unicode_never_reaches_the_engine(text: str, tex: str) -> None:
