@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from distillbench.errors import NotSupported
+from distillbench.sample.schedules import trailing
 from distillbench.sample.solvers import OdeSampler
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
@@ -39,9 +40,12 @@ class Teacher(Method):
         return {}
 
     def sampler(self, nfe: int) -> OdeSampler:
-        """The solver at the backbone's own nodes."""
+        """The solver at the "trailing" times, as published baselines are sampled.
+
+        Not at `Backbone.nodes`: a family may train few-step students at shifted times.
+        """
         return OdeSampler(
-            timesteps=self.backbone.nodes(nfe),
+            timesteps=trailing(nfe, self.backbone.num_timesteps),
             solver=self.config.solver,
             guidance_scale=self.config.guidance_scale,
         )
