@@ -142,7 +142,9 @@ class MetricContract:
     def test_protocol_is_json(self) -> None:
         samples = self.samples()
         written = protocol(self.build(), samples, self.score(samples))
-        assert json.loads(json.dumps(written)) == written
+        assert json.loads(json.dumps(written)) == written, (
+            f"what JSON holds comes back as it was (lists, no tuples): {written}"
+        )
 
     def test_foreign_samples_are_refused(self) -> None:
         metric = self.build()
