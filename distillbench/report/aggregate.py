@@ -212,8 +212,9 @@ def _stderr(scored: Sequence[SeedScore], suffix: str) -> tuple[float | None, str
 
 
 def _protocol(item: SeedScore) -> Mapping[str, Any]:
+    """How it was measured, which the wording of the column head is no part of."""
     assert item.score is not None
-    return item.score.protocol
+    return {name: value for name, value in item.score.protocol.items() if name != "label"}
 
 
 def _sample_stderr(parts: Sequence[tuple[int, Sequence[Sample]]]) -> tuple[float | None, str]:

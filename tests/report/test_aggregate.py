@@ -118,6 +118,13 @@ def test_protocols_never_mix(world: Any) -> None:
     assert "extractor.name: 'tiny' against 'inception'; n: 8 against 50" in text
 
 
+def test_a_reworded_head_is_no_other_protocol(world: Any) -> None:
+    world.row("a", 30.0, 5.0, protocol={"n": 8, "label": "MMD^2"})
+    world.row("b", 31.0, 6.0, protocol={"n": 8, "label": "MMD\u00b2"})
+    found = results(world)
+    assert found.protocol(found.rows, "fid") == {"n": 8}
+
+
 def test_rows_are_selected_by_field_tag_and_varied_value(world: Any) -> None:
     world.row("a", 30.0, 5.0, nfe=1, tags={"family": "x"}, varied={"params.eta": 0.5})
     world.row("b", 30.0, 5.0, nfe=4, tags={"family": "y"}, varied={"params.eta": 1.0})
