@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -47,19 +48,21 @@ def test_a_second_interrupt_does_not_wait(
     store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
     stages = make_chain("hang", fault="hang")
-    _signal_when(store, stages[0], signal.SIGTERM, signal.SIGINT)
+    hanging = store.checkpoints("train", stages[0].key).with_name(f"{stages[0].key}-faults-child")
+    _signal_when(store, stages[0], signal.SIGTERM, signal.SIGINT, after=hanging)
     outcome, shown = run(store, make_plan(stages))
     assert outcome.exit_code == 130
     assert "killed" in shown
 
 
-def _signal_when(store: Store, stage: Stage, *numbers: int) -> None:
-    """Send signals to this process once the stage reported its first step."""
+def _signal_when(store: Store, stage: Stage, *numbers: int, after: Path | None = None) -> None:
+    """Send signals to this process once the stage reported its first step and `after` exists."""
 
     def wait() -> None:
         while True:
             holder = store.holder(stage.kind, stage.key)
-            if holder is not None and holder.progress.get("step", 0) >= 1:
+            begun = holder is not None and holder.progress.get("step", 0) >= 1
+            if begun and (after is None or after.exists()):
                 break
             time.sleep(0.02)
         for number in numbers:
