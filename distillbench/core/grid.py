@@ -13,7 +13,7 @@ from typing import Literal
 from distillbench.core.lazy import torch
 
 __all__ = [
-    "gamma_end", "grid_stride", "grid_time", "lower_bounds", "previous_time", "segment_edge",
+    "gamma_end", "grid_stride", "grid_time", "lower_bounds", "previous_time",
     "segment_start", "tau_ranges", "uniform_int",
 ]  # fmt: skip
 
@@ -47,18 +47,6 @@ def segment_start(index: torch.Tensor, steps: int, segments: int) -> torch.Tenso
     """
     piece = ((index + 1) * segments - 1) // steps
     return piece * steps // segments
-
-
-def segment_edge(
-    t: torch.Tensor, segments: int, num_timesteps: int = 1000, final: int = 0
-) -> torch.Tensor:
-    """Lower edge of the segment of any integer time t >= 1, on DDIM's trailing times.
-
-    TSCD (arXiv 2404.13686, eq. 13) with the edges moved to the times a sampler stops at: 0, 124,
-    249, .., 874 for 8 segments. A start time below its edge plus k has its end clamped to the edge.
-    """
-    length = num_timesteps // segments
-    return (length * (t // length) - 1).clamp(min=final)
 
 
 def uniform_int(u: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:

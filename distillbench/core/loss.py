@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from distillbench.core.lazy import torch
-from distillbench.core.process import per_sample
 
 __all__ = [
-    "abs_mean_normalizer", "gradient_surrogate", "importance_weight", "matching_direction",
-    "min_snr", "pseudo_huber", "sample_mean", "squared_error",
+    "abs_mean_normalizer", "gradient_surrogate", "importance_weight", "min_snr",
+    "pseudo_huber", "sample_mean", "squared_error",
 ]  # fmt: skip
 
 
@@ -72,21 +71,6 @@ def importance_weight(eps_mix: torch.Tensor, noise: torch.Tensor) -> torch.Tenso
 def min_snr(snr: torch.Tensor, gamma: float = 5.0) -> torch.Tensor:
     """min(SNR, gamma), the weight of an x0 error (arXiv 2303.09556)."""
     return snr.clamp(max=gamma)
-
-
-def matching_direction(
-    x0_cond: torch.Tensor,
-    x0_uncond: torch.Tensor,
-    x0_fake: torch.Tensor,
-    guidance_scale: float | torch.Tensor,
-) -> torch.Tensor:
-    """D = (x0_cond - x0_fake) + (guidance_scale - 1) (x0_cond - x0_uncond).
-
-    The way a sample should move for its score to become the guided teacher's: in x0 space the
-    scores' difference is (alpha / sigma^2) D.
-    """
-    extra = per_sample(guidance_scale, x0_cond) - 1
-    return (x0_cond - x0_fake) + extra * (x0_cond - x0_uncond)
 
 
 def gradient_surrogate(x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:

@@ -57,8 +57,7 @@ def load_prompts(name: str) -> PromptSet:
     if name.startswith("world-"):
         from distillbench.world.prompts import prompt_set
 
-        world = prompt_set(name)
-        return PromptSet(name, world.prompts, world.categories)
+        return prompt_set(name)
     if name in ("gmm-train", "gmm-eval"):
         return PromptSet(name, GMM_PROMPTS, ("",) * len(GMM_PROMPTS))
     if name.endswith(SUFFIXES):

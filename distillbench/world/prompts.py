@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
 import numpy as np
 
 from distillbench.errors import BadInput
+from distillbench.sample.prompts import PromptSet
 from distillbench.world.captions import WORDINGS, caption, scene_of
 from distillbench.world.data import draws, single_split
 from distillbench.world.scene import STYLES, Scene, heldout, single_codes, single_scene, splitmix
 
-__all__ = ["PROMPT_SETS", "PromptSet", "prompt_set", "scene_of"]
+__all__ = ["PROMPT_SETS", "prompt_set", "scene_of"]
 
 PROMPT_SETS: Final = ("world-eval", "world-train", "world-heldout")
 EVAL_PER_STYLE: Final = 256
 TRAIN_PROMPTS: Final = 4096
 HELDOUT_PAIRS: Final = 256
-
-
-@dataclass(frozen=True)
-class PromptSet:
-    """Prompts with one style category each; `sha256` is over both, line by line."""
-
-    name: str
-    prompts: tuple[str, ...]
-    categories: tuple[str, ...]
-    sha256: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        lines = (f"{c}\t{p}\n" for c, p in zip(self.categories, self.prompts, strict=True))
-        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-        object.__setattr__(self, "sha256", digest)
 
 
 @cache

@@ -56,7 +56,7 @@ def at_lambda(value: float) -> Pair:
 
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("t", [1, 19, 259, 999])
-def test_05_01_boundary_is_the_identity(kind: str, t: int) -> None:
+def test_boundary_is_the_identity(kind: str, t: int) -> None:
     x, raw = randn(5, 3), randn(5, 3, seed=1)
     process = NoiseProcess.flow() if kind == "flow" else SD
     alpha, sigma = at(t, process)
@@ -64,7 +64,7 @@ def test_05_01_boundary_is_the_identity(kind: str, t: int) -> None:
     assert worst(ddim(x0, eps, alpha, sigma) - x) <= 1e-12
 
 
-def test_05_01_lcm_boundary_and_scalings() -> None:
+def test_lcm_boundary_and_scalings() -> None:
     x, x0 = randn(3, 2), randn(3, 2, seed=1)
     for t in (0, CLEAN):
         assert torch.equal(consistency_function(x, x0, torch.full((3,), t)), x)
@@ -73,25 +73,30 @@ def test_05_01_lcm_boundary_and_scalings() -> None:
     assert c_out.tolist() == pytest.approx([0.0, 0.9999965, 1.0], abs=1e-7)
 
 
-@pytest.mark.parametrize(("t", "s"), [(999, 979), (999, 19), (499, 259), (20, 1)])
-def test_05_02_four_forms_of_tcf1_agree(t: int, s: int) -> None:
-    x, eps = randn(6, 4), randn(6, 4, seed=1)
+def test_four_forms_of_the_first_order_jump_agree() -> None:
+    """eps, x0 and v forms of TCF(1) against the DDIM step, for many t > s > 0."""
+    rng = torch.Generator().manual_seed(2)
+    t = torch.randint(2, 1000, (500,), generator=rng)
+    s = (1 + (t - 1) * torch.rand(500, generator=rng, dtype=torch.float64)).long()
+    t, s = torch.cat([t, torch.tensor([999, 999, 2])]), torch.cat([s, torch.tensor([1, 998, 1])])
+    x, eps = randn(len(t), 4), randn(len(t), 4, seed=1)
     (alpha_t, sigma_t), (alpha_s, sigma_s) = at(t), at(s)
     x0, _ = x0_eps(eps, x, alpha_t, sigma_t, "epsilon")
     v = raw_output(x0, eps, alpha_t, sigma_t, "v_prediction")
     h = (alpha_s / sigma_s).log() - (alpha_t / sigma_t).log()
     turn = torch.atan2(sigma_t, alpha_t) - torch.atan2(sigma_s, alpha_s)
     forms = [
-        alpha_s / alpha_t * x - sigma_s * (h.exp() - 1) * eps,
-        sigma_s / sigma_t * x - alpha_s * ((-h).exp() - 1) * x0,
+        alpha_s / alpha_t * x - sigma_s * torch.expm1(h) * eps,
+        sigma_s / sigma_t * x - alpha_s * torch.expm1(-h) * x0,
         turn.cos() * x - turn.sin() * v,
     ]
+    size = x0.abs().clamp(min=1)  # 1 / alpha_999 = 14.6 times x
     for form in forms:
-        assert worst(form - ddim(x0, eps, alpha_s, sigma_s)) <= 1e-13 / alpha_t.item()
+        assert worst((form - ddim(x0, eps, alpha_s, sigma_s)) / size) <= 1e-13
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_05_02_guiding_raw_outputs_is_guiding_x0_and_eps(kind: str) -> None:
+def test_guiding_raw_outputs_is_guiding_x0_and_eps(kind: str) -> None:
     x, cond, uncond = randn(4, 3), randn(4, 3, seed=1), randn(4, 3, seed=2)
     scale = torch.tensor([1.0, 2.0, 7.5, 15.0])
     alpha, sigma = at(499, NoiseProcess.flow() if kind == "flow" else SD)
@@ -118,7 +123,7 @@ def test_unknown_prediction_type() -> None:
         x0_eps(x, x, x, x, "eps")
 
 
-def test_05_03_delta_data_flows_exactly() -> None:
+def test_delta_data_flows_exactly() -> None:
     x = randn(5, 2)
     for t, s in [(999, 0), (499, 19), (30, 1)]:
         x0, eps = gaussian(x, at(t), 0.0)
@@ -130,7 +135,7 @@ def test_05_03_delta_data_flows_exactly() -> None:
     ("t", "s", "error"),
     [(999, 979, 1.8e-5), (499, 479, 3.1e-4), (999, 499, 6.5e-2), (259, 0, 0.27)],
 )
-def test_05_04_exact_eps_is_not_the_exact_flow(t: int, s: int, error: float) -> None:
+def test_exact_eps_is_not_the_exact_flow(t: int, s: int, error: float) -> None:
     x = randn(5, 2)
     x0, eps = gaussian(x, at(t), 0.7)
     exact = (variance(at(s), 0.7) / variance(at(t), 0.7)).sqrt() * x
@@ -148,7 +153,7 @@ def steps_error(h: float, c: float = 0.7, start: float = -1.0) -> tuple[float, f
     return first.abs().item(), (second_order_step(x, x0_t, x0_m, t, m, s) - exact).abs().item()
 
 
-def test_05_04_orders_of_tcf1_and_tcf2() -> None:
+def test_orders_of_tcf1_and_tcf2() -> None:
     coarse, fine = steps_error(0.02), steps_error(0.01)
     assert coarse[0] / fine[0] == pytest.approx(4, rel=0.05)
     assert coarse[1] / fine[1] == pytest.approx(8, rel=0.05)
@@ -157,7 +162,7 @@ def test_05_04_orders_of_tcf1_and_tcf2() -> None:
 @pytest.mark.parametrize(
     ("start", "end", "gain"), [(999, 0, 0.5), (999, 499, 0.5), (499, 259, 0.2)]
 )
-def test_05_04_tcf2_with_rounded_middle_beats_tcf1(start: int, end: int, gain: float) -> None:
+def test_tcf2_with_rounded_middle_beats_tcf1(start: int, end: int, gain: float) -> None:
     x, c = torch.ones(1, 1, dtype=torch.float64), 0.7
     t, s = torch.tensor([start]), torch.tensor([end])
     m = SD.halfway(t, s)
@@ -180,7 +185,7 @@ def test_halfway_lies_strictly_inside() -> None:
     assert off[far].max() < 0.1
 
 
-def test_05_05_effective_eps_gives_a_semigroup() -> None:
+def test_effective_eps_gives_a_semigroup() -> None:
     c, x = 0.7, randn(4, 2)
 
     def f(x: torch.Tensor, t: int, s: int) -> torch.Tensor:
@@ -189,11 +194,13 @@ def test_05_05_effective_eps_gives_a_semigroup() -> None:
         eps = (ratio - alpha_s / alpha_t) / (sigma_s - alpha_s * sigma_t / alpha_t) * x
         return ddim((x - sigma_t * eps) / alpha_t, eps, alpha_s, sigma_s)
 
-    for t, u, s in [(999, 979, 499), (499, 479, 0), (259, 239, 119)]:
+    known = {(999, 979, 499): 2.9e-10, (499, 479, 0): 4.6e-8, (259, 239, 119): 2.7e-7}
+    for (t, u, s), size in known.items():
         assert worst(f(f(x, t, u), u, s) - f(x, t, s)) <= 1e-10
+        # Small with the DDIM solver, not zero; relative to the mean square of x.
         x0, eps = gaussian(x, at(t), c)
-        ddim_loss = (f(ddim(x0, eps, *at(u)), u, s) - f(x, t, s)).pow(2).mean().item()
-        assert 1e-10 < ddim_loss < 1e-5  # small with the DDIM solver, not zero
+        loss = (f(ddim(x0, eps, *at(u)), u, s) - f(x, t, s)).pow(2).mean()
+        assert size / 5 < (loss / x.pow(2).mean()).item() < 5 * size
 
 
 def tcd_step(x0: torch.Tensor, eps: torch.Tensor, z: torch.Tensor, p: int, gamma: float,
@@ -202,7 +209,7 @@ def tcd_step(x0: torch.Tensor, eps: torch.Tensor, z: torch.Tensor, p: int, gamma
     return renoise(ddim(x0, eps, *at(s, process)), z, *transition(*at(s, process), *at(p, process)))
 
 
-def test_05_10_gamma_one_is_consistency_sampling_iff_the_end_is_clean() -> None:
+def test_gamma_one_is_consistency_sampling_iff_the_end_is_clean() -> None:
     x0, eps, z = randn(4, 2), randn(4, 2, seed=1), randn(4, 2, seed=2)
     squared = SD.alphas**2
     clean = NoiseProcess.from_alphas_cumprod(torch.cat([torch.ones(1), squared[1:]]).double())
@@ -214,14 +221,14 @@ def test_05_10_gamma_one_is_consistency_sampling_iff_the_end_is_clean() -> None:
 
 @pytest.mark.parametrize("gamma", [0.0, 0.2, 0.3, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("p", [979, 499, 259, 19])
-def test_05_11_every_gamma_preserves_variance(gamma: float, p: int) -> None:
+def test_every_gamma_preserves_variance(gamma: float, p: int) -> None:
     s = gamma_end(torch.tensor([p]), gamma)
     r, b = transition(*at(s), *at(p))
     assert (r**2 * at(s)[1] ** 2 + b**2 - at(p)[1] ** 2).abs().item() <= 4e-16
     assert (r * at(s)[0] - at(p)[0]).abs().item() <= 4e-16
 
 
-def test_05_11_gamma_is_not_eta() -> None:
+def test_gamma_is_not_eta() -> None:
     _, b = transition(*at(0), *at(499))
     (alpha_t, sigma_t), (alpha_p, sigma_p) = at(999), at(499)
     eta_one = sigma_p / sigma_t * (1 - (alpha_t / alpha_p) ** 2).sqrt()
@@ -229,7 +236,7 @@ def test_05_11_gamma_is_not_eta() -> None:
     assert eta_one.item() == pytest.approx(0.8447, abs=1e-4)
 
 
-def test_05_12_tcd_to_the_clean_end_is_lcm_up_to_the_skip_terms() -> None:
+def test_tcd_to_the_clean_end_is_lcm_up_to_the_skip_terms() -> None:
     x, x0, eps = randn(49, 2), randn(49, 2, seed=1), randn(49, 2, seed=2)
     times = grid_time(torch.arange(1, 50), 20) - 20  # the target's times of j >= 1
     f = consistency_function(x, x0, times)
@@ -238,7 +245,7 @@ def test_05_12_tcd_to_the_clean_end_is_lcm_up_to_the_skip_terms() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 999), (124, 249), (CLEAN, 500)])
-def test_05_21_renoising_has_the_right_marginal(low: int, high: int) -> None:
+def test_renoising_has_the_right_marginal(low: int, high: int) -> None:
     (alpha_e, sigma_e), (alpha, sigma) = at(low), at(high)
     r, b = transition(alpha_e, sigma_e, alpha, sigma)
     assert (r * alpha_e - alpha).abs().item() <= 1e-15
@@ -246,7 +253,7 @@ def test_05_21_renoising_has_the_right_marginal(low: int, high: int) -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0])
-def test_05_23_flow_matching_rules(gamma: float) -> None:
+def test_flow_matching_rules(gamma: float) -> None:
     flow = NoiseProcess.flow()
     p = torch.tensor([750.0], dtype=torch.float64)
     s = gamma_end(p, gamma)

@@ -11,17 +11,14 @@ from distillbench.core.grid import (
     grid_time,
     lower_bounds,
     previous_time,
-    segment_edge,
     segment_start,
     tau_ranges,
     uniform_int,
 )
 from distillbench.core.predict import x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
-from distillbench.core.solve import (
-    ddim,
-)
-from distillbench.sample.schedules import shifted_nodes, tdm_nodes
+from distillbench.core.solve import ddim, transition
+from distillbench.sample.schedules import shifted_nodes, tdm_nodes, trailing
 
 SD = NoiseProcess.scaled_linear()
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -40,7 +37,7 @@ def worst(difference: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("final", [0, CLEAN])
-def test_05_06_solver_table(final: int) -> None:
+def test_solver_table(final: int) -> None:
     index = torch.arange(50)
     stride = grid_stride(50)
     times = grid_time(index, stride)
@@ -67,7 +64,7 @@ def test_gamma_end_floors_integers_keeps_reals_and_stops_at_the_end() -> None:
     assert gamma_end(torch.tensor([750.0, 0.0]), 0.3).tolist() == pytest.approx([525.0, 0.0])
 
 
-def test_05_12_one_segment_is_tcd() -> None:
+def test_one_segment_is_tcd() -> None:
     index = torch.arange(50)
     assert segment_start(index, 50, 1).tolist() == [0] * 50
     u = torch.rand(50, generator=torch.Generator().manual_seed(0))
@@ -78,7 +75,7 @@ def test_05_12_one_segment_is_tcd() -> None:
 @pytest.mark.parametrize("segments", [8, 4, 2, 1])
 @pytest.mark.parametrize("steps", [40, 50])
 @pytest.mark.parametrize("final", [0, CLEAN])
-def test_05_13_grid_ends_stay_in_their_segment(segments: int, steps: int, final: int) -> None:
+def test_grid_ends_stay_in_their_segment(segments: int, steps: int, final: int) -> None:
     stride = grid_stride(steps)
     edges = [j * steps // segments for j in range(segments)]
     for j in range(steps):
@@ -95,23 +92,35 @@ def test_05_13_grid_ends_stay_in_their_segment(segments: int, steps: int, final:
 
 
 @pytest.mark.parametrize("segments", [8, 4, 2, 1])
-def test_05_13_edges_of_all_integer_times(segments: int) -> None:
-    t = torch.arange(1, 1000)
-    edge = segment_edge(t, segments)
-    u = torch.maximum(t - 20, edge)
-    assert bool(((edge <= u) & (u < t)).all())
+def test_edges_are_the_times_a_sampler_of_as_many_steps_stops_at(segments: int) -> None:
+    """At every integer time, which a grid of 1000 steps has, and on a grid of 40."""
     length = 1000 // segments
-    assert sorted(set(edge.tolist())) == [max(length * j - 1, 0) for j in range(segments)]
-    index = torch.arange(40)  # edges on a 40-step grid are the same
-    grid_edge = previous_time(grid_time(segment_start(index, 40, segments), 25), 25)
-    assert torch.equal(segment_edge(grid_time(index, 25), segments), grid_edge)
+    for steps in (1000, 40):
+        index, stride = torch.arange(steps), grid_stride(steps)
+        t = grid_time(index, stride)
+        edge = previous_time(grid_time(segment_start(index, steps, segments), stride), stride)
+        assert torch.equal(edge, (length * (t // length) - 1).clamp(min=0))
+        assert bool((edge < t)[1:].all())
+        assert set(edge.tolist()) == {0, *trailing(segments)[1:]}
 
 
-def test_05_13_times_that_break_the_literal_rule() -> None:
+@pytest.mark.parametrize(
+    ("segments", "edges"), [(8, [0, 119, 239, 499]), (4, [0, 0, 239, 499]), (2, [0, 0, 0, 499])]
+)
+def test_times_that_break_the_literal_rule_have_an_end_to_draw(
+    segments: int, edges: list[int]
+) -> None:
+    """On 50 steps TSCD's formula puts u below the edge of t's segment, or leaves no end at all."""
     t = torch.tensor([19, 139, 259, 519])
-    assert segment_edge(t, 8).tolist() == [0, 124, 249, 499]
-    assert segment_edge(t, 2).tolist() == [0, 0, 0, 499]
-    assert segment_edge(torch.tensor([19]), 8, final=CLEAN).tolist() == [CLEAN]
+    index = (t + 1) // 20 - 1
+    start = segment_start(index, 50, segments)
+    edge, u = (previous_time(grid_time(i, 20), 20) for i in (start, index))
+    assert edge.tolist() == edges
+    assert bool(((edge <= u) & (u < t)).all())
+    for draw in (0.0, 1 - 2**-24):
+        m = uniform_int(torch.full((4,), draw), start, index + 1)
+        s = previous_time(grid_time(m, 20), 20)
+        assert torch.equal(s, u if draw else edge)
 
 
 def test_uniform_int_never_reaches_its_upper_bound() -> None:
@@ -129,7 +138,7 @@ def test_uniform_int_never_reaches_its_upper_bound() -> None:
         ((999, 856, 665, 399), (857, 666, 400, 0), ((857, 989), (666, 846), (400, 655), (20, 389))),
     ],
 )
-def test_03_03_tables(
+def test_tables(
     nodes: tuple[int, ...], lowers: tuple[int, ...], disjoint: tuple[tuple[int, int], ...]
 ) -> None:
     assert lower_bounds(nodes) == lowers
@@ -139,7 +148,7 @@ def test_03_03_tables(
     assert tau_ranges(nodes, "terminal") == terminal
 
 
-def test_03_03_ranges_lie_in_their_segments_and_are_disjoint() -> None:
+def test_ranges_lie_in_their_segments_and_are_disjoint() -> None:
     for steps in (1, 2, 4, 8, 16):
         nodes = tdm_nodes(steps)
         ranges = tau_ranges(nodes, "disjoint")
@@ -151,13 +160,31 @@ def test_03_03_ranges_lie_in_their_segments_and_are_disjoint() -> None:
         assert len(covered) == 989 - 20 - 11 * (steps - 1)
 
 
-def test_03_03_too_many_segments() -> None:
+def test_too_many_segments() -> None:
     assert tau_ranges(tdm_nodes(30), "disjoint")
     with pytest.raises(ValueError, match="empty re-noising range"):
         tau_ranges(tdm_nodes(50), "disjoint")
 
 
-def test_03_03_flow_bounds_have_no_offset() -> None:
-    nodes = shifted_nodes(4, 3.0, flow=True)
-    assert lower_bounds(nodes, exact=True) == (900, 750, 500, 0)
-    assert tau_ranges(nodes, "terminal", exact=True)[0] == (900, 990)
+@pytest.mark.parametrize("nodes", [tdm_nodes(4), (999, 856, 665, 399)])
+def test_no_kernel_of_a_segment_removes_noise(nodes: tuple[int, ...]) -> None:
+    """sigma_tau^2 >= (alpha_tau / alpha_m)^2 sigma_m^2, unclamped, at every tau of its range."""
+    for m, (low, high) in zip(lower_bounds(nodes), tau_ranges(nodes, "disjoint"), strict=True):
+        (alpha_m, sigma_m), (alpha, sigma) = at(m), at(torch.arange(low, high))
+        left = sigma**2 - (alpha / alpha_m) ** 2 * sigma_m**2
+        assert bool((left >= 0).all())
+        _, b = transition(alpha_m, sigma_m, alpha, sigma)
+        assert worst(b - left.sqrt()) == 0
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_segments_end_at_the_very_next_node(shift: float) -> None:
+    """No offset of one time, as sigma is continuous; the last segment ends at sigma 0."""
+    nodes = shifted_nodes(4, shift, flow=True)
+    lows = lower_bounds(nodes, exact=True)
+    assert lows == (*nodes[1:], 0)
+    disjoint = tau_ranges(nodes, "disjoint", exact=True)
+    assert disjoint == tuple((max(20, m), u - 10) for u, m in zip(nodes, lows, strict=True))
+    assert tau_ranges(nodes, "terminal", exact=True)[0] == (nodes[1], 990)
+    alpha, sigma = at(lows[-1], NoiseProcess.flow())
+    assert (alpha.item(), sigma.item()) == (1.0, 0.0)

@@ -27,7 +27,7 @@ def randn(*shape: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("distance", ["l2", "huber"])
-def test_05_16_the_first_loss_is_the_teachers_own_inconsistency(
+def test_the_first_loss_is_the_teachers_own_inconsistency(
     toy: Any, make_role: Any, distance: Any
 ) -> None:
     method = LCM(LCMConfig(guidance=(1, 1), distance=distance), toy(output))
@@ -50,7 +50,7 @@ def test_05_16_the_first_loss_is_the_teachers_own_inconsistency(
 
 
 @pytest.mark.parametrize("name", ["lcm", "tcd", "tdm", "dmd2"])
-def test_05_15_adapters_are_scaled_by_one_unless_asked(name: str) -> None:
+def test_adapters_are_scaled_by_one_unless_asked(name: str) -> None:
     method = registry.build_method(name, {}, registry.build_backbone("gmm", {}))
     opts = [spec.opts for spec in method.nets().values() if spec.kind == "lora"]
     assert opts
@@ -80,7 +80,7 @@ def at_boundary(tau: int) -> tuple[Renoised, torch.Tensor]:
         (680, {"target": "x0", "weighted": True}, 0.0201),
     ],
 )
-def test_03_10_what_each_fake_loss_is_smallest_at(
+def test_what_each_fake_loss_is_smallest_at(
     toy: Any, make_role: Any, tau: int, options: Any, slope: float
 ) -> None:
     at, x0 = at_boundary(tau)
@@ -100,7 +100,7 @@ def test_03_10_what_each_fake_loss_is_smallest_at(
     assert float((1 - sigma * best) / alpha) == pytest.approx(slope, abs=7e-3)
 
 
-def test_03_13_the_fake_loss_is_a_clipped_error_of_the_mixed_noise(
+def test_the_fake_loss_is_a_clipped_error_of_the_mixed_noise(
     toy: Any, make_role: Any
 ) -> None:
     tau = torch.randint(20, 990, (64,), generator=torch.Generator().manual_seed(0))
@@ -118,7 +118,7 @@ def test_03_13_the_fake_loss_is_a_clipped_error_of_the_mixed_noise(
 
 @pytest.mark.parametrize("kind", ["vp", "flow"])
 @pytest.mark.parametrize(("m", "tau"), [(500, 700), (0, 300)])
-def test_03_05_renoised_samples_have_the_forward_marginal(kind: str, m: int, tau: int) -> None:
+def test_renoised_samples_have_the_forward_marginal(kind: str, m: int, tau: int) -> None:
     process = NoiseProcess.flow() if kind == "flow" else SD
     n, mean, variance = 400_000, 0.3, 0.6
     x0 = mean + variance**0.5 * randn(n, 1, seed=3)

@@ -18,20 +18,20 @@ LCM_TABLE = {
 
 
 @pytest.mark.parametrize("steps", LCM_TABLE)
-def test_05_07_time_tables(steps: int) -> None:
+def test_time_tables(steps: int) -> None:
     assert lcm_grid(steps) == LCM_TABLE[steps]
 
 
 @pytest.mark.parametrize("kind", [LCMScheduler, TCDScheduler])
 @pytest.mark.parametrize("grid", [40, 50])
-def test_05_07_lcm_grid_is_that_of_diffusers_for_every_step_count(kind: type, grid: int) -> None:
+def test_lcm_grid_is_that_of_diffusers_for_every_step_count(kind: type, grid: int) -> None:
     scheduler = kind(original_inference_steps=grid)
     for steps in range(1, grid + 1):
         scheduler.set_timesteps(steps)
         assert lcm_grid(steps, grid) == tuple(scheduler.timesteps.tolist()), steps
 
 
-def test_05_07_26_steps_are_uneven() -> None:
+def test_26_steps_are_uneven() -> None:
     times = lcm_grid(26)
     gaps = [a - b for a, b in pairwise(times)]
     assert sorted(gaps) == [20, 20] + [40] * 23
@@ -46,7 +46,7 @@ def test_trailing_is_that_of_diffusers() -> None:
         assert trailing(steps) == tuple(scheduler.timesteps.tolist()[:steps]), steps
 
 
-def test_03_03_grid_tables() -> None:
+def test_grid_tables() -> None:
     assert tdm_nodes(1) == (999,)
     assert tdm_nodes(2) == (999, 499)
     assert tdm_nodes(4) == (999, 749, 499, 249)
@@ -54,7 +54,12 @@ def test_03_03_grid_tables() -> None:
     assert all(len(tdm_nodes(k)) == k for k in range(1, 30))
 
 
-def test_03_03_shifted_nodes() -> None:
+def test_steps_that_do_not_divide_the_times_are_floored() -> None:
+    assert tdm_nodes(3) == (999, 665, 332)
+    assert tdm_nodes(7) == (999, 856, 713, 570, 427, 284, 141)
+
+
+def test_shifted_nodes() -> None:
     assert shifted_nodes(4, 2.0) == (999, 856, 665, 399)
     assert shifted_nodes(4, 3.0, flow=True) == (1000, 900, 750, 500)
     assert shifted_nodes(4, 1.0) == tdm_nodes(4)

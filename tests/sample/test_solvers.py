@@ -74,7 +74,7 @@ def diffusers_sample(scheduler: Any, times: tuple[int, ...], x: torch.Tensor) ->
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 5, 10])
-def test_03_01_ddim_equals_diffusers_and_ends_at_index_0(steps: int) -> None:
+def test_ddim_equals_diffusers_and_ends_at_index_0(steps: int) -> None:
     scheduler = DDIMScheduler(
         **BETAS, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False
     )
@@ -143,7 +143,7 @@ def noises(count: int) -> tuple[list[torch.Tensor], torch.Generator]:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
-def test_05_08_lcm_equals_diffusers_and_draws_no_last_noise(steps: int) -> None:
+def test_lcm_equals_diffusers_and_draws_no_last_noise(steps: int) -> None:
     draws, generator = noises(steps - 1)
     scheduler = LCMScheduler(**BETAS)
     scheduler.set_timesteps(steps)
@@ -155,7 +155,7 @@ def test_05_08_lcm_equals_diffusers_and_draws_no_last_noise(steps: int) -> None:
     assert close(ours, x)
 
 
-def test_03_02_dmd2_renoise_rollout_equals_lcm_scheduler() -> None:
+def test_dmd2_renoise_rollout_equals_lcm_scheduler() -> None:
     times = (999, 749, 499, 249)
     draws, generator = noises(3)
     scheduler = LCMScheduler(**BETAS)
@@ -182,7 +182,7 @@ def test_gamma_sampler_equals_tcd_scheduler(gamma: float, steps: int) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 5])
-def test_05_09_gamma_zero_is_ddim_without_noise(steps: int) -> None:
+def test_gamma_zero_is_ddim_without_noise(steps: int) -> None:
     gamma = run(GammaSampler(timesteps=trailing(steps), gamma=0.0))
     assert torch.equal(gamma, run(OdeSampler(timesteps=trailing(steps))))
 
