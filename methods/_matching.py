@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from distillbench.train.nets import NetHandle
 
 __all__ = [
-    "Renoised", "check_recomputation", "denoising_loss", "fake_loss", "fisher_surrogate",
-    "real_and_fake", "renoised",
+    "Renoised", "check_recomputation", "fake_loss", "fisher_surrogate", "real_and_fake", "renoised",
 ]  # fmt: skip
 
 
@@ -71,7 +70,7 @@ def real_and_fake(
     fake: NetHandle,
     at: Renoised,
     batch: Batch,
-    guidance_scale: float,
+    guidance_scale: float | torch.Tensor,
     *,
     grad: bool = False,
     **conditions: Any,
@@ -79,8 +78,8 @@ def real_and_fake(
     """x0 of the guided teacher and of the fake score at (x_tau, tau), without gradient by default.
 
     Their difference D = x0_real - x0_fake is the way a sample should move: it is sigma^2 / alpha
-    times the difference of the scores. The fake score is never guided. `conditions` (steps_k) go
-    to the fake score alone.
+    times the difference of the scores. The fake score is never guided. `conditions` (steps_k,
+    embed_scale) go to the fake score alone.
     """
     with torch.set_grad_enabled(grad):
         real = backbone.predict(
@@ -118,19 +117,6 @@ def fake_loss(
         return loss, torch.ones_like(loss)
     weight = importance_weight(at.eps_mix, at.noise) if weighted else torch.ones_like(snr)
     return squared_error(pred.x0, x0.detach(), weight * min_snr(snr)), weight.mean()
-
-
-def denoising_loss(
-    backbone: Backbone,
-    fake: NetHandle,
-    x0: torch.Tensor,
-    t: torch.Tensor,
-    noise: torch.Tensor,
-    batch: Batch,
-) -> torch.Tensor:
-    """Plain eps regression on noised student samples x0, as DMD2 (arXiv 2405.14867) trains it."""
-    x_t = backbone.process.add_noise(x0.detach(), noise, t)
-    return squared_error(backbone.predict(fake, x_t, t, batch.cond).eps, noise)
 
 
 def fisher_surrogate(

@@ -15,7 +15,14 @@ from distillbench.sample.schedules import tdm_nodes
 from distillbench.sample.solvers import OdeSampler
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
-from ._matching import check_recomputation, fake_loss, fisher_surrogate, real_and_fake, renoised
+from ._matching import (
+    Renoised,
+    check_recomputation,
+    fake_loss,
+    fisher_surrogate,
+    real_and_fake,
+    renoised,
+)
 from ._nets import NetConfig
 from ._rollout import Rollout, Solver, roll_out, step_eps
 
@@ -151,6 +158,15 @@ class TDM(Method):
     # ---- the algorithm --------------------------------------------------------------------
 
     def _fake(self, batch: Batch) -> Losses:
+        at, x0 = self.fake_state(batch)
+        loss, weight = fake_loss(
+            self.backbone, self.net["fake"], at, x0, batch, target=self.config.fake_target,
+            weighted=self.config.divergence == "kl", conditions=self.conditions(batch),
+        )  # fmt: skip
+        return Losses(loss, {"weight": weight})
+
+    def fake_state(self, batch: Batch) -> tuple[Renoised, torch.Tensor]:
+        """What the fake score learns from: re-noised states, and the predictions behind them."""
         k = self._draw_node(batch, "fake")
         state = self.rollout(batch).at(k)  # already predicted: no further student forward
         m, tau = self._times(batch, "fake", k)
@@ -158,31 +174,34 @@ class TDM(Method):
             m = torch.full_like(m, CLEAN)
         eps = self._step_eps(batch, k, m, *state)
         noise = batch.randn("fake", "noise")
-        at = renoised(self.backbone.process, state[1], eps, m, tau, noise)
-        loss, weight = fake_loss(
-            self.backbone, self.net["fake"], at, state[1], batch, target=self.config.fake_target,
-            weighted=self.config.divergence == "kl", conditions=self.conditions(batch),
-        )  # fmt: skip
-        return Losses(loss, {"weight": weight})
+        return renoised(self.backbone.process, state[1], eps, m, tau, noise), state[1]
 
     def _student(self, batch: Batch) -> Losses:
-        config, fisher = self.config, self.config.divergence == "fisher"
+        return self.matching(*self.student_state(batch), batch)
+
+    def student_state(self, batch: Batch) -> tuple[Renoised, torch.Tensor]:
+        """Re-noised state and prediction of the one step with gradient, which reaches x_tau too."""
         k = self._draw_node(batch, "student")
         x_u, _, _ = self.rollout(batch).at(k)
         m, tau = self._times(batch, "student", k)
-        pred = self._predict(x_u, self._node_times(batch)[k], batch)  # the one grad-enabled step
+        pred = self._predict(x_u, self._node_times(batch)[k], batch)
         eps = self._step_eps(batch, k, m, x_u, pred.x0, pred.eps)
         noise = batch.randn("student", "noise")
-        at = renoised(self.backbone.process, pred.x0, eps, m, tau, noise, detach=not fisher)
+        at = renoised(self.backbone.process, pred.x0, eps, m, tau, noise, detach=False)
+        return at, pred.x0
+
+    def matching(self, at: Renoised, x0: torch.Tensor, batch: Batch) -> Losses:
+        """Move predictions along the difference of the scores at x_tau (data, but for Fisher's)."""
+        config, fisher = self.config, self.config.divergence == "fisher"
         real, fake = real_and_fake(
             self.backbone, self.net["fake"], at, batch, config.guidance_scale, grad=fisher,
             **self.conditions(batch),
         )  # fmt: skip
-        weight = 1 / abs_mean_normalizer(pred.x0, real) if config.normalizer == "dmd" else None
+        weight = 1 / abs_mean_normalizer(x0, real) if config.normalizer == "dmd" else None
         if fisher:
-            loss = fisher_surrogate(pred.x0, real, fake, weight)
+            loss = fisher_surrogate(x0, real, fake, weight)
         else:
-            loss = self.distance(pred.x0, (pred.x0 + (real - fake)).detach(), weight)
+            loss = self.distance(x0, (x0 + (real - fake)).detach(), weight)
         return Losses(loss, {"gap": sample_mean((real - fake).abs()).mean()})
 
     def rollout(self, batch: Batch) -> Rollout:

@@ -10,8 +10,9 @@ from distillbench.core.lazy import torch
 from distillbench.core.loss import squared_error
 from distillbench.errors import NotSupported
 from distillbench.sample.solvers import OdeSampler
-from distillbench.train.method import Batch, NetSpec
+from distillbench.train.method import Batch, Losses, NetSpec
 
+from ._discriminator import Adversarial, GanConfig, Noised
 from .tdm import TDM, TrajectoryConfig
 
 __all__ = ["TDMUnify", "TDMUnifyConfig"]
@@ -23,8 +24,11 @@ def _distinct(steps: tuple[int, ...]) -> tuple[int, ...]:
     return steps
 
 
-class TDMUnifyConfig(TrajectoryConfig):
-    """TDM's settings and what is varied over the steps.
+class TDMUnifyConfig(TrajectoryConfig, GanConfig):
+    """TDM's settings, those of a GAN (TDM-unify-GAN), and what is varied over the steps.
+
+    Head and weights of the paper's GAN are unpublished. Ours is DMD2's, so its weights are where to
+    start: `adversarial_weight` 1e-3 to 5e-3.
 
     Attributes:
         steps_support: the numbers of steps K, drawn uniformly, one for all samples of an update.
@@ -41,20 +45,23 @@ class TDMUnifyConfig(TrajectoryConfig):
     surrogate: bool = True
 
 
-class TDMUnify(TDM):
-    """TDM over several K at once (arXiv 2503.06674, sampling-steps-aware objective)."""
+class TDMUnify(Adversarial, TDM):
+    """TDM over several K at once (arXiv 2503.06674, sampling-steps-aware objective).
+
+    With a GAN (our reading; the paper gives no details) DMD2's head tells the student's re-noised
+    states x_tau of K steps from latents noised to the same tau, and is told K as the fake score is.
+    """
 
     Config = TDMUnifyConfig
     title = "TDM-unify"
     paper = "TDM (arXiv 2503.06674)"
 
     def nets(self) -> dict[str, NetSpec]:
-        """As TDM's, conditioned on K."""
+        """As TDM's, conditioned on K, and the head of a GAN."""
         config, names = self.config, ("steps_k",) if self._conditioned else ()
-        return {
-            "fake": config.role(lr=config.fake_lr, clip=False, conditions=names),
-            "student": config.role(ema=config.ema, conditions=names),
-        }
+        fake = config.role(lr=config.fake_lr, clip=False, conditions=names)
+        student = config.role(ema=config.ema, conditions=names)
+        return self.with_head({"fake": fake, "student": student})
 
     def sampler(self, nfe: int) -> OdeSampler:
         """K = nfe, told to the student."""
@@ -68,6 +75,23 @@ class TDMUnify(TDM):
         steps_k = nfe if self._conditioned else None
         solver = self.config.test_solver
         return OdeSampler(timesteps=self._nodes(nfe), solver=solver, end="clean", steps_k=steps_k)
+
+    def loss(self, turn: str, batch: Batch, step: int) -> Losses:
+        """TDM's, and the GAN's where there is one."""
+        if turn == "head":
+            return self.head_losses(batch)
+        if turn == "fake":
+            return self.with_discriminator(super().loss(turn, batch, step), batch)
+        at, x0 = self.student_state(batch)
+        return self.with_adversary(self.matching(at, x0, batch), (at.x_tau, at.tau), batch)
+
+    def fake_and_real(self, batch: Batch) -> tuple[Noised, Noised]:
+        """The fake score's inputs, and latents noised to the same times."""
+        assert batch.latents is not None, "a GAN needs real latents"
+        at, _ = self.fake_state(batch)
+        noise = batch.randn("gan real", "noise")
+        real = self.backbone.process.add_noise(batch.latents, noise, at.tau)
+        return (at.x_tau, at.tau), (real, at.tau)
 
     def train_nodes(self, batch: Batch) -> tuple[int, ...]:
         """Nodes of the K drawn for this batch."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExactMixture", "PointNet", "exact_prediction", "exact_samples", "load_warm_start", "make_net",
-    "net_prediction", "process",
+    "middle", "net_prediction", "process",
 ]  # fmt: skip
 
 WIDTH, DEPTH, FEATURES = 64, 3, 64
@@ -126,14 +126,21 @@ class PointNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """v, (B, 2), from x (B, 2), t and label (B,) and one (B,) value per condition."""
+        h = self.hidden(x, t, label, values, DEPTH)
+        return self.leave(nn.functional.silu(h))  # type: ignore[no-any-return]
+
+    def hidden(
+        self, x: Tensor, t: Tensor, label: Tensor, values: Mapping[str, Tensor], depth: int
+    ) -> Tensor:
+        """The hidden vector (B, WIDTH) after the first `depth` layers."""
         embedding = self.time(_sinusoids(t)) + self.label(label)
         for name, layer in self.extra.items():
             embedding = embedding + layer(_sinusoids(SCALES[name] * values[name]))
         embedding = nn.functional.silu(embedding)
-        h = self.enter(x)
-        for layer, shift in zip(self.layers, self.shifts, strict=True):
+        h: Tensor = self.enter(x)
+        for layer, shift in zip(self.layers[:depth], self.shifts[:depth], strict=True):
             h = h + layer(nn.functional.silu(h + shift(embedding)))
-        return self.leave(nn.functional.silu(h))  # type: ignore[no-any-return]
+        return h
 
 
 def _sinusoids(value: Tensor) -> Tensor:
@@ -187,8 +194,7 @@ def net_prediction(
     """A role's answer; both branches go through the network in one batch."""
     n = len(branches)
     doubled = {name: value.expand(len(x_t)).repeat(n) for name, value in values.items()}
-    low = getattr(torch, backbone.dtype)
-    with net.active(), torch.autocast(x_t.device.type, low, enabled=low != torch.float32):
+    with net.active(), _precision(backbone, x_t):
         raw = net.module(
             x_t.float().repeat(n, 1),
             t.expand(len(x_t)).repeat(n),
@@ -200,3 +206,27 @@ def net_prediction(
         raw = guided(cond, uncond, scale)
     alpha, sigma = backbone.process.alpha_sigma(t, x_t)
     return Prediction(*x0_eps(raw, x_t, alpha, sigma, "v_prediction"), raw)
+
+
+def middle(
+    backbone: Gmm,
+    net: NetHandle,
+    x_t: Tensor,
+    t: Tensor,
+    labels: Tensor,
+    values: Mapping[str, Tensor],
+) -> Tensor:
+    """A role's hidden vector after its middle layer, (B, WIDTH) float32."""
+    size = len(x_t)
+    assert isinstance(net.module, PointNet)
+    told = {name: value.expand(size) for name, value in values.items()}
+    with net.active(), _precision(backbone, x_t):
+        hidden = net.module.hidden(
+            x_t.float(), t.expand(size), labels.expand(size), told, (DEPTH + 1) // 2
+        )
+    return hidden.float()
+
+
+def _precision(backbone: Gmm, x: Tensor) -> torch.autocast:
+    low = getattr(torch, backbone.dtype)
+    return torch.autocast(x.device.type, low, enabled=low != torch.float32)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel
 
 from distillbench.core.lazy import torch
+from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
     from distillbench.core.process import NoiseProcess
@@ -165,8 +166,17 @@ class Backbone(ABC):
         t: torch.Tensor,
         cond: Cond,
         layers: Sequence[str],
+        *,
+        end_t: torch.Tensor | None = None,
+        steps_k: torch.Tensor | None = None,
+        embed_scale: torch.Tensor | None = None,
     ) -> list[torch.Tensor]:
-        """Hidden activations at the named layers, for discriminator heads."""
+        """Hidden activations at the named layers, for discriminator heads.
+
+        Layers are a family's own names, and "mid" for the middle of any network. Activations are
+        (B, C, h, w), (B, C, f, h, w) of video or (B, C) of points. The further arguments are those
+        of `predict`.
+        """
         raise NotImplementedError(f"{self.name} offers no features")
 
     @abstractmethod
@@ -191,3 +201,10 @@ class Backbone(ABC):
             opts: `rank`, `alpha`, `target_modules` for lora; `conditions` (a tuple out of
                 "guidance", "end_t", "steps_k") adds zero-initialised scalar conditions.
         """
+
+    def adopt(self, net: NetHandle) -> None:
+        """Put a trained role in the teacher's place, and let new roles start from it.
+
+        Called after `load` and before the roles of a training are made; the role is used up.
+        """
+        raise NotSupported(f"backbone {self.name} takes no trained net as its teacher")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -81,6 +81,13 @@ def labels_of(prompts: Sequence[str]) -> list[int]:
     return [known[prompt] for prompt in prompts]
 
 
+def _told(net: NetHandle, given: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
+    values = {name: v for name, v in given.items() if name in net.conditions and v is not None}
+    if missing := set(net.conditions) - set(values):
+        raise NotSupported(f"net {net.name!r} needs the conditions {sorted(missing)}")
+    return values
+
+
 class GmmConfig(BaseModel):
     """The world has no settings."""
 
@@ -112,11 +119,14 @@ class Gmm(Backbone):
     def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
         """Read the warm-start network; a `dtype` below float32 runs networks under autocast."""
         from distillbench.backbones import _gmm
+        from distillbench.train.nets import NetHandle
 
         self.device, self.dtype = device, dtype
         self.exact = _gmm.ExactMixture(device)
         self.process = _gmm.process()
         self._warm_start = _gmm.load_warm_start(weights.folder(WEIGHTS), device)
+        self._reader = NetHandle("teacher", self._warm_start)
+        self._teacher: NetHandle | None = None
 
     def encode(self, prompts: Sequence[str]) -> Cond:
         """Labels, (B,); the empty prompt is the mixture of all conditions."""
@@ -143,13 +153,45 @@ class Gmm(Backbone):
             if uncond is None:
                 raise NotSupported("guidance needs the unconditional branch")
             branches.append(uncond.expand(len(x_t)).tensors["label"])
+        net = self._teacher if net is None else net
         if net is None:
             return _gmm.exact_prediction(self.exact, x_t, t, branches, guidance_scale)
-        given = {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k}
-        values = {name: v for name, v in given.items() if name in net.conditions and v is not None}
-        if missing := set(net.conditions) - set(values):
-            raise NotSupported(f"net {net.name!r} needs the conditions {sorted(missing)}")
+        values = _told(net, {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k})
         return _gmm.net_prediction(self, net, x_t, t, branches, guidance_scale, values)
+
+    def features(
+        self,
+        net: NetHandle | None,
+        x_t: torch.Tensor,
+        t: torch.Tensor,
+        cond: Cond,
+        layers: Sequence[str],
+        *,
+        end_t: torch.Tensor | None = None,
+        steps_k: torch.Tensor | None = None,
+        embed_scale: torch.Tensor | None = None,
+    ) -> list[torch.Tensor]:
+        """The hidden vector (B, width) at "mid", after the middle layer of a role's network.
+
+        The exact teacher has no layers; for it the warm-start network is read.
+
+        Raises:
+            NotSupported: any other layer.
+        """
+        from distillbench.backbones import _gmm
+
+        if unknown := sorted(set(layers) - {"mid"}):
+            raise NotSupported(f"the gmm network has no layer {unknown[0]!r}; only mid")
+        given = {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k}
+        handle, values = (self._reader, {}) if net is None else (net, _told(net, given))
+        hidden = _gmm.middle(self, handle, x_t, t, cond.tensors["label"], values)
+        return [hidden for _ in layers]
+
+    def adopt(self, net: NetHandle) -> None:
+        """See `Backbone.adopt`; from then on the teacher is a network and no longer exact."""
+        net.requires_grad_(False)
+        self._warm_start = net.module  # type: ignore[assignment]
+        self._teacher = self._reader = net
 
     def decode(self, x0: torch.Tensor) -> torch.Tensor:
         """Points are their own samples; float32 (B, 2)."""

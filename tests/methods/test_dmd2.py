@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from distillbench import registry
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
 from distillbench.errors import NotSupported
-from distillbench.methods._adversarial import head_layers, logits_of
+from distillbench.methods._denoising import any_time, time_between
+from distillbench.methods._discriminator import logits_of, map_head, vector_head
 from distillbench.methods._matching import renoised
 from distillbench.methods.dmd2 import DMD2, DMD2Config
 from distillbench.sample.solvers import RenoiseSampler
@@ -67,9 +69,9 @@ def test_03_08_the_students_gradient_is_the_normalised_difference(toy: Any, make
     plain = method._predict
 
     def predict(*args: Any) -> Any:
-        x0, eps = plain(*args)
-        seen.append(x0.detach().requires_grad_())
-        return seen[0], eps
+        pred = plain(*args)
+        seen.append(pred.x0.detach().requires_grad_())
+        return replace(pred, x0=seen[0])
 
     method._predict = predict
     total = method.loss("student", batch, 0).total
@@ -111,18 +113,21 @@ def test_03_17_renoising_is_from_the_clean_prediction() -> None:
 def test_matching_times_and_training_times(toy: Any, make_role: Any) -> None:
     method = dmd2(toy, make_role)
     batch = method.backbone.batch(20000)
-    tau, every = method._time(batch, "student", 20, 981), method._any_time(batch, "fake")
+    tau, every = (
+        time_between(method.backbone, batch, "student", 20, 981),
+        any_time(method.backbone, batch, "fake"),
+    )
     assert (int(tau.min()), int(tau.max())) == (20, 980)
     assert (int(every.min()), int(every.max())) == (0, 999)
     flow = dmd2(toy, make_role, process=NoiseProcess.flow())
-    assert flow._any_time(batch, "fake").is_floating_point()
+    assert any_time(flow.backbone, batch, "fake").is_floating_point()
 
 
 def test_the_fake_score_learns_the_noise(toy: Any, make_role: Any) -> None:
     method = dmd2(toy, make_role, shift=0.2)
     batch = method.backbone.batch()
     loss = method.loss("fake", batch, 0).total
-    x0, t = method._sample(batch), method._any_time(batch, "fake")
+    x0, t = method._sample(batch), any_time(method.backbone, batch, "fake")
     noise = batch.randn("fake", "noise").double()
     x_t = method.backbone.process.add_noise(x0, noise, t)
     eps = output(x_t, t, batch.cond.tensors["label"][:, None]) + 0.2
@@ -256,7 +261,7 @@ def test_03_21_an_undecided_discriminator(toy: Any, make_role: Any) -> None:
 
 @pytest.mark.parametrize(("side", "halvings"), [(8, 1), (32, 3), (4, 0), (2, 0), (1, 0)])
 def test_03_21_shapes_of_the_head(side: int, halvings: int) -> None:
-    head = head_layers(64, (side, side))
+    head = map_head(64, (side, side))
     strides = [layer.stride[0] for layer in head if isinstance(layer, torch.nn.Conv2d)]
     assert strides == [2] * halvings + [4, 1]
     maps = torch.randn(3, 64, side, side)
@@ -265,7 +270,7 @@ def test_03_21_shapes_of_the_head(side: int, halvings: int) -> None:
 
 
 def test_a_video_gets_the_mean_of_its_frames_logits() -> None:
-    head = head_layers(32, (30, 45))
+    head = map_head(32, (30, 45))
     video = torch.randn(2, 32, 3, 30, 45)
     each = torch.stack([logits_of(head, video[:, :, i]) for i in range(3)])
     torch.testing.assert_close(logits_of(head, video), each.mean(0))
@@ -310,9 +315,7 @@ def test_the_students_adversarial_gradient_has_its_weight(toy: Any, make_role: A
     torch.testing.assert_close(two - one, three - two)
 
 
-def test_a_gan_without_features_is_refused() -> None:
-    backbone = registry.build_backbone("gmm", {})
-    backbone.load("cpu")
-    method = registry.build_method("dmd2", {"adversarial_weight": 1e-3}, backbone)
+def test_a_gan_without_features_is_refused(toy: Any) -> None:
+    method = registry.build_method("dmd2", {"adversarial_weight": 1e-3}, toy(output))
     with pytest.raises(NotSupported, match="a GAN needs features"):
         method.make_head("head")

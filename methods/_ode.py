@@ -1,0 +1,42 @@
+"""Sampling a full denoiser, the teacher or a fine-tuned one, through the probability-flow ODE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from distillbench.sample.schedules import trailing
+from distillbench.sample.solvers import OdeSampler
+
+if TYPE_CHECKING:
+    from distillbench.backbones.base import Backbone
+
+__all__ = ["OdeConfig", "ode_sampler"]
+
+
+class OdeConfig(BaseModel):
+    """How a denoiser is sampled.
+
+    Attributes:
+        solver: of the probability-flow ODE; "dpmsolver++" is the multistep one (2M), and
+            "dpmsolver++2s" the single-step one (2S).
+        guidance_scale: usual convention, 1 = none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    solver: Literal["ddim", "euler", "dpmsolver++", "dpmsolver++2s"] = "ddim"
+    guidance_scale: float = Field(7.5, ge=1)
+
+
+def ode_sampler(config: OdeConfig, backbone: Backbone, nfe: int) -> OdeSampler:
+    """The solver at the "trailing" times, as published baselines are sampled.
+
+    Not at `Backbone.nodes`: a family may train few-step students at shifted times.
+    """
+    return OdeSampler(
+        timesteps=trailing(nfe, backbone.num_timesteps),
+        solver=config.solver,
+        guidance_scale=config.guidance_scale,
+    )
