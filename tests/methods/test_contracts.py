@@ -14,10 +14,27 @@ PARAMS: dict[str, dict[str, Any]] = {
     "teacher": {"guidance_scale": 2.0},
     "lcm": {"nets": "copy", "lr": 1e-3},
     "tdm": {"nets": "copy", "lr": 1e-3, "ema": 0.9},
+    "sft": {"lr": 1e-3, "ema": 0.9},
 }
+# A training has four steps, so pre-training of two is left within it.
+ONE_STEP = {"steps": 1, "input_time": 399, "regression_steps": 2, "regression_solver_steps": 2}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dmd2 gan": ("dmd2", {"adversarial_weight": 0.1}),
+    "dmd2 gan teacher": (
+        "dmd2", {"adversarial_weight": 0.1, "adversarial_features": "teacher"}
+    ),
+    "dmd2 joint": ("dmd2", {**ONE_STEP, "regression": "joint", "fake_updates": 1}),
+    "dmd2 pretrain": ("dmd2", {**ONE_STEP, "regression": "pretrain", "adversarial_weight": 0.1}),
+    "tdm_unify gan": ("tdm_unify", {"adversarial_weight": 0.1}),
+    "tdm_unify gan teacher": (
+        "tdm_unify", {"adversarial_weight": 0.1, "adversarial_features": "teacher"}
+    ),
+}  # fmt: skip
+CASES = {name: (name, PARAMS.get(name, {})) for name in registry.METHODS.names()} | VARIANTS
+NFE = {"dmd2 joint": 1, "dmd2 pretrain": 1}
 
 
-@pytest.mark.parametrize("name", registry.METHODS.names())
+@pytest.mark.parametrize("case", CASES)
 class TestRegistered(MethodContract):
     """Methods without an entry in PARAMS run with their defaults."""
 
@@ -25,6 +42,8 @@ class TestRegistered(MethodContract):
     params: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture(autouse=True)
-    def _choose(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(type(self), "method", name)
-        monkeypatch.setattr(type(self), "params", PARAMS.get(name, {}))
+    def _choose(self, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        method, params = CASES[case]
+        monkeypatch.setattr(type(self), "method", method)
+        monkeypatch.setattr(type(self), "params", params)
+        monkeypatch.setattr(type(self), "nfe", NFE.get(case, 4))
