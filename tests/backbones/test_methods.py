@@ -16,6 +16,17 @@ from distillbench.train.method import Method
 from distillbench.train.role import Role, make_role, only
 
 PROMPTS = ["a red circle", "blue square"]
+GAN = {"adversarial_weight": 0.1}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "lcm": ("lcm", {}),
+    "tdm": ("tdm", {}),
+    "sft": ("sft", {"drop_prompt": 0.5}),
+    "dmd2 gan": ("dmd2", GAN),
+    "dmd2 gan teacher": ("dmd2", {**GAN, "adversarial_features": "teacher"}),
+    "dmd2 one step": ("dmd2", {"steps": 1, "input_time": 399, "regression": "joint",
+                               "regression_solver_steps": 3}),
+    "tdm_unify gan": ("tdm_unify", GAN),
+}  # fmt: skip
 Build = Callable[..., Backbone]
 
 
@@ -46,12 +57,13 @@ def turn(method: Method, roles: dict[str, Role], name: str, batch: Any) -> float
     return float(loss.detach())
 
 
-@pytest.mark.parametrize("name", ["lcm", "tdm"])
+@pytest.mark.parametrize("case", CASES)
 def test_a_step_trains_adapters_and_leaves_the_base(
-    loaded: Backbone, name: str, monkeypatch: pytest.MonkeyPatch
+    loaded: Backbone, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = batch_of(loaded, monkeypatch)
-    method, roles = bound(name, loaded)
+    name, params = CASES[case]
+    method, roles = bound(name, loaded, **params)
     t = torch.tensor([999, 399])
     x = batch.randn("probe")
     before = loaded.predict(None, x, t, batch.cond).raw.detach().clone()
