@@ -60,12 +60,15 @@ class FlowPlane(Backbone):
 
         def velocity(mean: torch.Tensor) -> torch.Tensor:
             gap = x_t - alpha * mean
-            exact = (sigma - alpha * STD**2) / (alpha**2 * STD**2 + sigma**2) * gap - mean
+            exact: torch.Tensor = (sigma - alpha * STD**2) / (
+                alpha**2 * STD**2 + sigma**2
+            ) * gap - mean
             if net is None:
                 return exact
             extra = [told[name].float()[:, None] for name in net.conditions]  # type: ignore[union-attr]
             with net.active():
-                return exact + net.module(torch.cat([gap, sigma, mean, *extra], 1))
+                moved: torch.Tensor = net.module(torch.cat([gap, sigma, mean, *extra], 1))
+                return exact + moved
 
         raw = velocity(cond.tensors["mean"])
         if not (isinstance(guidance_scale, float) and guidance_scale == 1.0):
