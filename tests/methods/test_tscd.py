@@ -13,8 +13,8 @@ from distillbench import registry
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
-from distillbench.methods._adversary import balanced
 from distillbench.methods._consistency import Pair
+from distillbench.methods._pair_discriminator import balanced
 from distillbench.methods.tcd import TCD, TCDConfig
 from distillbench.methods.tscd import TSCD, TSCDConfig
 from distillbench.sample.solvers import GammaSampler, OdeSampler

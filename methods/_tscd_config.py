@@ -1,0 +1,130 @@
+"""TSCD's settings, and the table of stages that they ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from ._trajectory import TrajectoryConfig
+
+__all__ = ["Stage", "TSCDConfig"]
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is trained in one stage: the segments, the weights of both distances, the one step."""
+
+    segments: int
+    w_mse: float
+    w_adv: float
+    one_step: bool = False
+
+
+class TSCDConfig(TrajectoryConfig):
+    """TSCD's settings (Hyper-SD, arXiv 2404.13686, section 3.1; `one_step`: section 3.3).
+
+    The paper gives the stages, an averaged target, noise with an offset, and a distance that goes
+    from squared error to adversarial. It does not give their strengths, the grid or the guidance;
+    those are our choices.
+
+    Attributes:
+        solver_steps: N. 40 puts the edges of 8, 4, 2 segments on the times DDIM's "trailing"
+            spacing stops at; on a grid of 50 they would lie up to 15 times away.
+        guidance: of the teacher, which is the original model in all stages.
+        target: "ema" as published.
+        segments: of the stages, each starting from the weights of the one before.
+        stage_steps: share of the training's steps that each stage takes, as numbers of steps or in
+            any other unit; None shares them equally. Stages after `stop_at_segments` have none,
+            `one_step` has the last.
+        stop_at_segments: the last stage; its segments are the least number of sampling steps.
+        w_mse, w_adv: weights of the two distances, one per entry of `segments`; (1, 1, .5, .1)
+            with (0, .1, .5, 1) shifts them as the paper describes. Zeros, the default, train no
+            discriminator, as its published strength is unknown.
+        disc_lr: of the discriminator's head.
+        offset_noise: standard deviation of noise that is constant over each channel and added to
+            the noise of training.
+        gamma: stochasticity of sampling (TCD's; the paper's unified student uses that scheduler,
+            with 1 for one step and less for more) after a last stage of one segment; None samples
+            with DDIM.
+        one_step: a last stage that goes on with the loss of one segment, which keeps 2 to 8 steps
+            working, and matches the teacher's distribution in one step from pure noise.
+        w_dmd: weight of that matching (DMD, arXiv 2311.18828); 0 trains no fake score.
+        w_one_step_mse: weight of the squared error to the teacher's ODE from the same noise. The
+            paper has such a term "for stability" and does not say to what.
+        one_step_solver_steps: of that ODE.
+        one_step_guidance: of the teacher in that stage; None takes `guidance`.
+        fake_lr: of the fake score, which starts as the teacher and is never guided.
+        fake_updates: of the fake score for one of the student, 1 as in DMD.
+    """
+
+    solver_steps: PositiveInt = 40
+    guidance: tuple[float, float] = (7.5, 7.5)
+    target: Literal["ema", "stopgrad"] | None = "ema"
+    segments: tuple[PositiveInt, ...] = (8, 4, 2, 1)
+    stage_steps: tuple[PositiveInt, ...] | None = None
+    stop_at_segments: PositiveInt = 1
+    w_mse: tuple[Weight, ...] = (1.0, 1.0, 1.0, 1.0)
+    w_adv: tuple[Weight, ...] = (0.0, 0.0, 0.0, 0.0)
+    disc_lr: float = Field(1e-4, gt=0)
+    offset_noise: float = Field(0.05, ge=0)
+    gamma: float | None = Field(None, ge=0, le=1)
+    one_step: bool = False
+    w_dmd: Weight = 1.0
+    w_one_step_mse: Weight = 1.0
+    one_step_solver_steps: PositiveInt = 8
+    one_step_guidance: float | None = Field(None, ge=1)
+    fake_lr: PositiveFloat = 1e-4
+    fake_updates: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> TSCDConfig:
+        if not self.segments or any(a <= b for a, b in pairwise(self.segments)):
+            raise ValueError("segments must be a falling list of at least one")
+        if wrong := [k for k in self.segments if self.solver_steps % k]:
+            raise ValueError(f"{wrong[0]} segments do not divide {self.solver_steps} solver_steps")
+        if self.stop_at_segments not in self.segments:
+            stages = ", ".join(map(str, self.segments))
+            raise ValueError(f"stop_at_segments {self.stop_at_segments} is not one of {stages}")
+        if len(self.segments) != len(self.w_mse) or len(self.segments) != len(self.w_adv):
+            raise ValueError("w_mse and w_adv must have one entry for each entry of segments")
+        if any(not mse and not adv for mse, adv in zip(self.w_mse, self.w_adv, strict=True)):
+            raise ValueError("a stage with both w_mse and w_adv 0 trains nothing")
+        if self.stage_steps is not None and len(self.stage_steps) != len(self.stages):
+            last = ", the one step included" if self.one_step else ""
+            raise ValueError(
+                f"stage_steps must have one entry for each of {len(self.stages)} stages{last}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_segment(self) -> TSCDConfig:
+        if self.gamma and self.stop_at_segments > 1:
+            raise ValueError("gamma needs stop_at_segments 1: its jumps cross the edges")
+        if self.one_step and self.stop_at_segments > 1:
+            raise ValueError("one_step needs stop_at_segments 1: it jumps across all segments")
+        if self.one_step and not self.w_dmd and not self.w_one_step_mse:
+            raise ValueError("one_step with both w_dmd and w_one_step_mse 0 trains nothing")
+        return self
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that are trained, first to last."""
+        rows = zip(self.segments, self.w_mse, self.w_adv, strict=True)
+        stages = [Stage(*row) for row in rows if row[0] >= self.stop_at_segments]
+        last = [replace(stages[-1], one_step=True)] if self.one_step else []
+        return (*stages, *last)
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether any stage has a discriminator."""
+        return any(stage.w_adv for stage in self.stages)
+
+    @property
+    def matches(self) -> bool:
+        """Whether there is a fake score to match distributions with."""
+        return self.one_step and self.w_dmd > 0
