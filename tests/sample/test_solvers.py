@@ -16,6 +16,7 @@ from diffusers import (
 )
 
 from distillbench.backbones.base import Prediction
+from distillbench.core.grid import gamma_end
 from distillbench.core.noise import sample_noise
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.errors import BadInput
@@ -81,7 +82,7 @@ def test_ddim_equals_diffusers_and_ends_at_index_0(steps: int) -> None:
     scheduler.set_timesteps(steps)
     times = trailing(steps)
     ours = run(OdeSampler(timesteps=times))
-    assert close(ours, diffusers_sample(scheduler, times, start()))
+    assert close(ours, diffusers_sample(scheduler, times, start()), 1e-6)
 
 
 def test_clean_end_returns_the_last_x0() -> None:
@@ -145,6 +146,9 @@ def noises(count: int) -> tuple[list[torch.Tensor], torch.Generator]:
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
 def test_lcm_equals_diffusers_and_draws_no_last_noise(steps: int) -> None:
     draws, generator = noises(steps - 1)
+    spent = torch.Generator().manual_seed(7)
+    for _ in draws:
+        torch.randn(5, *SHAPE, generator=spent, dtype=torch.float64)
     scheduler = LCMScheduler(**BETAS)
     scheduler.set_timesteps(steps)
     x, net = start(), Net()
@@ -152,7 +156,8 @@ def test_lcm_equals_diffusers_and_draws_no_last_noise(steps: int) -> None:
         eps = net(x, torch.full((5,), int(t))).eps
         x = scheduler.step(eps, t, x, generator=generator, return_dict=False)[0]
     ours = run(RenoiseSampler(timesteps=lcm_grid(steps), boundary=True), draws.__getitem__)
-    assert close(ours, x)
+    assert close(ours, x, 1e-6)
+    assert torch.equal(generator.get_state(), spent.get_state())  # the last step drew none
 
 
 def test_dmd2_renoise_rollout_equals_lcm_scheduler() -> None:
@@ -181,10 +186,64 @@ def test_gamma_sampler_equals_tcd_scheduler(gamma: float, steps: int) -> None:
     assert close(ours, x)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 5])
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 10, 25, 50])
 def test_gamma_zero_is_ddim_without_noise(steps: int) -> None:
-    gamma = run(GammaSampler(timesteps=trailing(steps), gamma=0.0))
-    assert torch.equal(gamma, run(OdeSampler(timesteps=trailing(steps))))
+    """By our own steps at TCD's times, and diffusers' where both have the same times."""
+    times = lcm_grid(steps)
+    gamma = run(GammaSampler(timesteps=times, gamma=0.0))
+    assert torch.equal(gamma, run(OdeSampler(timesteps=times)))
+    assert (times == trailing(steps)) == (steps not in (4, 8))
+    if times != trailing(steps):
+        return
+    scheduler = DDIMScheduler(
+        **BETAS, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False
+    )
+    scheduler.set_timesteps(steps)
+    assert close(gamma, diffusers_sample(scheduler, times, start()), 1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.2, 0.3, 0.5, 0.9, 1.0])
+def test_a_flow_state_keeps_its_noise_level_for_every_gamma(gamma: float) -> None:
+    """TCD's sampling on x = (1 - p) x0 + p eps: to s = (1 - gamma) p, then up to p again.
+
+    a x_s + sqrt(p^2 - a^2 s^2) z with a = (1 - p) / (1 - s) and x_s = x - (t - s) v: our choice, as
+    the paper (arXiv 2402.19159) has variance-preserving processes alone.
+    """
+    flow, states, z = NoiseProcess.flow(), [], start(1)
+    x0, eps = start(2), start(3)
+
+    def exact(x: torch.Tensor, t: torch.Tensor, **_: Any) -> Prediction:
+        states.append(x)
+        return Prediction(x0=x0, eps=eps, raw=eps - x0)
+
+    x = flow.add_noise(x0, eps, torch.full((5,), 900))
+    made = GammaSampler(timesteps=(900, 600), gamma=gamma).sample(exact, x, flow, lambda i: z)
+    p, s, t = 0.6, (1 - gamma) * 0.6, 0.9
+    a = (1 - p) / (1 - s)
+    expected = a * (x - (t - s) * (eps - x0)) + max(p**2 - a**2 * s**2, 0.0) ** 0.5 * z
+    assert (states[1] - expected).abs().max().item() <= 1e-12
+    assert a * (1 - s) == pytest.approx(1 - p, abs=1e-15)  # of the data
+    assert (a * s) ** 2 + max(p**2 - a**2 * s**2, 0.0) == pytest.approx(p**2, abs=1e-15)
+    assert torch.equal(made, x0)  # the last step ends at the data, without noise
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.3, 0.6, 0.7, 0.9])
+def test_the_end_of_a_gamma_step_is_floored_after_a_float32_product(gamma: float) -> None:
+    """As diffusers' TCDScheduler does, where float64 would sometimes fall one time lower."""
+    p = torch.arange(1, 1000)
+    ours = gamma_end(p, gamma)
+    single, double = (
+        torch.floor((1 - gamma) * p.to(d)).long() for d in (torch.float, torch.double)
+    )
+    assert torch.equal(ours, single)
+    assert torch.equal(single, double) == (gamma not in (0.3, 0.9))
+    scheduler, x, eps = TCDScheduler(**BETAS), start(), start(1)
+    scheduler.set_timesteps(50)
+    alphas = scheduler.alphas_cumprod.double()
+    for t, s in zip(scheduler.timesteps, gamma_end(scheduler.timesteps[1:], gamma), strict=False):
+        theirs = scheduler.step(eps, t, x, eta=gamma, return_dict=False)[1]
+        x0 = (x - (1 - alphas[t]).sqrt() * eps) / alphas[t].sqrt()
+        assert close(alphas[s].sqrt() * x0 + (1 - alphas[s]).sqrt() * eps, theirs), int(t)
 
 
 def test_gamma_sampler_tells_the_end_time() -> None:
