@@ -166,6 +166,13 @@ class Network:
             targets=tuple(opts.get("target_modules") or self._targets), extras=extras,
         )  # fmt: skip
 
+    def adopt(self, net: NetHandle) -> None:
+        """Make a role's weights those of the frozen network; see `Backbone.adopt`."""
+        if net.module is self.module:
+            self.base.merge(net.name)
+        else:
+            _load_base(self.module, net.module.state_dict())
+
     def _extras(self, conditions: tuple[str, ...]) -> TimeConditions | None:
         if not conditions:
             return None
@@ -192,6 +199,14 @@ def base_weights(module: nn.Module) -> dict[str, Tensor]:
         for name, value in module.state_dict().items()
         if ".lora_A." not in name and ".lora_B." not in name
     }
+
+
+def _load_base(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Fill the network below its adapters, in its own dtype."""
+    for name, value in module.state_dict().items():
+        plain = name.replace(".base_layer.", ".")
+        if plain in weights:
+            value.copy_(weights[plain])
 
 
 def _layer(module: nn.Module, name: str) -> nn.Module:

@@ -225,6 +225,10 @@ class PipelineBackbone(Backbone):
         """See `Backbone.make_net`; `alpha` defaults to `rank`, `rank` to 64."""
         return self._net.make(name, kind, opts)
 
+    def adopt(self, net: NetHandle) -> None:
+        """See `Backbone.adopt`."""
+        self._net.adopt(net)
+
     def _forward(
         self,
         module: torch.nn.Module,

@@ -1,8 +1,8 @@
 """The grid language: rows times grid times zip, one factor at a time round each, minus exclude.
 
 Order: every row is merged over `base`; `grid` (product) and `zip` (in step) multiply each row;
-`ablate` adds, round each of these, one point per factor and value; a list of `nfe` makes one
-point each; `include` adds its own; `exclude` removes, seed by seed. Points keep the marks of what
+`ablate` adds, round each of these, one point per factor and value; lists of `nfe` and `updates`
+make one point each; `include` adds its own; `exclude` removes, seed by seed. Points keep the marks of what
 they were merged from.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distillbench.config.explain import validated
@@ -28,7 +28,7 @@ from distillbench.config.select import has_key, known_keys, matches
 
 __all__ = ["Point", "expand"]
 
-_NOT_IN_LABELS = frozenset({"method", "backbone", "nfe", "label", "group"})
+_NOT_IN_LABELS = frozenset({"method", "backbone", "nfe", "updates", "label", "group"})
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Point:
 
     Attributes:
         tree: everything merged, as written, with marks.
-        config: the same, validated; its `nfe` has one entry.
+        config: the same, validated; its `nfe` has one entry and its `updates` at most one.
         seeds: run seeds left after `exclude`.
         varied: grid, zip and ablate values that made it, path -> value.
         centre: False for the points `ablate` put round another.
@@ -55,6 +55,21 @@ class Point:
     def nfe(self) -> int:
         """Network evaluations per sample."""
         return self.config.nfe[0]
+
+    @property
+    def updates(self) -> int | None:
+        """Student updates after which the student is taken; None at the end of its training."""
+        taken = self.config.updates
+        return taken[0] if taken and taken[0] != self.config.train.steps else None
+
+    def whole(self) -> Point:
+        """The same row at the end of its training."""
+        return replace(self, config=self.config.model_copy(update={"updates": []}))
+
+    def unlinked(self) -> Point:
+        """The same row without the other runs it starts from."""
+        fields = {"teacher": "", "init": "", "updates": []}
+        return replace(self, config=self.config.model_copy(update=fields))
 
     @property
     def suffix(self) -> str:
@@ -98,7 +113,8 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
             drafts.append(centre)
             drafts += _ablated(centre, tree, problems)
     drafts += [_Draft(merge(base, extra)) for extra in tree.get("include") or []]
-    drafts = [single for draft in drafts for single in _each_nfe(draft)]
+    for key in ("nfe", "updates"):
+        drafts = [single for draft in drafts for single in _each(draft, key)]
     kept = _excluded(drafts, experiment, problems, notes)
     points = []
     for draft, seeds in kept:
@@ -175,13 +191,13 @@ def _mark_of(parent: Mapping[str, Any], key: str) -> Mark:
     return parent.marks.get(key, Mark()) if isinstance(parent, MapNode) else Mark()
 
 
-def _each_nfe(draft: _Draft) -> Iterator[_Draft]:
-    listed = draft.tree.get("nfe")
+def _each(draft: _Draft, key: str) -> Iterator[_Draft]:
+    listed = draft.tree.get(key)
     if not isinstance(listed, list):
         yield draft
         return
-    for value, mark in _marked(draft.tree, "nfe"):
-        tree = set_path(draft.tree, ("nfe",), value, mark)
+    for value, mark in _marked(draft.tree, key):
+        tree = set_path(draft.tree, (key,), value, mark)
         yield _Draft(tree, draft.varied, draft.centre, draft.named)
 
 

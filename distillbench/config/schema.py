@@ -140,7 +140,12 @@ class CellConfig(Model):
         group: rows of one group stand together in a table.
         backbone: an alias from `backbones`.
         method, params: the method and its parameters.
+        teacher: label of a row on the same backbone whose trained net takes the teacher's place,
+            as the frozen teacher and as what all nets start from; "" is the backbone's own.
+        init: label of a row on the same backbone whose student this one starts from.
         nfe: network evaluations; a list makes one row each, all sharing one training.
+        updates: student updates after which the student is taken, the end of training where none is
+            given; a list makes one row each, all taken from one training on its way.
         guidance_scale: at sampling; None is what the method recommends.
         sampler: overrides of the method's own sampling recipe (e.g. solver).
         tags: free labels to select rows by in tables and claims.
@@ -151,10 +156,13 @@ class CellConfig(Model):
     backbone: str = ""
     method: str = ""
     params: dict[str, Any] = Field(default_factory=dict)
+    teacher: str = ""
+    init: str = ""
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
     nfe: Annotated[list[PositiveInt], BeforeValidator(_as_list)] = [4]
+    updates: Annotated[list[PositiveInt], BeforeValidator(_as_list)] = []
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)
     tags: dict[str, str | int | float | bool] = Field(default_factory=dict)

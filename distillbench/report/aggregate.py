@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from distillbench.errors import ArtifactError, BadInput
 from distillbench.report import stats
-from distillbench.report.rows import Row, rows_of
+from distillbench.report.rows import Row, chosen, rows_of
 from distillbench.report.scores import Sample, Score, read_score
 from distillbench.run.stage import Cell, Plan, StageKind
 
@@ -85,9 +85,9 @@ class Results:
         """One per row index, in plan order."""
         return rows_of(self.plan)
 
-    def select(self, where: Mapping[str, Any]) -> tuple[Row, ...]:
-        """Rows that match `where`."""
-        return tuple(row for row in self.rows if row.matches(where))
+    def select(self, where: Mapping[str, Any], speaks_of: Iterable[str] = ()) -> tuple[Row, ...]:
+        """Rows that match `where`; see `rows.chosen`."""
+        return chosen(self.rows, where, speaks_of)
 
     def scores(self, row: Row, metric: str) -> tuple[SeedScore, ...]:
         """The metric's score of every seed of the row."""

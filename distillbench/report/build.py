@@ -33,6 +33,7 @@ FLOOR = (
 _HEADS = {
     "label": "Method", "group": "Group", "method": "Plug-in", "title": "Method",
     "backbone": "Backbone", "nfe": "NFE", "guidance_scale": "CFG", "seeds": "Seeds",
+    "updates": "Updates",
 }  # fmt: skip
 
 
@@ -91,7 +92,7 @@ class _Builder:
         self.results = results
         self.infos = infos
         self.backbones = backbone_labels(experiment)
-        self.rows = results.select(config.where)
+        self.rows = results.select(config.where, config.columns)
         grouped = any(row.first.group for row in self.rows)
         self.group_by = config.group_by or ("group" if grouped else "")
         self.published = load_published(config.published) if config.published else None

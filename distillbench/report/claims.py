@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from distillbench.report.rows import Row
+from distillbench.report.rows import Row, chosen
 
 __all__ = ["Claim", "Operator", "Side", "parse_claim", "resolve"]
 
@@ -151,8 +151,9 @@ def _find(claim: Claim, side: Side, rows: Sequence[Row]) -> Row:
     unknown = [name for name in where if not any(row.has(name) for row in rows)]
     if unknown:
         raise ValueError(f"claim {claim.text!r}: no row has a field or tag {unknown[0]!r}")
-    labelled = [row for row in rows if row.name == side.name]
-    by_method = [row for row in rows if side.name in (row.first.method, row.first.title)]
+    candidates = chosen(rows, {}, where)
+    labelled = [row for row in candidates if row.name == side.name]
+    by_method = [row for row in candidates if side.name in (row.first.method, row.first.title)]
     for called in (labelled, by_method):
         found = [row for row in called if row.matches(where)]
         if len(found) == 1:

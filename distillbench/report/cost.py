@@ -83,7 +83,7 @@ def cost_table(experiment: Experiment, results: Results) -> Table:
     )  # fmt: skip
     costs = _Costs(results, footnotes)
     lines = []
-    for row in results.rows:
+    for row in results.select({}):
         backbone = labels.get(row.first.backbone, row.first.backbone)
         heads = (row.name, backbone, row.first.nfe, len(row.cells))
         cells = [Cell(str(value), value) for value in heads]

@@ -40,7 +40,7 @@ def refused_curves(
         found = find_metric(config.y, list(infos)) if config.kind == "curve" else None
         try:
             if found:
-                results.protocol(results.select(config.where), found[0])
+                results.protocol(results.select(config.where, [config.x]), found[0])
         except MixedProtocols as error:
             refused[config.name] = error.line
     return refused
@@ -55,7 +55,7 @@ def draw_curve(
     info = infos.get(metric)
     figure = new_figure(4.8, 3.4)
     axes = figure.add_subplot()
-    rows = results.select(config.where)
+    rows = results.select(config.where, [config.x])
     several = len({row.first.backbone for row in rows}) > 1
     labels = backbone_labels(experiment)
     series: dict[str, list[Row]] = {}

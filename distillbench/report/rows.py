@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from distillbench.run.stage import Cell, Plan
 
-__all__ = ["FIELDS", "Row", "rows_of", "same_value"]
+__all__ = ["FIELDS", "Row", "chosen", "rows_of", "same_value"]
 
-FIELDS = ("label", "group", "method", "title", "backbone", "nfe", "guidance_scale", "seeds")
+FIELDS = (
+    "label", "group", "method", "title", "backbone", "nfe", "guidance_scale", "seeds", "updates",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,18 @@ def rows_of(plan: Plan) -> tuple[Row, ...]:
     for cell in plan.cells:
         grouped.setdefault(cell.row, []).append(cell)
     return tuple(Row(index, tuple(cells)) for index, cells in grouped.items())
+
+
+def chosen(
+    rows: Iterable[Row], where: Mapping[str, Any], speaks_of: Iterable[str] = ()
+) -> tuple[Row, ...]:
+    """Rows that match `where`.
+
+    Students taken on the way are left out unless `where` or the fields in `speaks_of` (a table's
+    columns, a curve's axis) ask for `updates`.
+    """
+    on_the_way = "updates" in where or "updates" in speaks_of
+    return tuple(row for row in rows if (on_the_way or row.first.final) and row.matches(where))
 
 
 def same_value(ours: Any, wanted: Any) -> bool:

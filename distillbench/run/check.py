@@ -136,11 +136,13 @@ class _Checker:
             self.unknown("row field or tag", name, self.fields, path)
 
     def where(self, where: Mapping[str, Any], path: Path) -> None:
+        from distillbench.report.rows import chosen
+
         before = len(self.problems.lines)
         for name in where:
             self.field(name, (*path, name))
         known = len(self.problems.lines) == before
-        if where and known and not any(row.matches(where) for row in self.rows):
+        if where and known and not chosen(self.rows, where, ["updates"]):
             self.problems.add(self.mark(*path), "selects no row")
 
     def published(self, stem: str, path: Path) -> None:

@@ -43,6 +43,8 @@ def build_plan(experiment: Experiment, *, only: str = "") -> Plan:
     planner = Planner(experiment, problems, notes)
     points = expand(experiment, problems, notes)
     rows = [(point, resolved) for point in points if (resolved := planner.resolve(point))]
+    if len(rows) == len(points):  # else a row that a link names may be known by its errors alone
+        planner.trainings.check()
     check_metrics(experiment, planner.metrics, rows, problems)
     problems.raise_if_any()
     cells = planner.cells(rows)

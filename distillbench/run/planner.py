@@ -7,26 +7,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from distillbench.config.expand import Point
-from distillbench.config.identity import (
-    IDENTITY_VERSION,
-    canonical_json,
-    content_key,
-    folder_identity,
-)
+from distillbench.config.identity import IDENTITY_VERSION, canonical_json, content_key
 from distillbench.config.marks import Problems, locate
 from distillbench.config.resolve import Resolved, Resolver
 from distillbench.config.schema import Experiment
 from distillbench.datadir import images_folder
 from distillbench.errors import BadInput, DistillbenchError
 from distillbench.run.stage import Cell, Stage, StageKind
+from distillbench.run.trainings import Trainings
 
 if TYPE_CHECKING:
     from distillbench.score.metric import Metric
 
-__all__ = ["Planner"]
+__all__ = ["Planner", "label_of"]
 
-TRAIN_COST = 3.0
-"""A training update of one sample against one network evaluation: forward and backward."""
 GUIDED_COST = 2.0
 
 
@@ -54,6 +48,7 @@ class Planner:
             name: self._metric_spec(name, metric) for name, metric in self.metrics.items()
         }
         self.runtime = {"threads": self.experiment.threads}
+        self.trainings = Trainings(self)
 
     def resolve(self, point: Point) -> Resolved | None:
         """The plug-ins of a point, its prompt sets checked; None when something does not fit."""
@@ -64,8 +59,9 @@ class Planner:
         if "/" in images and not images_folder(images).is_dir():
             self.problems.add(locate(point.tree, ("data", "images"))[0], f"no folder {images}")
         if resolved.trains and not images:
-            self._identity(point, resolved, "data")
-        self._identity(point, resolved, "sample")
+            self.identity(point, resolved, "data")
+        self.trainings.add(point, resolved)
+        self.identity(point, resolved, "sample")
         return resolved
 
     # ---- cells --------------------------------------------------------------------------
@@ -76,7 +72,7 @@ class Planner:
         runs: dict[str, str] = {}
         cells: list[Cell] = []
         for point, resolved in rows:
-            label = _label(point, resolved)
+            label = label_of(point, resolved)
             samples = [self._sample(point, resolved, seed, label) for seed in point.seeds]
             config = point.config
             name = [config.label, config.group, dict(config.tags), resolved.used.alias]
@@ -116,7 +112,7 @@ class Planner:
         seed = int(sample.spec["seed"])
         return Cell(
             row=row,
-            label=_label(point, resolved) if config.label or point.suffix else "",
+            label=label_of(point, resolved) if config.label or point.suffix else "",
             group=config.group,
             method=resolved.method.name,
             title=resolved.method.title or resolved.method.name,
@@ -124,7 +120,9 @@ class Planner:
             nfe=point.nfe,
             seed=seed,
             guidance_scale=resolved.guidance_scale,
-            ranked=resolved.trains,
+            updates=(point.updates or config.train.steps) if resolved.trains else 0,
+            final=point.updates is None,
+            ranked=resolved.trains and not resolved.method.denoises,
             train=sample.needs[0],
             sample=sample.key,
             scores={name: self._score(name, point, resolved, sample).key for name in self.metrics},
@@ -134,48 +132,17 @@ class Planner:
 
     # ---- stages -------------------------------------------------------------------------
 
-    def _stage(self, kind: StageKind, spec: dict[str, Any], label: str, **more: Any) -> Stage:
+    def stage(self, kind: StageKind, spec: dict[str, Any], label: str, **more: Any) -> Stage:
+        """The stage of a spec, made at its first mention."""
         key = content_key(spec)
         if key not in self.stages:
             more.setdefault("runtime", self.runtime)
             self.stages[key] = Stage(kind, key, spec, label=label, **more)
         return self.stages[key]
 
-    def _train(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
-        config, trains = point.config, resolved.trains
-        settings = config.train.model_dump(mode="json", exclude={"save_every"})
-        spec = {
-            "identity": IDENTITY_VERSION,
-            "backbone": resolved.used.spec,
-            "method": resolved.method_spec,
-            "train": settings if trains else _precision(config.train.precision),
-            "data": self._data(point, resolved) if trains else {},
-            "seed": seed if trains else 0,
-            "teacher": None,
-        }
-        runtime: dict[str, Any] = {**self.runtime, "save_every": config.train.save_every}
-        if trains and config.data.images:
-            runtime["images"] = str(images_folder(config.data.images))
-        samples = config.train.batch_size * config.train.accumulate * config.train.processes
-        turns = sum(len(resolved.method.turns(step)) for step in range(20)) / 20
-        cost = TRAIN_COST * config.train.steps * samples * turns if trains else 1.0
-        title = label if trains else resolved.method.title or resolved.method.name
-        name = f"{title} {resolved.used.alias}" + (f" seed {seed}" if trains else "")
-        return self._stage("train", spec, name, runtime=runtime, cost=cost)
-
-    def _data(self, point: Point, resolved: Resolved) -> dict[str, Any]:
-        images = point.config.data.images
-        if images:
-            folder = images_folder(images)
-            # A named set that is not on this disk still plans; its training then says so.
-            content = folder_identity(folder) if folder.is_dir() else f"missing:{images}"
-            return {"prompts": "", "prompts_sha256": "", "images_sha256": content}
-        name, sha = self._identity(point, resolved, "data")
-        return {"prompts": name, "prompts_sha256": sha, "images_sha256": ""}
-
     def _sample(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
-        train = self._train(point, resolved, seed, label)
-        name, sha = self._identity(point, resolved, "sample")
+        train = self.trainings.stage(point, resolved, seed, label)
+        name, sha = self.identity(point, resolved, "sample")
         n = point.config.sample.n
         spec = {
             "identity": IDENTITY_VERSION,
@@ -189,8 +156,10 @@ class Planner:
         }
         guided = GUIDED_COST if resolved.recipe.guidance_scale != 1 else 1.0
         cost = n * resolved.recipe.nfe * guided
-        text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe} seed {seed}"
-        return self._stage("sample", spec, text, needs=(train.key,), cost=cost)
+        taken = f" after {point.updates}" if point.updates else ""
+        text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe}{taken} seed {seed}"
+        needs = (train.key, *self.trainings.teachers(train))
+        return self.stage("sample", spec, text, needs=needs, cost=cost)
 
     def _score(self, name: str, point: Point, resolved: Resolved, sample: Stage) -> Stage:
         metric = self.metrics[name]
@@ -205,7 +174,7 @@ class Planner:
         }
         needs = (sample.key, reference.key) if reference else (sample.key,)
         cost = float(sample.spec["prompts"]["n"])
-        return self._stage("score", spec, f"{name} of {sample.label}", needs=needs, cost=cost)
+        return self.stage("score", spec, f"{name} of {sample.label}", needs=needs, cost=cost)
 
     def _metric_spec(self, name: str, metric: Metric) -> dict[str, Any]:
         try:
@@ -229,12 +198,13 @@ class Planner:
         if config is None or teacher is None:
             return None
         seed = int(sample.spec["seed"])
+        point = point.unlinked()  # the backbone's own teacher, whatever the row was trained from
         stage = self._sample(point, teacher, seed, "reference")
         if stage.key == sample.key:
             stage = self._sample(point, teacher, seed + config.floor_seed, "reference floor")
         return stage
 
-    def _identity(self, point: Point, resolved: Resolved, part: str) -> tuple[str, str]:
+    def identity(self, point: Point, resolved: Resolved, part: str) -> tuple[str, str]:
         """Name and hash of the prompt set a point trains on ("data") or is sampled for."""
         from distillbench.sample.prompts import prompt_identity
 
@@ -257,11 +227,7 @@ class Planner:
         return name, self._prompts.get(name, "")
 
 
-def _precision(precision: str) -> dict[str, str]:
-    """What a method without nets takes of the training settings: it is sampled in it too."""
-    return {} if precision == "float32" else {"precision": precision}
-
-
-def _label(point: Point, resolved: Resolved) -> str:
+def label_of(point: Point, resolved: Resolved) -> str:
+    """What a row is called."""
     name = point.config.label or resolved.method.title or resolved.method.name
     return f"{name} ({point.suffix})" if point.suffix else name

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Cell", "Plan", "Stage", "StageKind"]
+__all__ = ["Cell", "Plan", "Stage", "StageKind", "lineage"]
 
 StageKind = Literal["train", "sample", "score"]
 
@@ -34,6 +34,11 @@ class Stage:
     cost: float = 1.0
 
 
+def lineage(stage: Stage) -> str:
+    """Key of the whole training whose checkpoints a stage writes and continues from."""
+    return str(stage.runtime.get("lineage", stage.key))
+
+
 @dataclass(frozen=True)
 class Cell:
     """One point of the grid after expansion: a row (or one seed of it) and its stage keys.
@@ -42,9 +47,11 @@ class Cell:
         row: index of the row this cell is a seed of; cells of one row are aggregated.
         label, group, method, title, backbone, nfe, seed: what a table shows.
         guidance_scale: at sampling.
+        updates: student updates behind it, 0 for what is not trained.
+        final: whether that is all of its training.
         tags: free labels.
         varied: the grid/zip/ablate values that made this cell, path -> value.
-        ranked: False for rows without a trained net (teachers), which a table never ranks.
+        ranked: False for teachers, trained ones too, which a table never ranks.
         train, sample: stage keys. scores: metric id -> score stage key.
     """
 
@@ -57,6 +64,8 @@ class Cell:
     nfe: int
     seed: int
     guidance_scale: float
+    updates: int
+    final: bool
     ranked: bool
     train: str
     sample: str

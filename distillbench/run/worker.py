@@ -6,6 +6,7 @@ Both runners come through here. Nothing a stage does counts until `Store.commit`
 from __future__ import annotations
 
 import importlib
+import shutil
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from distillbench.errors import (
 from distillbench.run.environment import captured, set_threads
 from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result
 from distillbench.run.provenance import provenance
-from distillbench.run.stage import Stage
+from distillbench.run.stage import Stage, lineage
 from distillbench.store.claim import Claim
 from distillbench.store.io import append_jsonl, read_jsonl, storage_error, write_json
 from distillbench.store.layout import Store
@@ -49,17 +50,33 @@ def run_stage(
     store = Store(store_root)
     job = Job(stage, str(store_root), run, device, attempt, dict(functions))
     try:
-        claim = Claim.take(store.claim_path(stage.kind, stage.key), run=run, attempt=attempt)
+        claims = _claim(store, job)
     except StorageError as error:
         return Result(stage.key, "storage", error=error.line)
-    if claim is None:
+    if not claims:
         return Result(stage.key, "busy")
     try:
-        return _run_claimed(store, job, claim, should_stop)
+        return _run_claimed(store, job, claims[0], should_stop)
     except Exception as error:
         return _ended(store, stage, error)
     finally:
-        claim.release()
+        for claim in claims:
+            claim.release()
+
+
+def _claim(store: Store, job: Job) -> list[Claim]:
+    """Claims on the stage and on the checkpoints it writes; none while another process has one."""
+    claims: list[Claim] = []
+    for key in dict.fromkeys((job.stage.key, lineage(job.stage))):
+        claim = Claim.take(
+            store.claim_path(job.stage.kind, key), run=job.run, attempt=job.attempt
+        )  # fmt: skip
+        if claim is None:
+            for taken in claims:
+                taken.release()
+            return []
+        claims.append(claim)
+    return claims
 
 
 def _run_claimed(store: Store, job: Job, claim: Claim, should_stop: ShouldStop) -> Result:
@@ -83,6 +100,8 @@ def _run_claimed(store: Store, job: Job, claim: Claim, should_stop: ShouldStop) 
     write_json(tmp / "provenance.json", {"attempts": attempts})
     claim.ensure_held()
     store.commit(tmp, stage.kind, stage.key, attempt=job.attempt)
+    if store.is_done(stage.kind, lineage(stage)):
+        shutil.rmtree(store.checkpoints(stage.kind, lineage(stage)), ignore_errors=True)
     store.log("commit", stage.kind, stage.key, attempt=job.attempt)
     return Result(stage.key, "done")
 
@@ -102,7 +121,7 @@ def _attempts(store: Store, job: Job) -> list[dict[str, Any]]:
     this = provenance(job.stage, device=job.device, attempt=job.attempt)
     if job.stage.kind != "train":
         return [this]
-    folder = store.checkpoints(job.stage.kind, job.stage.key)
+    folder = store.checkpoints(job.stage.kind, lineage(job.stage))
     folder.mkdir(parents=True, exist_ok=True)
     append_jsonl(folder / "attempts.jsonl", this)
     return read_jsonl(folder / "attempts.jsonl")
@@ -112,8 +131,11 @@ def _call(store: Store, job: Job, tmp: Path, claim: Claim, should_stop: ShouldSt
     """Import the stage's function and call it with its inputs, each checked byte for byte."""
     stage = job.stage
     inputs: dict[str, Path | None]
+    for key in stage.needs[1:] if stage.kind == "sample" else stage.needs:
+        if stage.kind != "score":  # runs that a training or a student starts from
+            store.verify("train", key)
     if stage.kind == "train":
-        inputs = {"checkpoints": store.checkpoints("train", stage.key)}
+        inputs = {"checkpoints": store.checkpoints("train", lineage(stage))}
     elif stage.kind == "sample":
         inputs = {"train_dir": store.verify("train", stage.needs[0])}
     else:

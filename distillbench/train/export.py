@@ -16,10 +16,15 @@ from distillbench.errors import ArtifactError, NotSupported
 from distillbench.train.state import write_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distillbench.backbones.base import Backbone
     from distillbench.train.method import Method, NetSpec
     from distillbench.train.nets import NetHandle
 
-__all__ = ["Student", "load_student", "write_recipe", "write_student"]
+__all__ = [
+    "Student", "adopt_run", "load_student", "read_tensors", "write_recipe", "write_student",
+]  # fmt: skip
 
 DEFAULT_NFE = (4, 2, 1, 8)
 
@@ -53,6 +58,7 @@ def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
         "method": spec["method"],
         "backbone": spec["backbone"],
         "precision": spec["train"].get("precision", "float32"),
+        "teacher": spec.get("teacher"),
     }
     write_json(out / "recipe.json", record)
 
@@ -84,16 +90,39 @@ def load_student(train_dir: Path, device: str = "cpu") -> Student:
             f"{backbone.revision()}"
         )
     backbone.load(device, dtype=recipe["precision"])
-    if not method.nets():
-        return Student(method, None)
+    if recipe.get("teacher"):
+        adopt_run(backbone, train_dir.parent / recipe["teacher"])
+    return Student(method, _net(backbone, train_dir) if method.nets() else None)
+
+
+def adopt_run(backbone: Backbone, train_dir: Path) -> None:
+    """Put the trained net of a run, and of the run it took as teacher, in the teacher's place.
+
+    Runs lie side by side in the store, so a run finds its teacher by its key.
+
+    Raises:
+        ArtifactError: the folder is not that of a finished training.
+    """
+    earlier = _read(train_dir / "recipe.json").get("teacher")
+    if earlier:
+        adopt_run(backbone, train_dir.parent / earlier)
+    backbone.adopt(_net(backbone, train_dir, name="adopted"))
+
+
+def _net(backbone: Backbone, train_dir: Path, *, name: str = "") -> NetHandle:
     record = _read(train_dir / "net.json")
-    net = backbone.make_net(record["role"], record["kind"], **record["opts"])
+    net = backbone.make_net(name or record["role"], record["kind"], **record["opts"])
+    net.load_tensors(read_tensors(train_dir))
+    return net
+
+
+def read_tensors(train_dir: Path) -> dict[str, Tensor]:
+    """A trained student's own tensors by name."""
     path = train_dir / "student.safetensors"
     try:
-        net.load_tensors(load_file(path))
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: missing or truncated ({error})") from None
-    return Student(method, net)
 
 
 def _read(path: Path) -> dict[str, Any]:

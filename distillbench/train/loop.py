@@ -97,6 +97,7 @@ class Trainer:
         self.meter = Meter(self.team.device)
         self.method = build(self.spec)
         self.method.total_steps = self.train.get("steps", 0)
+        self.stop = self.train.get("stop", self.method.total_steps)
 
     # ---- the run --------------------------------------------------------------------------
 
@@ -112,7 +113,7 @@ class Trainer:
         total, save_every = self.train["steps"], self.runtime.get("save_every", 200)
         every, first = max(1, total // LOG_ROWS), self.step
         started, beat = time.perf_counter(), 0.0
-        while self.step < total:
+        while self.step < self.stop:
             if self.team.any(self.should_stop()):
                 self._save()
                 raise Interrupted(f"stopped after step {self.step} of {total}")
@@ -124,9 +125,9 @@ class Trainer:
             now = time.perf_counter()
             if logged or now - beat > HEARTBEAT_SECONDS:
                 beat, rate = now, (self.step - first) / (now - started)
-                self.progress({"kind": "train", "step": self.step, "steps": total,
+                self.progress({"kind": "train", "step": self.step, "steps": self.stop,
                                "steps_per_second": rate, "losses": losses})  # fmt: skip
-            if self.step % save_every == 0 and self.step < total:
+            if self.step < total and (self.step % save_every == 0 or self.step == self.stop):
                 self._save()
 
     def _one_step(self, logged: bool) -> dict[str, float]:
@@ -186,6 +187,9 @@ class Trainer:
     def _set_up(self) -> None:
         method, backbone, device = self.method, self.method.backbone, self.team.device
         backbone.load(device, dtype=self.train.get("precision", "float32"))
+        runs = self.checkpoints.parent
+        if self.spec.get("teacher"):
+            export.adopt_run(backbone, runs / self.spec["teacher"])
         self.meter.watch(backbone)
         data, seed = self.spec["data"], self.spec["seed"]
         self.data = DataSource(
@@ -197,6 +201,8 @@ class Trainer:
             self.roles[name] = make_role(
                 method, name, spec, seed=seed, lr_scale=scale, device=device
             )
+        if self.spec.get("init"):
+            self.roles[method.student].start_from(export.read_tensors(runs / self.spec["init"]))
         method.bind({name: role.net for name, role in self.roles.items()})
 
     # ---- files ----------------------------------------------------------------------------
@@ -219,7 +225,7 @@ class Trainer:
         self.saved_at = str(path)
 
     def _resume(self) -> None:
-        saved = state.latest(self.checkpoints)
+        saved = state.latest(self.checkpoints, at_most=self.stop)
         if saved is None:
             return
         for role in self.roles.values():

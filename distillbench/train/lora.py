@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -77,6 +78,17 @@ class SharedBase:
             name, self.module, parameters=own, conditions=conditions, slot=self.slot,
             activate=lambda: self._switched_on(name), extras=extras,
         )  # fmt: skip
+
+    @torch.no_grad()
+    def merge(self, name: str) -> None:
+        """Add an adapter to the base for good; its role is gone afterwards."""
+        for layer in self._layers():
+            if name in layer.lora_A:
+                weight: torch.Tensor = layer.get_base_layer().weight  # type: ignore[assignment]
+                weight += layer.get_delta_weight(name).to(weight.dtype)  # type: ignore[operator]
+                layer.delete_adapter(name)
+                layer._active_adapter = self._active
+        self._names.remove(name)
 
     @contextmanager
     def _switched_on(self, name: str) -> Iterator[None]:

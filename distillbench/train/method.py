@@ -134,6 +134,7 @@ class Method(ABC):
         needs: {"prompts"} or {"prompts", "latents"}; may depend on the config.
         title, paper: display name, and "Name (arXiv number)".
         student: the role that is sampled from and exported; the method without nets has none.
+        denoises: whether the trained student is still a score network, and so may be a teacher.
         total_steps: steps of the training under way, set by the loop; 0 outside one.
     """
 
@@ -143,6 +144,7 @@ class Method(ABC):
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     student: ClassVar[str] = "student"
+    denoises: ClassVar[bool] = False
 
     name: str = ""
     total_steps: int = 0

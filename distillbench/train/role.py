@@ -70,6 +70,12 @@ class Role:
             parts["ema"] = self.net.ema.tensors()
         return {f"{part}/{key}": v for part, values in parts.items() for key, v in values.items()}
 
+    def start_from(self, tensors: state.Tensors) -> None:
+        """Take another run's weights before the first update; an average starts there too."""
+        self.net.load_tensors(tensors)
+        if self.net.ema is not None:
+            self.net.ema.load_tensors(tensors)
+
     def load(self, saved: state.Saved) -> None:
         """Continue from a checkpoint."""
         name = self.net.name

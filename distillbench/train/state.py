@@ -68,9 +68,9 @@ def save(root: Path, step: int, tensors: Tensors, state: Mapping[str, Any], log:
     return folder
 
 
-def latest(root: Path) -> Saved | None:
-    """The newest checkpoint under `root`, None where there is none."""
-    folders = _folders(root)
+def latest(root: Path, *, at_most: int) -> Saved | None:
+    """The newest checkpoint under `root` of at most so many steps, None where there is none."""
+    folders = [f for f in _folders(root) if int(f.name.removeprefix("step-")) <= at_most]
     if not folders:
         return None
     folder = folders[-1]

@@ -47,6 +47,20 @@ def test_every_role_starts_as_the_teacher(loaded: Backbone) -> None:
         assert torch.equal(raw(loaded, None), before)
 
 
+@pytest.mark.parametrize("kind", ["lora", "copy"])
+def test_an_adopted_role_is_the_teacher(loaded: Backbone, kind: str) -> None:
+    opts = {"rank": 2} if kind == "lora" else {}
+    plain, net = raw(loaded, None), loaded.make_net("adopted", kind, **opts)
+    disturb(net)
+    trained = raw(loaded, net)
+    loaded.adopt(net)
+    assert not torch.allclose(plain, trained, atol=1e-3)
+    for role in (None, loaded.make_net("student", rank=2), loaded.make_net("other", "copy")):
+        assert torch.allclose(raw(loaded, role), trained, atol=1e-4)
+    student = loaded.make_net("adopted", rank=2)  # the name is free again
+    assert torch.equal(raw(loaded, student), raw(loaded, None))
+
+
 def test_copies_made_after_adapters_are_plain(build: Build) -> None:
     backbone = build("sd")
     before = raw(backbone, None)

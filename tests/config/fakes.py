@@ -72,6 +72,14 @@ class FakeReal(FakeStudent):
     needs = frozenset({"prompts", "latents"})
 
 
+class FakeTuned(FakeStudent):
+    """Its student is still a teacher."""
+
+    name = "fake-tuned"
+    title = "FT"
+    denoises = True
+
+
 class FakePoints(Backbone):
     class Config(Strict):
         width: int = 8

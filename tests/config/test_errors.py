@@ -10,8 +10,8 @@ from distillbench.errors import ConfigError
 
 Errors = Callable[..., list[str]]
 KEYS = (
-    "label, group, backbone, method, params, train, data, sample, nfe, guidance_scale, sampler, "
-    "tags"
+    "label, group, backbone, method, params, teacher, init, train, data, sample, nfe, updates, "
+    "guidance_scale, sampler, tags"
 )
 STUDENT = "steps, eta, loss, embed"
 

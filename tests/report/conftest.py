@@ -82,7 +82,7 @@ class World:
                     scores=scores,
                     **{
                         "group": "", "method": label.lower(), "title": label, "backbone": "sd",
-                        "guidance_scale": 1.0, "ranked": True, **cell,
+                        "guidance_scale": 1.0, "updates": 100, "final": True, "ranked": True, **cell,
                     },
                 )
             )  # fmt: skip

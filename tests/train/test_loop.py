@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def test_learning_rate_warms_up_and_scales(tmp_path: Path) -> None:
     spec = train_spec("lcm", {**LCM, "warmup_steps": 4}, steps=2, lr_scale=0.5)
     with pytest.raises(Interrupted):
         train(spec, tmp_path, stop_after=1)
-    saved = state.latest(tmp_path / "checkpoints")
+    saved = state.latest(tmp_path / "checkpoints", at_most=1)
     assert saved is not None
     start = load_file_of_warm_start(spec)
     # Adam's first step moves every weight by the rate: 1e-3 / 2 scaled, a quarter warmed up.
@@ -222,3 +223,69 @@ def test_settings_of_the_process_are_put_back(tmp_path: Path) -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     train(train_spec("lcm", LCM, steps=1), tmp_path)
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+# ---- students on the way, and runs that start from others ---------------------------------------
+
+
+def test_stops_on_the_way_are_the_straight_run(tmp_path: Path) -> None:
+    spec = train_spec("tdm", TDM, steps=6)
+    train(spec, tmp_path / "straight")
+    cuts = [{**spec, "train": {**spec["train"], "stop": stop}} for stop in (2, 5)]
+    for cut in (*cuts, spec):  # each goes on where the one before stopped
+        shutil.rmtree(tmp_path / "way" / "out", ignore_errors=True)
+        train(cut, tmp_path / "way")
+        if cut is cuts[0]:
+            early = student(tmp_path / "way")
+    assert student(tmp_path / "way") == student(tmp_path / "straight") != early
+    train(cuts[0], tmp_path / "alone")
+    assert student(tmp_path / "alone") == early
+    cost = read(tmp_path / "alone" / "out" / "cost.json")
+    assert cost["student_updates"] == 2
+
+
+def test_a_stop_before_the_newest_checkpoint_starts_from_an_earlier_one(tmp_path: Path) -> None:
+    spec = train_spec("lcm", LCM, steps=6)
+    cut = {**spec, "train": {**spec["train"], "stop": 3}}
+    train(cut, tmp_path / "alone")
+    with pytest.raises(Interrupted):
+        train(spec, tmp_path / "both", stop_after=5)
+    train(cut, tmp_path / "both")
+    assert student(tmp_path / "both") == student(tmp_path / "alone")
+
+
+def run_in(store: Path, key: str, spec: dict[str, Any]) -> Path:
+    """Train, and put the result beside earlier ones as `store`/<key>."""
+    train(spec, store)
+    shutil.rmtree(store / "checkpoints", ignore_errors=True)
+    return (store / "out").rename(store / key)
+
+
+def test_a_student_starts_from_another(tmp_path: Path) -> None:
+    spec = train_spec("lcm", LCM, steps=2)
+    first = run_in(tmp_path, "a", spec)
+    slow = {**spec, "seed": 5, "train": {**spec["train"], "steps": 1, "lr_scale": 1e-12}}
+    second = run_in(tmp_path, "b", {**slow, "init": "a"})
+    a, b = (load_file(folder / "student.safetensors") for folder in (first, second))
+    for name in a:
+        assert torch.allclose(a[name], b[name], atol=1e-6)
+
+
+def test_a_trained_net_takes_the_teachers_place(tmp_path: Path) -> None:
+    tune = {"nets": "copy", "lr": 1e-2, "guidance_scale": 1.0}
+    first = run_in(tmp_path, "a", train_spec("sft", tune, steps=3))
+    second = run_in(tmp_path, "b", {**train_spec("sft", tune, steps=3), "teacher": "a"})
+    spec = {**train_spec("teacher", {"guidance_scale": 1.0}), "teacher": "b"}
+    third = run_in(tmp_path, "c", spec)
+    twice, teacher = load_student(second), load_student(third)
+    assert teacher.net is None and twice.net is not None
+    x, t = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.full((4,), 500)
+    cond = teacher.method.backbone.encode(["condition 1"] * 4)
+    with torch.no_grad():
+        of_teacher = teacher.method.backbone.predict(None, x, t, cond).x0
+        of_tuned = twice.method.backbone.predict(twice.net, x, t, cond).x0
+        of_base = load_student(first).method.backbone.predict(None, x, t, cond).x0
+        before = twice.method.backbone.predict(None, x, t, cond).x0  # the run it started from
+    assert torch.equal(of_teacher, of_tuned)
+    assert not torch.allclose(of_teacher, before, atol=1e-4)
+    assert not torch.allclose(before, of_base, atol=1e-4)

@@ -1,0 +1,159 @@
+"""Runs that start from other runs, and students taken on the way: specs, needs, bad input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distillbench.report.rows import chosen, rows_of
+from distillbench.run.stage import Cell, Plan, Stage, lineage
+
+PlanOf = Callable[..., Plan]
+ErrorsOf = Callable[..., list[str]]
+
+CHAIN = """\
+rows:
+  - {label: Tuned, method: fake-tuned, nfe: 4}
+  - {label: Twice, method: fake-tuned, teacher: Tuned, nfe: 4}
+  - {label: Base, method: fake-teacher, teacher: Twice, nfe: 4}
+  - {label: Student, method: fake-student, teacher: Twice, init: Other, nfe: [4, 2]}
+  - {label: Other, method: fake-student, params: {eta: 0.1}, nfe: 4}
+seeds: [3, 4]
+"""
+
+
+def cell(plan: Plan, label: str, **fields: object) -> Cell:
+    return next(
+        c
+        for c in plan.cells
+        if c.label == label and all(getattr(c, k) == v for k, v in fields.items())
+    )
+
+
+def train(plan: Plan, label: str, seed: int = 3) -> Stage:
+    return plan.stages[cell(plan, label, seed=seed).train]
+
+
+def test_a_row_may_start_from_other_rows(plan_of: PlanOf) -> None:
+    plan = plan_of(CHAIN)
+    tuned, twice, student = (train(plan, name) for name in ("Tuned", "Twice", "Student"))
+    assert tuned.spec["teacher"] is None and tuned.needs == ()
+    assert twice.spec["teacher"] == tuned.key and twice.needs == (tuned.key,)
+    assert student.spec["teacher"] == twice.key
+    assert student.spec["init"] == train(plan, "Other").key
+    assert student.needs == (twice.key, tuned.key, train(plan, "Other").key)
+    assert "init" not in tuned.spec  # keys of plain trainings are what they were
+    sample = plan.stages[cell(plan, "Student", nfe=2).sample]
+    assert sample.needs == (student.key, twice.key, tuned.key)
+
+
+def test_runs_are_linked_seed_by_seed(plan_of: PlanOf) -> None:
+    plan = plan_of(CHAIN)
+    assert train(plan, "Twice", 3).spec["teacher"] == train(plan, "Tuned", 3).key
+    assert train(plan, "Twice", 4).spec["teacher"] == train(plan, "Tuned", 4).key
+    assert train(plan, "Twice", 3).key != train(plan, "Twice", 4).key
+
+
+def test_a_tuned_teacher_is_a_teacher_row(plan_of: PlanOf) -> None:
+    plan = plan_of(CHAIN)
+    assert train(plan, "Base").spec["teacher"] == train(plan, "Twice").key
+    ranked = {c.label: c.ranked for c in plan.cells}
+    assert ranked == {
+        "Tuned": False, "Twice": False, "Base": False, "Student": True, "Other": True
+    }  # fmt: skip
+
+
+def test_the_reference_stays_the_backbones_own_teacher(plan_of: PlanOf) -> None:
+    text = CHAIN + "metrics: [fake-distance]\nreference: {method: fake-teacher, nfe: 25}\n"
+    plan = plan_of(text)
+    references = {s.spec["reference"] for s in plan.stages.values() if s.kind == "score"}
+    trained = {plan.stages[key].spec["train"] for key in references}
+    assert {plan.stages[key].spec["teacher"] for key in trained} == {None}
+
+
+def test_stages_stand_after_what_they_need(plan_of: PlanOf) -> None:
+    seen: set[str] = set()
+    plan = plan_of(CHAIN)
+    for key, stage in plan.stages.items():
+        assert set(stage.needs) <= seen
+        seen.add(key)
+
+
+def test_links_that_do_not_fit(errors_of: ErrorsOf) -> None:
+    head = "name: t\nbackbones: {b: {use: fake-points}}\nbase: {backbone: b}\nrows:\n"
+    rows = """\
+  - {label: Tuned, method: fake-tuned, nfe: 4}
+  - {label: Plain, method: fake-teacher, nfe: 4}
+  - {label: S, method: fake-student, nfe: 4}
+"""
+    cases = {
+        "{method: fake-student, teacher: Tunde}": (
+            "no row on backbone 'b' has the label 'Tunde'; there are: Tuned, Plain, S. "
+            "Did you mean 'Tuned'?"
+        ),
+        "{method: fake-student, teacher: Plain}": (
+            "fake-teacher trains nothing that could be a row's teacher"
+        ),
+        "{method: fake-student, teacher: S}": (
+            "a fake-student student is no score network; a teacher is a row of: fake-tuned"
+        ),
+        "{method: fake-teacher, init: S}": (
+            "fake-teacher has no student that could start from another"
+        ),
+        "{label: A, method: fake-tuned, teacher: A}": "row 'A' would start from itself",
+    }
+    for row, line in cases.items():
+        found = errors_of(rows + f"  - {row}\n", head=head)
+        assert len(found) == 1 and line in found[0], found
+        assert found[0].startswith("e.yaml:8:")
+
+
+def test_a_label_of_two_trainings_is_refused(errors_of: ErrorsOf) -> None:
+    text = """\
+rows:
+  - {label: T, method: fake-tuned, nfe: 4}
+  - {label: T, method: fake-tuned, params: {eta: 0.1}, nfe: 4}
+  - {label: S, method: fake-student, teacher: T, nfe: 4}
+"""
+    (line,) = errors_of(text)
+    assert "label 'T' means several trainings" in line
+
+
+# ---- students on the way ------------------------------------------------------------------------
+
+WAY = """\
+rows:
+  - {label: S, method: fake-student, nfe: [4, 2], updates: [2, 5, 10]}
+  - {label: Again, method: fake-student, nfe: 4, tags: {a: 1}}
+"""
+
+
+def test_students_on_the_way_share_one_training(plan_of: PlanOf) -> None:
+    plan = plan_of(WAY)
+    trains = [s for s in plan.stages.values() if s.kind == "train"]
+    assert [s.spec["train"].get("stop") for s in trains] == [2, 5, None]
+    first, second, last = trains
+    assert (first.needs, second.needs, last.needs) == ((), (first.key,), (second.key,))
+    assert {lineage(s) for s in trains} == {last.key}
+    assert last.key == train(plan_of(WAY.replace("updates: [2, 5, 10]", "")), "S", 0).key
+    assert [(c.updates, c.final) for c in plan.cells if c.label == "S" and c.nfe == 4] == [
+        (2, False), (5, False), (10, True)
+    ]  # fmt: skip
+
+
+def test_rows_on_the_way_show_where_they_are_asked_for(plan_of: PlanOf) -> None:
+    rows = rows_of(plan_of(WAY))
+    assert [r.first.updates for r in chosen(rows, {"label": "S", "nfe": 4})] == [10]
+    assert len(chosen(rows, {"label": "S", "nfe": 4}, ["label", "updates"])) == 3
+    assert [r.first.nfe for r in chosen(rows, {"updates": 5})] == [4, 2]
+
+
+def test_claims_mean_the_end_of_training_unless_told(plan_of: PlanOf) -> None:
+    claims = 'claims: ["S > Again on fake-spread at nfe=4", "S[updates=5] > Again on fake-spread"]\n'
+    plan_of(WAY + "metrics: [fake-spread]\n" + claims.replace("[updates=5]", "[nfe=4,updates=5]"))
+
+
+def test_updates_that_do_not_exist(errors_of: ErrorsOf) -> None:
+    (line,) = errors_of("rows: [{method: fake-student, updates: [3, 11]}]\n")
+    assert "no update 11 in a training of train.steps 10" in line
+    (line,) = errors_of("rows: [{method: fake-teacher, updates: 3}]\n")
+    assert "fake-teacher trains nothing" in line
