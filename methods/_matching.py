@@ -7,18 +7,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from distillbench.core.lazy import torch
-from distillbench.core.loss import importance_weight, min_snr, sample_mean, squared_error
+from distillbench.core.loss import (
+    abs_mean_normalizer,
+    gradient_surrogate,
+    importance_weight,
+    min_snr,
+    sample_mean,
+    squared_error,
+)
+from distillbench.core.process import CLEAN
 from distillbench.core.solve import ddim, mixed_noise, renoise, transition
 from distillbench.errors import NotSupported
 
+from ._denoising import time_between
+
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Backbone
+    from distillbench.backbones.base import Backbone, Prediction
     from distillbench.core.process import NoiseProcess
     from distillbench.train.method import Batch
     from distillbench.train.nets import NetHandle
 
 __all__ = [
-    "Renoised", "check_recomputation", "fake_loss", "fisher_surrogate", "real_and_fake", "renoised",
+    "Renoised", "check_recomputation", "dmd_loss", "fake_loss", "fisher_surrogate",
+    "real_and_fake", "renoised",
 ]  # fmt: skip
 
 
@@ -87,6 +98,30 @@ def real_and_fake(
         )
         model = backbone.predict(fake, at.x_tau, at.tau, batch.cond, **conditions)
     return real.x0, model.x0
+
+
+def dmd_loss(
+    backbone: Backbone,
+    fake: NetHandle,
+    pred: Prediction,
+    batch: Batch,
+    stream: str,
+    guidance_scale: float | torch.Tensor,
+    **conditions: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """DMD's surrogate for a student's prediction, and the mean |x0_real - x0_fake|.
+
+    x = pred.x0 is noised to a time of 2 % to 98 %; the gradient at x is x0_fake - x0_real, divided
+    by mean |x - x0_real| and the number of elements (DMD, arXiv 2311.18828, eqs. 7 and 8).
+    """
+    low = backbone.num_timesteps // 50
+    tau = time_between(backbone, batch, stream, low, backbone.num_timesteps - low + 1)
+    clean = torch.full((len(batch),), CLEAN, device=batch.device)
+    noise = batch.randn(stream, "noise")
+    at = renoised(backbone.process, pred.x0, pred.eps, clean, tau, noise)
+    real, model = real_and_fake(backbone, fake, at, batch, guidance_scale, **conditions)
+    grad = (model - real) / abs_mean_normalizer(pred.x0, real)
+    return gradient_surrogate(pred.x0, grad), sample_mean((real - model).abs()).mean()
 
 
 def fake_loss(

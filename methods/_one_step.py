@@ -12,17 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distillbench.core.lazy import torch
-from distillbench.core.loss import (
-    abs_mean_normalizer,
-    gradient_surrogate,
-    sample_mean,
-    squared_error,
-)
-from distillbench.core.process import CLEAN
+from distillbench.core.loss import squared_error
 from distillbench.train.method import Losses
 
-from ._denoising import any_time, denoising_loss, time_between
-from ._matching import real_and_fake, renoised
+from ._denoising import any_time, denoising_loss
+from ._matching import dmd_loss
 from ._regression import teacher_samples
 
 if TYPE_CHECKING:
@@ -54,7 +48,10 @@ class OneStep:
             scalars["one_step_mse"] = squared_error(pred.x0, answer)
             terms.append(config.w_one_step_mse * scalars["one_step_mse"])
         if config.matches:
-            loss, scalars["gap"] = self._matching(pred, batch)
+            loss, scalars["gap"] = dmd_loss(
+                self.backbone, self.net["fake"], pred, batch, "one step student",
+                self._guidance(batch), **self._told(batch),
+            )  # fmt: skip
             terms.append(config.w_dmd * loss)
         return Losses(torch.stack(terms).sum(), scalars)
 
@@ -62,7 +59,8 @@ class OneStep:
         """Plain denoising of the student's samples at all times."""
         with torch.no_grad():
             x0 = batch.once("one step", lambda: self._predict(batch).x0)
-        t, noise = any_time(self.backbone, batch, "one step fake"), batch.randn("one step fake")
+        t = any_time(self.backbone, batch, "one step fake")
+        noise = batch.randn("one step fake", "noise")
         loss = denoising_loss(
             self.backbone, self.net["fake"], x0, t, noise, batch.cond, of="eps", **self._told(batch)
         )
@@ -75,19 +73,6 @@ class OneStep:
         z = batch.randn("one step", "start")
         t = torch.full((len(batch),), self.backbone.num_timesteps - 1, device=batch.device)
         return self.backbone.predict(self.net["student"], z, t, batch.cond, **self._told(batch))
-
-    def _matching(self, pred: Prediction, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """DMD's surrogate, with gradient (x0_fake - x0_real) / mean |x - x0_real|, and the gap."""
-        total = self.backbone.num_timesteps
-        low = total // 50
-        tau = time_between(self.backbone, batch, "one step student", low, total - low + 1)
-        clean, noise = torch.full_like(tau, CLEAN), batch.randn("one step student")
-        at = renoised(self.backbone.process, pred.x0, pred.eps, clean, tau, noise)
-        real, fake = real_and_fake(
-            self.backbone, self.net["fake"], at, batch, self._guidance(batch), **self._told(batch)
-        )
-        grad = (fake - real) / abs_mean_normalizer(pred.x0, real)
-        return gradient_surrogate(pred.x0, grad), sample_mean((real - fake).abs()).mean()
 
     def _answer(self, batch: Batch) -> torch.Tensor:
         return teacher_samples(

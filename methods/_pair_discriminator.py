@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from distillbench.backbones.base import Cond
 
-__all__ = ["PairDiscriminator", "balanced", "fooled", "told_apart"]
+__all__ = ["PairDiscriminator", "balanced"]
 
 WIDTH = 128
 
@@ -65,17 +65,6 @@ class PairDiscriminator:
         maps = maps.flatten(2).transpose(1, 2) if maps.ndim > 2 else maps[:, None]
         time = (known / backbone.num_timesteps).to(maps.dtype)[:, None, None]
         return torch.cat([maps, time.expand(-1, maps.shape[1], 1)], 2)
-
-
-def told_apart(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """The discriminator's non-saturating loss on logits (B,) of both kinds."""
-    softplus = torch.nn.functional.softplus
-    return softplus(-real).mean() + softplus(fake).mean()
-
-
-def fooled(fake: torch.Tensor) -> torch.Tensor:
-    """The student's non-saturating loss on the logits (B,) of its own jumps."""
-    return torch.nn.functional.softplus(-fake).mean()
 
 
 def balanced(

@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distillbench.core.lazy import torch
-from distillbench.core.loss import (
-    abs_mean_normalizer,
-    gradient_surrogate,
-    sample_mean,
-    squared_error,
-)
-from distillbench.core.process import CLEAN
+from distillbench.core.loss import squared_error
 from distillbench.errors import NotSupported
 from distillbench.sample.solvers import RenoiseSampler
 from distillbench.train.method import Batch, Losses, NetSpec
 
-from ._denoising import any_time, denoising_loss, time_between
+from ._denoising import any_time, denoising_loss
 from ._discriminator import Adversarial, GanConfig, Noised
-from ._matching import real_and_fake, renoised
+from ._matching import dmd_loss
 from ._nets import NetConfig
 from ._regression import RegressionConfig, teacher_samples
 from ._simulation import from_data, simulated
@@ -142,17 +136,10 @@ class DMD2(Adversarial):
     # ---- student --------------------------------------------------------------------------
 
     def _student(self, batch: Batch) -> Losses:
-        config, backbone = self.config, self.backbone
         pred = self._predict(*self.student_input(batch, "student"), batch)
-        total = backbone.num_timesteps
-        tau = time_between(backbone, batch, "student", total // 50, total - total // 50 + 1)
-        clean = torch.full((len(batch),), CLEAN, device=batch.device)
-        noise = batch.randn("student", "noise")
-        at = renoised(backbone.process, pred.x0, pred.eps, clean, tau, noise)
-        real, fake = real_and_fake(backbone, self.net["fake"], at, batch, config.guidance_scale)
-        grad = (fake - real) / abs_mean_normalizer(pred.x0, real)
-        loss = gradient_surrogate(pred.x0, grad)
-        losses = Losses(loss, {"gap": sample_mean((real - fake).abs()).mean()})
+        scale = self.config.guidance_scale
+        loss, gap = dmd_loss(self.backbone, self.net["fake"], pred, batch, "student", scale)
+        losses = Losses(loss, {"gap": gap})
         if self.adversarial:
             noised = self._noised(pred.x0, batch, "gan student")
             losses = self.with_adversary(losses, noised, batch)

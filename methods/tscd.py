@@ -12,9 +12,10 @@ from distillbench.sample.schedules import lcm_grid
 from distillbench.sample.solvers import GammaSampler, OdeSampler
 from distillbench.train.method import Losses, NetSpec
 
+from ._discriminator import adversarial_loss, discriminator_loss
 from ._matching import check_recomputation
 from ._one_step import OneStep
-from ._pair_discriminator import PairDiscriminator, balanced, fooled, told_apart
+from ._pair_discriminator import PairDiscriminator, balanced
 from ._trajectory import Trajectory
 from ._tscd_config import Stage, TSCDConfig
 
@@ -133,7 +134,7 @@ class TSCD(Trajectory):
         mse, adversary = balanced(
             pred,
             lambda x: self.distance(x, target),
-            lambda x: fooled(self._logits(x, pair, end, batch)),
+            lambda x: adversarial_loss(self._logits(x, pair, end, batch)),
         )
         total = stage.w_mse * mse + stage.w_adv * adversary
         return Losses(total, {"mse": mse, "adversary": adversary})
@@ -144,7 +145,7 @@ class TSCD(Trajectory):
         with torch.no_grad():
             pred, target = batch.once("tscd jumps", lambda: self.both(pair, end, batch))
         real, fake = (self._logits(x, pair, end, batch) for x in (target, pred))
-        return Losses(told_apart(real, fake), {"real": real.mean(), "fake": fake.mean()})
+        return Losses(discriminator_loss(fake, real), {"real": real.mean(), "fake": fake.mean()})
 
     def _jump_times(self, batch: Batch, step: int) -> tuple[Pair, torch.Tensor]:
         def draw() -> tuple[Pair, torch.Tensor]:
