@@ -1,7 +1,8 @@
-"""A one-line toy backbone for tests of the methods' mathematics in float64."""
+"""A one-line toy backbone, and a DMD2 on it, for the methods' mathematics in float64."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from distillbench.backbones.base import Backbone, Cond, Prediction
 from distillbench.core.predict import guided, x0_eps
 from distillbench.core.process import NoiseProcess
+from distillbench.methods.dmd2 import DMD2, DMD2Config
 from distillbench.train.method import Batch
 
 
@@ -89,3 +91,43 @@ def toy() -> type[Toy]:
 @pytest.fixture
 def make_role() -> Callable[[str, Output], Any]:
     return role
+
+
+def _output(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(x * 0.7 + 0.1 * label) + 0.2 * x + 1e-4 * t[:, None]
+
+
+def _scalar(value: float) -> torch.Tensor:
+    return torch.tensor(value, dtype=torch.float64, requires_grad=True)
+
+
+def toy_dmd2(**config: Any) -> Any:
+    """A DMD2 on the toy: student and fake are the teacher plus `gain` x and plus `shift`.
+
+    Features are x and the fake's shift as 1 x 1 maps of two channels; the head adds them up.
+    """
+    gain, shift, lean = config.pop("gain", 0.1), config.pop("shift", 0.0), config.pop("lean", 0.0)
+    backbone = Toy(_output, config.pop("process", None))
+    method = DMD2(DMD2Config(**config), backbone)
+    method.gain, method.shift, method.lean = map(_scalar, (gain, shift, lean))
+
+    def features(net: Any, x: torch.Tensor, t: Any, cond: Any, layers: Any) -> Any:
+        assert layers == ["mid"]
+        backbone.calls.append((f"features of {net.name if net else 'teacher'}", False))
+        return [(x + method.shift if net else x)[:, :, None, None]]
+
+    backbone.features = features
+    head = role("head", None)
+    head.module = lambda maps: method.lean * maps.sum(1, keepdim=True)
+    head.active = contextlib.nullcontext
+    method.bind({
+        "student": role("student", lambda x, t, c: _output(x, t, c) + method.gain * x),
+        "fake": role("fake", lambda x, t, c: _output(x, t, c) + method.shift),
+        "head": head,
+    })  # fmt: skip
+    return method
+
+
+@pytest.fixture
+def dmd2() -> Callable[..., Any]:
+    return toy_dmd2

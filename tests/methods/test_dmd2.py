@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -16,54 +14,17 @@ from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
 from distillbench.errors import NotSupported
 from distillbench.methods._denoising import any_time, time_between
-from distillbench.methods._discriminator import logits_of, map_head, vector_head
 from distillbench.methods._matching import renoised
-from distillbench.methods.dmd2 import DMD2, DMD2Config
 from distillbench.sample.solvers import RenoiseSampler
 
 NODES = (999, 749, 499, 249)
 
 
-def output(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    return torch.tanh(x * 0.7 + 0.1 * label) + 0.2 * x + 1e-4 * t[:, None]
-
-
-def scalar(value: float) -> torch.Tensor:
-    return torch.tensor(value, dtype=torch.float64, requires_grad=True)
-
-
-def dmd2(toy: Any, make_role: Any, **config: Any) -> Any:
-    """A DMD2 on the toy: student and fake are the teacher plus `gain` x and plus `shift`.
-
-    Features are x and the fake's shift as 1 x 1 maps of two channels; the head adds them up.
-    """
-    gain, shift, lean = config.pop("gain", 0.1), config.pop("shift", 0.0), config.pop("lean", 0.0)
-    backbone = toy(output, config.pop("process", None))
-    method = DMD2(DMD2Config(**config), backbone)
-    method.gain, method.shift, method.lean = scalar(gain), scalar(shift), scalar(lean)
-
-    def features(net: Any, x: torch.Tensor, t: Any, cond: Any, layers: Any) -> Any:
-        assert layers == ["mid"]
-        backbone.calls.append((f"features of {net.name if net else 'teacher'}", False))
-        return [(x + method.shift if net else x)[:, :, None, None]]
-
-    backbone.features = features
-    head = make_role("head", None)
-    head.module = lambda maps: method.lean * maps.sum(1, keepdim=True)
-    head.active = contextlib.nullcontext
-    method.bind({
-        "student": make_role("student", lambda x, t, c: output(x, t, c) + method.gain * x),
-        "fake": make_role("fake", lambda x, t, c: output(x, t, c) + method.shift),
-        "head": head,
-    })  # fmt: skip
-    return method
-
-
 # ---- matching -----------------------------------------------------------------------------
 
 
-def test_03_08_the_students_gradient_is_the_normalised_difference(toy: Any, make_role: Any) -> None:
-    method = dmd2(toy, make_role, shift=0.3, guidance_scale=2.5, steps=1)
+def test_03_08_the_students_gradient_is_the_normalised_difference(dmd2: Any) -> None:
+    method = dmd2(shift=0.3, guidance_scale=2.5, steps=1)
     batch = method.backbone.batch()
     seen: list[torch.Tensor] = []
     plain = method._predict
@@ -89,8 +50,8 @@ def test_03_08_the_students_gradient_is_the_normalised_difference(toy: Any, make
     torch.testing.assert_close(total, 0.5 * (grad**2).mean(), rtol=1e-9, atol=0)
 
 
-def test_equal_scores_give_exactly_no_gradient(toy: Any, make_role: Any) -> None:
-    method = dmd2(toy, make_role, guidance_scale=1.0)
+def test_equal_scores_give_exactly_no_gradient(dmd2: Any) -> None:
+    method = dmd2(guidance_scale=1.0)
     total = method.loss("student", method.backbone.batch(), 0).total
     total.backward()
     assert total == 0
@@ -110,8 +71,8 @@ def test_03_17_renoising_is_from_the_clean_prediction() -> None:
     assert float(((tdm.x_tau - at.x_tau).abs() / (r + sigma)).max()) < 5 * float(sigma)
 
 
-def test_matching_times_and_training_times(toy: Any, make_role: Any) -> None:
-    method = dmd2(toy, make_role)
+def test_matching_times_and_training_times(dmd2: Any) -> None:
+    method = dmd2()
     batch = method.backbone.batch(20000)
     tau, every = (
         time_between(method.backbone, batch, "student", 20, 981),
@@ -119,18 +80,18 @@ def test_matching_times_and_training_times(toy: Any, make_role: Any) -> None:
     )
     assert (int(tau.min()), int(tau.max())) == (20, 980)
     assert (int(every.min()), int(every.max())) == (0, 999)
-    flow = dmd2(toy, make_role, process=NoiseProcess.flow())
+    flow = dmd2(process=NoiseProcess.flow())
     assert any_time(flow.backbone, batch, "fake").is_floating_point()
 
 
-def test_the_fake_score_learns_the_noise(toy: Any, make_role: Any) -> None:
-    method = dmd2(toy, make_role, shift=0.2)
+def test_the_fake_score_learns_the_noise(dmd2: Any) -> None:
+    method = dmd2(shift=0.2)
     batch = method.backbone.batch()
     loss = method.loss("fake", batch, 0).total
     x0, t = method._sample(batch), any_time(method.backbone, batch, "fake")
     noise = batch.randn("fake", "noise").double()
     x_t = method.backbone.process.add_noise(x0, noise, t)
-    eps = output(x_t, t, batch.cond.tensors["label"][:, None]) + 0.2
+    eps = method.backbone.teacher(x_t, t, batch.cond.tensors["label"][:, None]) + 0.2
     torch.testing.assert_close(loss, ((eps - noise) ** 2).mean(), rtol=1e-6, atol=0)
 
 
@@ -147,8 +108,8 @@ def inputs_by_index(method: Any, batch: Any) -> dict[int, tuple[torch.Tensor, to
     return found
 
 
-def test_03_20_backward_simulation_is_the_samplers_state(toy: Any, make_role: Any) -> None:
-    method = dmd2(toy, make_role)
+def test_03_20_backward_simulation_is_the_samplers_state(dmd2: Any) -> None:
+    method = dmd2()
     batch = method.backbone.batch()
     found = inputs_by_index(method, batch)
     assert set(found) == {0, 1, 2, 3}
@@ -170,8 +131,8 @@ def test_03_20_backward_simulation_is_the_samplers_state(toy: Any, make_role: An
         torch.testing.assert_close(x.double(), states[j].double())
 
 
-def test_03_20_simulated_inputs_know_no_data(toy: Any, make_role: Any) -> None:
-    method = dmd2(toy, make_role)
+def test_03_20_simulated_inputs_know_no_data(dmd2: Any) -> None:
+    method = dmd2()
     plain = method.backbone.batch()
     other = method.backbone.batch(latents=torch.randn(32, 2))
     for turn in ("fake", "student", "x", "y"):
@@ -193,8 +154,8 @@ def test_03_20_the_index_is_that_of_all_micro_batches() -> None:
     assert not torch.equal(data.batch(0, 0).randn("x"), data.batch(0, 1).randn("x"))
 
 
-def test_data_input_is_noised_latents_and_noise_at_the_first_time(toy: Any, make_role: Any) -> None:
-    method = dmd2(toy, make_role, student_input="data")
+def test_data_input_is_noised_latents_and_noise_at_the_first_time(dmd2: Any) -> None:
+    method = dmd2(student_input="data")
     assert "latents" in method.needs
     latents = torch.randn(400, 2)
     batch = method.backbone.batch(400, latents=latents)
@@ -209,8 +170,8 @@ def test_data_input_is_noised_latents_and_noise_at_the_first_time(toy: Any, make
 # ---- two time scales ----------------------------------------------------------------------
 
 
-def test_turns_and_what_they_evaluate(toy: Any, make_role: Any) -> None:
-    method = dmd2(toy, make_role, fake_updates=3, steps=1)
+def test_turns_and_what_they_evaluate(dmd2: Any) -> None:
+    method = dmd2(fake_updates=3, steps=1)
     assert method.turns(0) == ("fake", "fake", "fake", "student")
     assert set(method.nets()) == {"fake", "student"}
     batch = method.backbone.batch()
@@ -220,14 +181,14 @@ def test_turns_and_what_they_evaluate(toy: Any, make_role: Any) -> None:
     method.loss("student", batch, 0)
     expected = {("student", True): 1, ("teacher", False): 1, ("fake", False): 1}
     assert Counter(method.backbone.calls) == expected
-    gan = dmd2(toy, make_role, fake_updates=2, adversarial_weight=1e-3)
+    gan = dmd2(fake_updates=2, adversarial_weight=1e-3)
     assert gan.turns(0) == ("fake", "head", "fake", "head", "student")
     assert gan.nets()["head"].kind == "head"
     assert gan.needs == {"prompts", "latents"}
 
 
-def test_fake_and_student_turn_draw_different_noise(toy: Any, make_role: Any) -> None:
-    method = dmd2(toy, make_role, steps=1)
+def test_fake_and_student_turn_draw_different_noise(dmd2: Any) -> None:
+    method = dmd2(steps=1)
     batch = method.backbone.batch()
     inputs = [method.student_input(batch, turn)[0] for turn in ("fake", "student")]
     assert float((inputs[0] - inputs[1]).abs().min()) > 0
@@ -241,81 +202,3 @@ def test_sampling_off_the_trained_times_is_refused() -> None:
     assert method.sampler(1).timesteps == (999,)
     with pytest.raises(NotSupported, match="were not trained"):
         method.sampler(3)
-
-
-# ---- GAN ----------------------------------------------------------------------------------
-
-
-def gan(toy: Any, make_role: Any, **config: Any) -> tuple[Any, Any]:
-    method = dmd2(toy, make_role, adversarial_weight=0.5, **config)
-    latents = torch.randn(32, 2, generator=torch.Generator().manual_seed(1))
-    return method, method.backbone.batch(latents=latents)
-
-
-def test_03_21_an_undecided_discriminator(toy: Any, make_role: Any) -> None:
-    method, batch = gan(toy, make_role, discriminator_weight=1.0)
-    assert method.loss("head", batch, 0).total.item() == pytest.approx(2 * math.log(2), rel=1e-6)
-    adversarial = method.loss("student", batch, 0).scalars["adversarial"]
-    assert adversarial.item() == pytest.approx(math.log(2), rel=1e-6)
-
-
-@pytest.mark.parametrize(("side", "halvings"), [(8, 1), (32, 3), (4, 0), (2, 0), (1, 0)])
-def test_03_21_shapes_of_the_head(side: int, halvings: int) -> None:
-    head = map_head(64, (side, side))
-    strides = [layer.stride[0] for layer in head if isinstance(layer, torch.nn.Conv2d)]
-    assert strides == [2] * halvings + [4, 1]
-    maps = torch.randn(3, 64, side, side)
-    assert head(maps).shape == (3, 1, 1, 1)
-    assert logits_of(head, maps).shape == (3, 1)
-
-
-def test_a_video_gets_the_mean_of_its_frames_logits() -> None:
-    head = map_head(32, (30, 45))
-    video = torch.randn(2, 32, 3, 30, 45)
-    each = torch.stack([logits_of(head, video[:, :, i]) for i in range(3)])
-    torch.testing.assert_close(logits_of(head, video), each.mean(0))
-
-
-def test_the_discriminator_learns_to_prefer_real_latents(toy: Any, make_role: Any) -> None:
-    method, batch = gan(toy, make_role, lean=0.3)
-    batch.latents = batch.latents + 20.0  # a head that leans to large values is right
-    right = method.loss("head", batch, 0).total
-    batch.latents = batch.latents - 40.0
-    assert right < method.loss("head", batch, 0).total
-
-
-@pytest.mark.parametrize("source", ["fake", "teacher"])
-def test_whom_the_discriminators_loss_moves(toy: Any, make_role: Any, source: str) -> None:
-    method, batch = gan(toy, make_role, lean=0.3, adversarial_features=source,
-                        discriminator_weight=0.7)  # fmt: skip
-    plain = dmd2(toy, make_role)
-    (alone,) = torch.autograd.grad(plain.loss("fake", batch, 0).total, plain.shift)
-    batch._memo.clear()
-    (both,) = torch.autograd.grad(method.loss("fake", batch, 0).total, method.shift)
-    assert (float(both) == float(alone)) == (source == "teacher")
-    assert {name for name, _ in method.backbone.calls if "features" in name} == (
-        {"features of fake"} if source == "fake" else set()
-    )
-    method.loss("student", batch, 0).total.backward()
-    assert method.gain.grad is not None
-    method.gain.grad = None
-    method.loss("head", batch, 0).total.backward()
-    assert method.gain.grad is None  # samples are data to the discriminator
-    assert method.lean.grad is not None
-
-
-def test_the_students_adversarial_gradient_has_its_weight(toy: Any, make_role: Any) -> None:
-    def slope(weight: float) -> torch.Tensor:
-        method, batch = gan(toy, make_role, lean=0.3)
-        method.config = method.config.model_copy(update={"adversarial_weight": weight})
-        return torch.autograd.grad(method.loss("student", batch, 0).total, method.gain)[0]
-
-    one, two, three = slope(0.1), slope(0.2), slope(0.3)
-    assert one != two
-    torch.testing.assert_close(two - one, three - two)
-
-
-def test_a_gan_without_features_is_refused(toy: Any) -> None:
-    method = registry.build_method("dmd2", {"adversarial_weight": 1e-3}, toy(output))
-    with pytest.raises(NotSupported, match="a GAN needs features"):
-        method.make_head("head")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from distillbench import registry
+from distillbench.core.loss import squared_error
 from distillbench.core.process import NoiseProcess
 from distillbench.errors import ConfigError, NotSupported
 from distillbench.methods._regression import teacher_samples
@@ -44,12 +45,12 @@ def test_the_target_is_the_end_of_the_teachers_ode(toy: Any) -> None:
     # The probability flow of a Gaussian keeps its standardised coordinate.
     exact = MEAN + STD * (noise - alpha * MEAN) / (alpha**2 * STD**2 + sigma**2).sqrt()
     errors = [
-        float((teacher_samples(backbone, batch, noise, steps=n, guidance_scale=1.0) - exact)
-              .abs().max())
-        for n in (10, 40)
+        float(squared_error(teacher_samples(backbone, batch, noise, steps=n, guidance_scale=1.0),
+                            exact).sqrt())
+        for n in (10, 100)
     ]  # fmt: skip
-    assert errors[1] < 0.005
-    assert errors[1] < errors[0] / 5
+    assert errors[1] < 0.01  # what is left is the last step, from time 9 to the data
+    assert errors[1] < errors[0] / 10
 
 
 def test_pairs_are_guided_and_carry_no_gradient(dmd2: Any) -> None:
@@ -86,7 +87,7 @@ def test_a_student_that_gives_the_teachers_answer_has_no_loss(toy: Any, make_rol
     method.bind({"student": make_role("student", perfect), "fake": make_role("fake", perfect)})
     loss = method.loss("student", batch, 0).total
     loss.backward()
-    assert float(loss) < 1e-12
+    assert loss.item() < 1e-12
     assert gain.grad is not None
     assert float(gain.grad.abs()) < 1e-6
     with torch.no_grad():
