@@ -158,16 +158,19 @@ class MethodContract:
             calls += 1
             return backbone.predict(None, x_t, t, cond)
 
+        def noise(step: int = 0) -> Any:
+            return torch.randn(2, *backbone.latent_shape)
+
         for nfe in sorted({1, 2, 4, 8, self.nfe}):
             sampler = self._sampler(method, nfe)
             if sampler is None:
                 continue
             assert sampler.nfe == nfe
             assert from_recipe(sampler.model_dump(mode="json")) == sampler
-            x, calls = torch.randn(2, *backbone.latent_shape), 0
-            x0 = sampler.sample(denoise, x, backbone.process, lambda i, x=x: torch.randn_like(x))
+            calls = 0
+            x0 = sampler.sample(denoise, noise(), backbone.process, noise)
             assert calls == nfe
-            assert x0.shape == x.shape
+            assert x0.shape == noise().shape
 
     def _sampler(self, method: Method, nfe: int) -> Sampler | None:
         """None where the method says that it cannot be sampled so; never for `self.nfe`."""

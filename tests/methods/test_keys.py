@@ -1,0 +1,53 @@
+"""The keys that default parameters give: whatever changes them orphans every finished run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillbench import registry
+from distillbench.config.identity import content_key
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "default_params.json"
+
+
+def method_part(name: str) -> dict[str, Any]:
+    """What a training's spec says of a method with its defaults."""
+    method = registry.build_method(name, {}, registry.build_backbone("gmm", {}))
+    params = method.config.model_dump(mode="json")
+    return {"name": name, "version": method.version, "params": params}
+
+
+def backbone_part(name: str) -> dict[str, Any]:
+    """What it says of a backbone, but for the revision of weights that may not be here."""
+    params = registry.build_backbone(name, {}).config.model_dump(mode="json")
+    return {"name": name, "params": params}
+
+
+def found() -> dict[str, dict[str, Any]]:
+    """Parts and keys of all methods and backbones."""
+    parts = {
+        "methods": [method_part(name) for name in registry.METHODS.names()],
+        "backbones": [backbone_part(name) for name in registry.BACKBONES.names()],
+    }
+    return {
+        kind: {part["name"]: {"key": content_key(part), **part} for part in of_kind}
+        for kind, of_kind in parts.items()
+    }
+
+
+@pytest.mark.parametrize("kind", ["methods", "backbones"])
+def test_default_parameters_have_their_golden_keys(kind: str) -> None:
+    """A new field, name or default changes the key, and with it all that was trained before.
+
+    Where that is meant, and for a new plug-in, write the file anew: run this file as a program.
+    """
+    golden = json.loads(GOLDEN.read_text())[kind]
+    assert found()[kind] == golden
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(found(), indent=1) + "\n")
