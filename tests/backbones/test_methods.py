@@ -17,9 +17,9 @@ from distillbench.train.role import Role, make_role, only
 
 PROMPTS = ["a red circle", "blue square"]
 GAN = {"adversarial_weight": 0.1}
+TRAINED = [name for name in registry.METHODS.names() if name != "teacher"]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "lcm": ("lcm", {}),
-    "tdm": ("tdm", {}),
+    **{name: (name, {}) for name in TRAINED},
     "sft": ("sft", {"drop_prompt": 0.5}),
     "dmd2 gan": ("dmd2", GAN),
     "dmd2 gan teacher": ("dmd2", {**GAN, "adversarial_features": "teacher"}),
@@ -49,10 +49,10 @@ def batch_of(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Any:
     return DataSource(backbone, PROMPTS, seed=0, batch_size=2, latents=True).batch(0, 0)
 
 
-def turn(method: Method, roles: dict[str, Role], name: str, batch: Any) -> float:
+def turn(method: Method, roles: dict[str, Role], name: str, batch: Any, step: int = 0) -> float:
     only(name, roles.items())
     with roles[name].net.active():
-        loss = method.loss(name, batch, 0).total
+        loss = method.loss(name, batch, step).total
         loss.backward()
     return float(loss.detach())
 
@@ -67,8 +67,12 @@ def test_a_step_trains_adapters_and_leaves_the_base(
     t = torch.tensor([999, 399])
     x = batch.randn("probe")
     before = loaded.predict(None, x, t, batch.cond).raw.detach().clone()
+    own = {id(p) for made in roles.values() for p in made.parameters}
+    network = getattr(loaded.pipe, loaded.network)  # type: ignore[attr-defined]
+    base = [p for p in network.parameters() if id(p) not in own]
     for role in method.turns(0):
         assert math.isfinite(turn(method, roles, role, batch))
+        assert all(p.grad is None for p in base)
         for other, made in roles.items():
             assert any(p.grad is not None for p in made.parameters) == (other == role)
         start = roles[role].net.tensors()
@@ -150,6 +154,23 @@ def test_the_adversary_reads_middle_features_and_trains_the_adapter(
         for other, made in roles.items():
             touched = any(p.grad is not None for p in made.parameters)
             assert touched == (other == role)
+            made.optimizer.zero_grad(set_to_none=True)
+
+
+def test_the_one_step_stage_trains_student_and_fake_score(
+    loaded: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of(loaded, monkeypatch)
+    method, roles = bound(
+        "tscd", loaded, one_step=True, one_step_solver_steps=2, guidance=(2.0, 2.0)
+    )
+    method.total_steps = 5
+    assert method.turns(4) == ("student", "fake")
+    for role in method.turns(4):
+        assert math.isfinite(turn(method, roles, role, batch, 4))
+        for other, made in roles.items():
+            grads = [p.grad for p in made.parameters if p.grad is not None]
+            assert any(bool(g.any()) for g in grads) == (other == role)
             made.optimizer.zero_grad(set_to_none=True)
 
 
