@@ -62,3 +62,13 @@ class TestTinySd(BackboneContract):
         backbone = registry.build_backbone("tiny-sd", {})
         backbone.load()
         return backbone
+
+
+def test_every_registered_backbone_has_its_contract_tested_here() -> None:
+    """A new family needs a class above."""
+    tested = {
+        getattr(cls, "family", name.removeprefix("Test").lower())
+        for name, cls in globals().items()
+        if name.startswith("Test")
+    }
+    assert {name.replace("-", "") for name in registry.BACKBONES.names()} == tested
