@@ -46,8 +46,8 @@ def denoising_loss(
     """Squared error at x_t = alpha x0 + sigma noise, with x0 (B, ...) as data.
 
     "raw" compares what the network puts out with its own target (the noise, alpha eps - sigma x0,
-    or eps - x0), which is how teachers are trained; "eps" compares the noise it reads from it. `conditions` are
-    further arguments of `Backbone.predict`.
+    or eps - x0), which is how teachers are trained; "eps" compares the noise it reads from it.
+    `conditions` are further arguments of `Backbone.predict`.
     """
     x0 = x0.detach()
     alpha, sigma = backbone.process.alpha_sigma(t, x0)

@@ -15,14 +15,7 @@ from distillbench.sample.schedules import tdm_nodes
 from distillbench.sample.solvers import OdeSampler
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
-from ._matching import (
-    Renoised,
-    check_recomputation,
-    fake_loss,
-    fisher_surrogate,
-    real_and_fake,
-    renoised,
-)
+from ._matching import check_recomputation, fake_loss, fisher_surrogate, real_and_fake, renoised
 from ._nets import NetConfig
 from ._rollout import Rollout, Solver, roll_out, step_eps
 
@@ -30,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from distillbench.train.nets import NetHandle
+
+    from ._matching import Renoised
 
 __all__ = ["TDM", "TDMConfig", "TrajectoryConfig"]
 
