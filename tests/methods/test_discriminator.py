@@ -22,7 +22,7 @@ def gan(dmd2: Any, **config: Any) -> tuple[Any, Any]:
     return method, method.backbone.batch(latents=latents)
 
 
-def test_03_21_an_undecided_discriminator(dmd2: Any) -> None:
+def test_an_undecided_discriminator(dmd2: Any) -> None:
     method, batch = gan(dmd2, discriminator_weight=1.0)
     assert method.loss("head", batch, 0).total.item() == pytest.approx(2 * math.log(2), rel=1e-6)
     adversarial = method.loss("student", batch, 0).scalars["adversarial"]
@@ -30,7 +30,7 @@ def test_03_21_an_undecided_discriminator(dmd2: Any) -> None:
 
 
 @pytest.mark.parametrize(("side", "halvings"), [(8, 1), (32, 3), (4, 0), (2, 0), (1, 0)])
-def test_03_21_shapes_of_the_head(side: int, halvings: int) -> None:
+def test_shapes_of_the_head(side: int, halvings: int) -> None:
     head = map_head(64, (side, side))
     strides = [layer.stride[0] for layer in head if isinstance(layer, torch.nn.Conv2d)]
     assert strides == [2] * halvings + [4, 1]

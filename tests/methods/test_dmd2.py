@@ -23,7 +23,7 @@ NODES = (999, 749, 499, 249)
 # ---- matching -----------------------------------------------------------------------------
 
 
-def test_03_08_the_students_gradient_is_the_normalised_difference(dmd2: Any) -> None:
+def test_the_students_gradient_is_the_normalised_difference(dmd2: Any) -> None:
     method = dmd2(shift=0.3, guidance_scale=2.5, steps=1)
     batch = method.backbone.batch()
     seen: list[torch.Tensor] = []
@@ -58,7 +58,7 @@ def test_equal_scores_give_exactly_no_gradient(dmd2: Any) -> None:
     assert method.gain.grad == 0
 
 
-def test_03_17_renoising_is_from_the_clean_prediction() -> None:
+def test_renoising_is_from_the_clean_prediction() -> None:
     process = NoiseProcess.scaled_linear()
     x0, eps, noise = torch.randn(3, 8, 2, dtype=torch.float64)
     tau = torch.arange(20, 980, 120)
@@ -108,7 +108,7 @@ def inputs_by_index(method: Any, batch: Any) -> dict[int, tuple[torch.Tensor, to
     return found
 
 
-def test_03_20_backward_simulation_is_the_samplers_state(dmd2: Any) -> None:
+def test_backward_simulation_is_the_samplers_state(dmd2: Any) -> None:
     method = dmd2()
     batch = method.backbone.batch()
     found = inputs_by_index(method, batch)
@@ -131,7 +131,7 @@ def test_03_20_backward_simulation_is_the_samplers_state(dmd2: Any) -> None:
         torch.testing.assert_close(x.double(), states[j].double())
 
 
-def test_03_20_simulated_inputs_know_no_data(dmd2: Any) -> None:
+def test_simulated_inputs_know_no_data(dmd2: Any) -> None:
     method = dmd2()
     plain = method.backbone.batch()
     other = method.backbone.batch(latents=torch.randn(32, 2))
@@ -141,7 +141,7 @@ def test_03_20_simulated_inputs_know_no_data(dmd2: Any) -> None:
     assert method.needs == {"prompts"}
 
 
-def test_03_20_the_index_is_that_of_all_micro_batches() -> None:
+def test_the_index_is_that_of_all_micro_batches() -> None:
     from distillbench.train.data import DataSource
 
     backbone = registry.build_backbone("gmm", {})

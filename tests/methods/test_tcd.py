@@ -69,7 +69,7 @@ class ExactSolver(Exact):
 
 @pytest.mark.parametrize("process", [SD, CLEAN_END])
 @pytest.mark.parametrize("ends", ["grid", "integers"])
-def test_05_05_exact_flow_has_no_loss(toy: Any, process: NoiseProcess, ends: Any) -> None:
+def test_exact_flow_has_no_loss(toy: Any, process: NoiseProcess, ends: Any) -> None:
     def teacher(x: torch.Tensor, t: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         return process.alpha_sigma(t, x)[1] * x / variance(process, t, x)
 
@@ -86,7 +86,7 @@ def test_05_05_exact_flow_has_no_loss(toy: Any, process: NoiseProcess, ends: Any
 
 @pytest.mark.parametrize("process", [SD, CLEAN_END])
 @pytest.mark.parametrize("tcf", ["1", "2", "S+"])
-def test_05_01_a_jump_to_its_start_is_the_identity(
+def test_a_jump_to_its_start_is_the_identity(
     toy: Any, make_role: Any, process: NoiseProcess, tcf: Any
 ) -> None:
     method = tcd(toy, make_role, process, tcf=tcf)
@@ -133,7 +133,7 @@ def test_second_order_evaluates_twice_and_both_give_gradients(toy: Any, make_rol
 
 
 @pytest.mark.parametrize("process", [SD, CLEAN_END])
-def test_05_13_end_times(toy: Any, make_role: Any, process: NoiseProcess) -> None:
+def test_end_times(toy: Any, make_role: Any, process: NoiseProcess) -> None:
     for ends in ("grid", "integers"):
         method = tcd(toy, make_role, process, ends=ends)
         batch = batch_of(method, 20_000)
@@ -152,7 +152,7 @@ def test_05_13_end_times(toy: Any, make_role: Any, process: NoiseProcess) -> Non
             assert end[last].unique().numel() > 250
 
 
-def test_05_14_no_target_network_where_the_jump_ends_at_u(toy: Any, make_role: Any) -> None:
+def test_no_target_network_where_the_jump_ends_at_u(toy: Any, make_role: Any) -> None:
     method = tcd(toy, make_role)
     batch, asked = batch_of(method), []
     predict = method.backbone.predict
@@ -175,7 +175,7 @@ def test_05_14_no_target_network_where_the_jump_ends_at_u(toy: Any, make_role: A
     torch.testing.assert_close(target, torch.where(rows[:, None], whole, pair.x_u))
 
 
-def test_05_12_to_the_clean_end_it_is_lcm_up_to_the_skip_terms(toy: Any, make_role: Any) -> None:
+def test_to_the_clean_end_it_is_lcm_up_to_the_skip_terms(toy: Any, make_role: Any) -> None:
     class ToClean(TCD):
         def end_time(self, batch: Any, pair: Pair, step: int) -> torch.Tensor:
             return torch.full_like(pair.t, CLEAN)
@@ -194,7 +194,7 @@ def test_05_12_to_the_clean_end_it_is_lcm_up_to_the_skip_terms(toy: Any, make_ro
     assert 0 < (values[0] - values[1]).abs().max() < 1e-5 * size
 
 
-def test_05_17_zero_initialised_end_time_starts_as_first_order() -> None:
+def test_zero_initialised_end_time_starts_as_first_order() -> None:
     backbone = registry.build_backbone("gmm", {})
     backbone.load("cpu")
     x, t, s = torch.randn(6, 2), torch.full((6,), 499), torch.tensor([479, 399, 259, 19, 0, CLEAN])
@@ -225,7 +225,7 @@ def test_the_end_time_is_what_the_network_is_told(toy: Any, make_role: Any) -> N
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.2, 0.3, 1.0])
-def test_05_11_sampling_gives_each_time_its_variance(gamma: float) -> None:
+def test_sampling_gives_each_time_its_variance(gamma: float) -> None:
     # With eps of unit variance given, every visited state has sigma_p^2 of noise.
     x0, states = torch.zeros(4000, 2).double(), []
     rng = torch.Generator().manual_seed(1)
@@ -243,9 +243,7 @@ def test_05_11_sampling_gives_each_time_its_variance(gamma: float) -> None:
         assert float(x.std() / SD.sigmas[t]) == pytest.approx(1, abs=0.03)
 
 
-def test_05_10_gamma_one_renoises_the_data_where_the_schedule_is_clean(
-    toy: Any, make_role: Any
-) -> None:
+def test_gamma_one_renoises_the_data_where_the_schedule_is_clean(toy: Any, make_role: Any) -> None:
     squared = SD.alphas**2
     squared[0] = 1.0
     process = NoiseProcess.from_alphas_cumprod(squared)

@@ -43,7 +43,7 @@ def bound(**params: Any) -> tuple[Any, list[Batch]]:
 
 
 @pytest.mark.parametrize("condition", [True, False])
-def test_03_15_one_k_alone_is_tdm_bit_for_bit(tmp_path: Path, condition: bool) -> None:
+def test_one_k_alone_is_tdm_bit_for_bit(tmp_path: Path, condition: bool) -> None:
     runs = {
         "tdm": {"steps": 4},
         "tdm_unify": {"steps_support": [4], "condition": condition},
@@ -54,7 +54,7 @@ def test_03_15_one_k_alone_is_tdm_bit_for_bit(tmp_path: Path, condition: bool) -
     assert ours == tdm
 
 
-def test_03_15_the_embedding_of_k_starts_as_nothing() -> None:
+def test_the_embedding_of_k_starts_as_nothing() -> None:
     method, (batch, *_) = bound()
     x, t = batch.randn("probe"), torch.full((8,), 499)
     plain = method.backbone.make_net("plain", "copy")

@@ -54,7 +54,7 @@ class Segments(TSCD):
 @pytest.mark.parametrize(
     ("steps", "segments"), [(40, 8), (40, 4), (40, 2), (40, 1), (8, 8), (50, 2)]
 )
-def test_05_13_end_times_stay_in_the_segment(
+def test_end_times_stay_in_the_segment(
     toy: Any, make_role: Any, process: NoiseProcess, steps: int, segments: int
 ) -> None:
     config = TSCDConfig(**{**ONE, "segments": (segments,), "stop_at_segments": segments,
@@ -76,7 +76,7 @@ def test_05_13_end_times_stay_in_the_segment(
 
 
 @pytest.mark.parametrize("steps", [40, 50])
-def test_05_12_one_segment_is_tcd_bit_for_bit(toy: Any, make_role: Any, steps: int) -> None:
+def test_one_segment_is_tcd_bit_for_bit(toy: Any, make_role: Any, steps: int) -> None:
     shared = {**SHARED, "solver_steps": steps}
     tcd = bound(TCD, TCDConfig(**shared), toy, make_role)
     config = TSCDConfig(**{**ONE, "solver_steps": steps}, offset_noise=0)
@@ -88,7 +88,7 @@ def test_05_12_one_segment_is_tcd_bit_for_bit(toy: Any, make_role: Any, steps: i
     assert torch.equal(*losses)
 
 
-def test_05_12_ends_at_the_edge_are_phased_consistency(toy: Any, make_role: Any) -> None:
+def test_ends_at_the_edge_are_phased_consistency(toy: Any, make_role: Any) -> None:
     class Edge(Segments):
         def end_time(self, batch: Any, pair: Pair, step: int) -> torch.Tensor:
             return 250 * (pair.t // 250) - 1
@@ -111,7 +111,7 @@ def test_05_12_ends_at_the_edge_are_phased_consistency(toy: Any, make_role: Any)
 
 
 @pytest.mark.parametrize(("segments", "share"), [(8, 0.457), (4, 0.293), (2, 0.180), (1, 0.107)])
-def test_05_14_share_of_targets_without_a_network_call(
+def test_share_of_targets_without_a_network_call(
     toy: Any, make_role: Any, segments: int, share: float
 ) -> None:
     config = TSCDConfig(**{**ONE, "segments": (segments,), "stop_at_segments": segments})
