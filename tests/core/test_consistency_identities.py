@@ -261,5 +261,5 @@ def test_flow_matching_rules(gamma: float) -> None:
     assert (r * at(s, flow)[0] - 0.25).abs().item() <= 2e-16
     assert ((r * at(s, flow)[1]) ** 2 + b**2 - 0.75**2).abs().item() <= 4e-16
     x, v = randn(3, 2), randn(3, 2, seed=1)
-    x0, eps = x0_eps(v, x, *at(900.0, flow), "flow")  # type: ignore[arg-type]
+    x0, eps = x0_eps(v, x, *at(900.0, flow), "flow")
     assert worst(ddim(x0, eps, *at(s, flow)) - (x - (0.9 - s.item() / 1000) * v)) <= 1e-15

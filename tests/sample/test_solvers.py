@@ -212,8 +212,10 @@ def test_a_flow_state_keeps_its_noise_level_for_every_gamma(gamma: float) -> Non
     flow, states, z = NoiseProcess.flow(), [], start(1)
     x0, eps = start(2), start(3)
 
-    def exact(x: torch.Tensor, t: torch.Tensor, **_: Any) -> Prediction:
-        states.append(x)
+    def exact(
+        x_t: torch.Tensor, t: torch.Tensor, *, end_t: torch.Tensor | None = None
+    ) -> Prediction:
+        states.append(x_t)
         return Prediction(x0=x0, eps=eps, raw=eps - x0)
 
     x = flow.add_noise(x0, eps, torch.full((5,), 900))
