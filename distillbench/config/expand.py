@@ -1,6 +1,6 @@
 """The grid language: rows times grid times zip, one factor at a time round each, minus exclude.
 
-Order: every row is merged over `base`; `grid` (product) and `zip` (in step) multiply each row;
+Order: every row is merged over what `for_method` says of its method, and that over `base`; `grid` (product) and `zip` (in step) multiply each row;
 `ablate` adds, round each of these, one point per factor and value; lists of `nfe` and `updates`
 make one point each; `include` adds its own; `exclude` removes, seed by seed. Points keep the marks of what
 they were merged from.
@@ -25,6 +25,7 @@ from distillbench.config.marks import (
 )
 from distillbench.config.schema import CellConfig, Experiment
 from distillbench.config.select import has_key, known_keys, matches
+from distillbench.registry import METHODS
 
 __all__ = ["Point", "expand"]
 
@@ -106,13 +107,13 @@ class _Draft:
 def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list[Point]:
     """All points in row order. What is impossible goes to `problems`, what is odd to `notes`."""
     tree = experiment.tree
-    base = tree.get("base") or MapNode()
+    _check_methods(tree, problems, notes)
     drafts: list[_Draft] = []
     for row in tree.get("rows") or [MapNode(mark=tree.mark)]:
-        for centre in _multiply(_Draft(merge(base, row)), tree, problems):
+        for centre in _multiply(_Draft(_merged(tree, row)), tree, problems):
             drafts.append(centre)
             drafts += _ablated(centre, tree, problems)
-    drafts += [_Draft(merge(base, extra)) for extra in tree.get("include") or []]
+    drafts += [_Draft(_merged(tree, extra)) for extra in tree.get("include") or []]
     for key in ("nfe", "updates"):
         drafts = [single for draft in drafts for single in _each(draft, key)]
     kept = _excluded(drafts, experiment, problems, notes)
@@ -122,6 +123,34 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
         if config is not None:
             points.append(Point(draft.tree, config, seeds, draft.varied, draft.centre, draft.named))
     return points
+
+
+# ---- base and methods -----------------------------------------------------------------------
+
+
+def _merged(tree: MapNode, row: MapNode) -> MapNode:
+    """`base`, what `for_method` says of the row's method, and the row, each over the one before."""
+    base = tree.get("base") or MapNode()
+    method = row.get("method", base.get("method"))
+    ours = (tree.get("for_method") or MapNode()).get(method) or MapNode()
+    return merge(merge(base, ours), row)  # type: ignore[no-any-return]
+
+
+def _check_methods(tree: MapNode, problems: Problems, notes: list[str]) -> None:
+    given = tree.get("for_method") or MapNode()
+    rows = [*(tree.get("rows") or []), *(tree.get("include") or []), tree.get("base") or {}]
+    used = {row.get("method") for row in rows}
+    for name in given:
+        if name not in METHODS.names():
+            known = METHODS.names()
+            what = f"unknown method {name!r}; known methods: {', '.join(known)}."
+            problems.add(_mark_of(given, name), what + did_you_mean(name, known))
+        elif name not in used:
+            notes.append(f"{_mark_of(given, name).prefix}no row uses method {name}")
+    for part in ("grid", "zip", "ablate"):
+        if given and "method" in (tree.get(part) or {}):
+            what = f"for_method does not reach a method from {part}; list the methods as rows"
+            problems.add(_mark_of(tree[part], "method"), what)
 
 
 # ---- grid, zip, ablate ----------------------------------------------------------------------

@@ -138,6 +138,8 @@ def _partials(tree: MapNode) -> list[MapNode]:
     for key in ("rows", "include"):
         items = tree.get(key)
         found += items if isinstance(items, list) else []
+    by_method = tree.get("for_method")
+    found += by_method.values() if isinstance(by_method, dict) else ()
     ablate = tree.get("ablate")
     for factor, items in ablate.items() if isinstance(ablate, dict) else ():
         overlay = factor.split(".")[0] not in CellConfig.model_fields

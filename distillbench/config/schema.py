@@ -218,6 +218,7 @@ class Experiment(Model):
         name: stem of the results folder.
         threads: CPU threads of each stage; fixed so that sums do not depend on the machine's load.
         base: what every row starts from.
+        for_method: method -> what its rows start from, merged over `base`.
         backbones: alias -> registered backbone.
         rows: partial cells; `methods` is another name for the key. None given: one row, the base.
         grid: dotted path -> values; the product of all, for every row.
@@ -232,6 +233,7 @@ class Experiment(Model):
     title: str = ""
     threads: PositiveInt = 1
     base: CellConfig = CellConfig()
+    for_method: dict[str, dict[str, Any]] = Field(default_factory=dict)
     backbones: dict[str, Annotated[BackboneRef, BeforeValidator(_named)]] = Field(
         default_factory=dict
     )

@@ -164,13 +164,13 @@ CASES = {
         "rows: [{method: fake-student}]\nmetrics: [fake-spread]\n"
         "tables: [{name: a, columns: [label, fake-spraed]}]\n",
         "e.yaml:6:37: tables[0].columns[1]: unknown column 'fake-spraed'; allowed: label, group, "
-        "method, title, backbone, nfe, guidance_scale, seeds, fake-spread. "
+        "method, title, backbone, nfe, guidance_scale, seeds, updates, fake-spread. "
         "Did you mean 'fake-spread'?",
     ),
     "unknown field in where": (
         "rows: [{method: fake-student}]\ntables: [{name: a, where: {metod: x}}]\n",
         "e.yaml:5:28: tables[0].where.metod: unknown row field or tag 'metod'; allowed: label, "
-        "group, method, title, backbone, nfe, guidance_scale, seeds. Did you mean 'method'?",
+        "group, method, title, backbone, nfe, guidance_scale, seeds, updates. Did you mean 'method'?",
     ),
     "where that selects nothing": (
         "rows: [{method: fake-student}]\ntables: [{name: a, where: {method: x}}]\n",
