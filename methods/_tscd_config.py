@@ -42,9 +42,11 @@ class TSCDConfig(TrajectoryConfig):
             any other unit; None shares them equally. Stages after `stop_at_segments` have none,
             `one_step` has the last.
         stop_at_segments: the last stage; its segments are the least number of sampling steps.
-        w_mse, w_adv: weights of the two distances, one per entry of `segments`; (1, 1, .5, .1)
-            with (0, .1, .5, 1) shifts them as the paper describes. Zeros, the default, train no
-            discriminator, as its published strength is unknown.
+        w_mse, w_adv: weights of the two distances, one per entry of `segments`. The paper lowers
+            the one and raises the other from stage to stage. The adversary's gradient is scaled to
+            the squared error's length, so 1 is strong: keep w_mse, which holds the student to its
+            trajectory, well above it. Zeros, the default, train no discriminator, as its published
+            strength is unknown.
         disc_lr: of the discriminator's head.
         offset_noise: standard deviation of noise that is constant over each channel and added to
             the noise of training.
@@ -53,7 +55,9 @@ class TSCDConfig(TrajectoryConfig):
             with DDIM.
         one_step: a last stage that goes on with the loss of one segment, which keeps 2 to 8 steps
             working, and matches the teacher's distribution in one step from pure noise.
-        w_dmd: weight of that matching (DMD, arXiv 2311.18828); 0 trains no fake score.
+        w_dmd: weight of that matching (DMD, arXiv 2311.18828); 0 trains no fake score. Its gradient
+            is normalised to about 1, the consistency loss's is that of neighbours' small distance;
+            more weight is a better single step and worse 2 to 8 (our choice, as of the next).
         w_one_step_mse: weight of the squared error to the teacher's ODE from the same noise. The
             paper has such a term "for stability" and does not say to what.
         one_step_solver_steps: of that ODE.
@@ -74,8 +78,8 @@ class TSCDConfig(TrajectoryConfig):
     offset_noise: float = Field(0.05, ge=0)
     gamma: float | None = Field(None, ge=0, le=1)
     one_step: bool = False
-    w_dmd: Weight = 1.0
-    w_one_step_mse: Weight = 1.0
+    w_dmd: Weight = 0.01
+    w_one_step_mse: Weight = 0.01
     one_step_solver_steps: PositiveInt = 8
     one_step_guidance: float | None = Field(None, ge=1)
     fake_lr: PositiveFloat = 1e-4
