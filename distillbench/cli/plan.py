@@ -59,8 +59,10 @@ def show_plan(made: Plan, status: Mapping[str, StageStatus], *, as_json: bool) -
     if as_json:
         print_json(_as_json(made, status))
         return
-    head = ("row", "backbone", "nfe", "seeds", "train", "sample", "score")
-    print(columns(head, [_row(cells, status) for cells in _rows(made)]))
+    taken = any(not cell.final for cell in made.cells)
+    head = ("row", "backbone", "nfe", *(["updates"] if taken else []), "seeds", "train", "sample",
+            "score")  # fmt: skip
+    print(columns(head, [_row(cells, status, taken=taken) for cells in _rows(made)]))
     counts = Counter(entry.state for entry in status.values())
     total = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
     print(f"\n{made.name}: {len(made.stages)} stages ({total})")
@@ -78,8 +80,11 @@ def _rows(made: Plan) -> list[list[Cell]]:
     return list(rows.values())
 
 
-def _row(cells: Sequence[Cell], status: Mapping[str, StageStatus]) -> list[object]:
+def _row(
+    cells: Sequence[Cell], status: Mapping[str, StageStatus], *, taken: bool
+) -> list[object]:  # fmt: skip
     first = cells[0]
+    updates = [first.updates] if taken else []
     keys = {
         "train": [cell.train for cell in cells],
         "sample": [cell.sample for cell in cells],
@@ -87,7 +92,7 @@ def _row(cells: Sequence[Cell], status: Mapping[str, StageStatus]) -> list[objec
     }
     states = [_states(status, names) for names in keys.values()]
     seeds = ",".join(str(cell.seed) for cell in cells)
-    return [first.label or first.title, first.backbone, first.nfe, seeds, *states]
+    return [first.label or first.title, first.backbone, first.nfe, *updates, seeds, *states]
 
 
 def _states(status: Mapping[str, StageStatus], keys: Sequence[str]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,25 +58,49 @@ def draw_curve(
     figure = new_figure(4.8, 3.4)
     axes = figure.add_subplot()
     rows = results.select(config.where, [config.x])
-    several = len({row.first.backbone for row in rows}) > 1
-    labels = backbone_labels(experiment)
-    series: dict[str, list[Row]] = {}
-    for row in rows:
-        backbone = labels.get(row.first.backbone, row.first.backbone)
-        series.setdefault(f"{row.name} ({backbone})" if several else row.name, []).append(row)
     ticks: set[float] = set()
-    for number, (name, members) in enumerate(series.items()):
+    for number, (name, members) in enumerate(_series(config.x, rows, experiment).items()):
         points = sorted(_points(results, members, config.x, metric, suffix), key=lambda p: p.x)
-        first = members[0].first
-        if len(points) == 1 and not first.ranked:  # a lone teacher is a level, not a curve
-            level = f"{name}, NFE {first.nfe}"
-            axes.axhline(points[0].y, color="0.45", linestyle=":", linewidth=1.2, label=level)
+        ranked = members[0].first.ranked
+        if not ranked and (config.x != "nfe" or len(points) == 1):
+            _levels(axes, name, [(row, results.value(row, metric, suffix).value) for row in members])
         elif points:
-            _draw(axes, number, name, points, ranked=first.ranked)
+            _draw(axes, number, name, points, ranked=ranked)
             ticks |= {point.x for point in points}
     label = " ".join(filter(None, [info.label if info else metric, suffix]))
     _dress(axes, config.x, label, info, sorted(ticks))
     return save(figure, folder / config.name, (".png", ".pdf"))
+
+
+def _series(x: str, rows: Sequence[Row], experiment: Experiment) -> dict[str, list[Row]]:
+    """Rows by the name of their line: what tells them apart beside the axis."""
+    backbones = len({row.first.backbone for row in rows}) > 1
+    steps = x != "nfe" and len({row.first.nfe for row in rows if row.first.ranked}) > 1
+    labels = backbone_labels(experiment)
+    series: dict[str, list[Row]] = {}
+    for row in rows:
+        name, first = _without(row.name, x.rpartition(".")[2]), row.first
+        name += f" ({labels.get(first.backbone, first.backbone)})" if backbones else ""
+        name += f", NFE {first.nfe}" if steps and first.ranked else ""
+        series.setdefault(name, []).append(row)
+    return series
+
+
+def _without(name: str, axis: str) -> str:
+    """`TCD (gamma=0.3, eta=1)` without its `gamma=..`."""
+    match = re.fullmatch(r"(.*) \((.*)\)", name)
+    if match is None:
+        return name
+    kept = [term for term in match[2].split(", ") if not term.startswith(f"{axis}=")]
+    return f"{match[1]} ({', '.join(kept)})" if kept else match[1]
+
+
+def _levels(axes: Axes, name: str, values: Sequence[tuple[Row, float | None]]) -> None:
+    """Teachers off the axis are levels, not curves."""
+    for style, (row, value) in zip(cycle((":", "-.", "--")), values, strict=False):
+        if value is not None:
+            label = f"{name}, NFE {row.first.nfe}"
+            axes.axhline(value, color="0.45", linestyle=style, linewidth=1.2, label=label)
 
 
 def _points(

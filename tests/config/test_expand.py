@@ -195,3 +195,28 @@ def test_only_that_selects_nothing(plan_of: PlanOf, only: str, line: str) -> Non
     with pytest.raises(BadInput) as caught:
         plan_of("rows: [{method: fake-student}]\n", only=only)
     assert caught.value.line == line
+
+
+def test_settings_by_method_lie_between_base_and_row(plan_of: PlanOf) -> None:
+    plan = plan_of(
+        "for_method: {fake-student: {params: {eta: 0.1, steps: 8}, nfe: [8, 1], train: {steps: 7}}}\n"
+        "rows:\n  - {method: fake-student, params: {eta: 0.2}}\n  - {method: fake-teacher}\n"
+        "include: [{method: fake-student, nfe: 2}]\n"
+    )
+    assert [(cell.method, cell.nfe) for cell in plan.cells] == [
+        ("fake-student", 8), ("fake-student", 1), ("fake-teacher", 4), ("fake-student", 2)
+    ]  # fmt: skip
+    first, last = (plan.stages[plan.cells[i].train].spec for i in (0, -1))
+    assert first["method"]["params"] == {**last["method"]["params"], "eta": 0.2}
+    assert last["method"]["params"]["eta"] == 0.1 and last["train"]["steps"] == 7
+
+
+def test_settings_of_unknown_and_unused_methods(plan_of: PlanOf) -> None:
+    with pytest.raises(BadInput) as caught:
+        plan_of("for_method: {fake-studnet: {nfe: 1}}\nrows: [{method: fake-student}]\n")
+    assert "e.yaml:4:14: for_method.fake-studnet: unknown method 'fake-studnet'" in str(caught.value)
+    assert "Did you mean 'fake-student'?" in str(caught.value)
+    with pytest.raises(BadInput, match="list the methods as rows"):
+        plan_of("for_method: {fake-student: {nfe: 1}}\ngrid: {method: [fake-student]}\n")
+    plan = plan_of("for_method: {fake-real: {nfe: 1}}\nrows: [{method: fake-student}]\n")
+    assert plan.notes == ("e.yaml:4:14: for_method.fake-real: no row uses method fake-real",)
