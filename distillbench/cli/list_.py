@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from distillbench.cli.common import (
     JsonOption,
@@ -92,7 +93,8 @@ def _show(kind: Kind, name: str, *, as_json: bool) -> None:
         print_json({**about, "doc": inspect.getdoc(cls) or "", "params": params})
         return
     print("\n".join(f"{key:10}{value}" for key, value in about.items() if value))
-    for doc in filter(None, (cls.__doc__, cls.Config.__doc__)):
+    shared = [c for c in cls.Config.__mro__ if issubclass(c, BaseModel) and c is not BaseModel]
+    for doc in dict.fromkeys(filter(None, (part.__doc__ for part in (cls, *shared)))):
         print(f"\n{inspect.cleandoc(doc)}")
     rows = [list(param.values()) for param in params]
     print(f"\n{columns(('parameter', 'type', 'default'), rows)}" if rows else "\nno parameters")
@@ -112,6 +114,8 @@ def _type(annotation: Any) -> str:
     inner = typing.get_args(annotation)
     if typing.get_origin(annotation) is Annotated:
         return _type(inner[0])
+    if typing.get_origin(annotation) is tuple:
+        return f"tuple[{', '.join('...' if i is ... else _type(i) for i in inner)}]"
     if typing.get_origin(annotation) is typing.Literal:
         return " | ".join(map(str, inner))
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):

@@ -1,9 +1,9 @@
 """The grid language: rows times grid times zip, one factor at a time round each, minus exclude.
 
-Order: every row is merged over what `for_method` says of its method, and that over `base`; `grid` (product) and `zip` (in step) multiply each row;
-`ablate` adds, round each of these, one point per factor and value; lists of `nfe` and `updates`
-make one point each; `include` adds its own; `exclude` removes, seed by seed. Points keep the marks of what
-they were merged from.
+Order: every row is merged over what `for_method` says of its method, and that over `base`; `grid`
+(product) and `zip` (in step) multiply each row; `ablate` adds, round each of these, one point per
+factor and value; lists of `nfe` and `updates` make one point each; `include` adds its own;
+`exclude` removes, seed by seed. Points keep the marks of what they were merged from.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
 def _merged(tree: MapNode, row: MapNode) -> MapNode:
     """`base`, what `for_method` says of the row's method, and the row, each over the one before."""
     base = tree.get("base") or MapNode()
-    method = row.get("method", base.get("method"))
+    method = str(row.get("method", base.get("method")))
     ours = (tree.get("for_method") or MapNode()).get(method) or MapNode()
     return merge(merge(base, ours), row)  # type: ignore[no-any-return]
 

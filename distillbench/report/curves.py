@@ -63,7 +63,9 @@ def draw_curve(
         points = sorted(_points(results, members, config.x, metric, suffix), key=lambda p: p.x)
         ranked = members[0].first.ranked
         if not ranked and (config.x != "nfe" or len(points) == 1):
-            _levels(axes, name, [(row, results.value(row, metric, suffix).value) for row in members])
+            _levels(
+                axes, name, [(row, results.value(row, metric, suffix).value) for row in members]
+            )
         elif points:
             _draw(axes, number, name, points, ranked=ranked)
             ticks |= {point.x for point in points}

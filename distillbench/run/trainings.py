@@ -65,7 +65,9 @@ class Trainings:
         if not found:
             labels = [_label(p, r) for p, r in self.rows if r.used.alias == resolved.used.alias]
             known = list(dict.fromkeys(name for name in labels if name != _label(point, resolved)))
-            what = f"no row on backbone {resolved.used.alias!r} has the label {label!r}; there are: "
+            what = (
+                f"no row on backbone {resolved.used.alias!r} has the label {label!r}; there are: "
+            )
             self._problem(point, link, what + f"{', '.join(known)}.{did_you_mean(label, known)}")
             return
         problem = _unfit(resolved, found[0][1], link) or self._circle(point, resolved)
@@ -159,9 +161,9 @@ class Trainings:
         """What decides a training, from its first update to its last."""
         config, trains = point.config, resolved.trains
         settings = config.train.model_dump(mode="json", exclude={"save_every"})
-        runs = {link: self._key(*self._run(point, resolved, link), seed)
+        runs: dict[str, str] = {link: self._key(*self._run(point, resolved, link), seed)
                 for link in LINKS if getattr(config, link)}  # fmt: skip
-        spec = {
+        spec: dict[str, Any] = {
             "identity": IDENTITY_VERSION,
             "backbone": resolved.used.spec,
             "method": resolved.method_spec,

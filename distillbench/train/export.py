@@ -120,9 +120,10 @@ def read_tensors(train_dir: Path) -> dict[str, Tensor]:
     """A trained student's own tensors by name."""
     path = train_dir / "student.safetensors"
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: missing or truncated ({error})") from None
+    return tensors
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -84,8 +84,8 @@ class SharedBase:
         """Add an adapter to the base for good; its role is gone afterwards."""
         for layer in self._layers():
             if name in layer.lora_A:
-                weight: torch.Tensor = layer.get_base_layer().weight  # type: ignore[assignment]
-                weight += layer.get_delta_weight(name).to(weight.dtype)  # type: ignore[operator]
+                weight: torch.Tensor = layer.get_base_layer().weight
+                weight += layer.get_delta_weight(name).to(weight.dtype)
                 layer.delete_adapter(name)
                 layer._active_adapter = self._active
         self._names.remove(name)

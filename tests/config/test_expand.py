@@ -208,13 +208,16 @@ def test_settings_by_method_lie_between_base_and_row(plan_of: PlanOf) -> None:
     ]  # fmt: skip
     first, last = (plan.stages[plan.cells[i].train].spec for i in (0, -1))
     assert first["method"]["params"] == {**last["method"]["params"], "eta": 0.2}
-    assert last["method"]["params"]["eta"] == 0.1 and last["train"]["steps"] == 7
+    assert last["method"]["params"]["eta"] == 0.1
+    assert last["train"]["steps"] == 7
 
 
 def test_settings_of_unknown_and_unused_methods(plan_of: PlanOf) -> None:
     with pytest.raises(BadInput) as caught:
         plan_of("for_method: {fake-studnet: {nfe: 1}}\nrows: [{method: fake-student}]\n")
-    assert "e.yaml:4:14: for_method.fake-studnet: unknown method 'fake-studnet'" in str(caught.value)
+    assert "e.yaml:4:14: for_method.fake-studnet: unknown method 'fake-studnet'" in str(
+        caught.value
+    )
     assert "Did you mean 'fake-student'?" in str(caught.value)
     with pytest.raises(BadInput, match="list the methods as rows"):
         plan_of("for_method: {fake-student: {nfe: 1}}\ngrid: {method: [fake-student]}\n")

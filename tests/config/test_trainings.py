@@ -36,8 +36,10 @@ def train(plan: Plan, label: str, seed: int = 3) -> Stage:
 def test_a_row_may_start_from_other_rows(plan_of: PlanOf) -> None:
     plan = plan_of(CHAIN)
     tuned, twice, student = (train(plan, name) for name in ("Tuned", "Twice", "Student"))
-    assert tuned.spec["teacher"] is None and tuned.needs == ()
-    assert twice.spec["teacher"] == tuned.key and twice.needs == (tuned.key,)
+    assert tuned.spec["teacher"] is None
+    assert tuned.needs == ()
+    assert twice.spec["teacher"] == tuned.key
+    assert twice.needs == (tuned.key,)
     assert student.spec["teacher"] == twice.key
     assert student.spec["init"] == train(plan, "Other").key
     assert student.needs == (twice.key, tuned.key, train(plan, "Other").key)
@@ -148,7 +150,9 @@ def test_rows_on_the_way_show_where_they_are_asked_for(plan_of: PlanOf) -> None:
 
 
 def test_claims_mean_the_end_of_training_unless_told(plan_of: PlanOf) -> None:
-    claims = 'claims: ["S > Again on fake-spread at nfe=4", "S[updates=5] > Again on fake-spread"]\n'
+    claims = (
+        'claims: ["S > Again on fake-spread at nfe=4", "S[updates=5] > Again on fake-spread"]\n'
+    )
     plan_of(WAY + "metrics: [fake-spread]\n" + claims.replace("[updates=5]", "[nfe=4,updates=5]"))
 
 

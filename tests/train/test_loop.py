@@ -278,7 +278,8 @@ def test_a_trained_net_takes_the_teachers_place(tmp_path: Path) -> None:
     spec = {**train_spec("teacher", {"guidance_scale": 1.0}), "teacher": "b"}
     third = run_in(tmp_path, "c", spec)
     twice, teacher = load_student(second), load_student(third)
-    assert teacher.net is None and twice.net is not None
+    assert teacher.net is None
+    assert twice.net is not None
     x, t = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.full((4,), 500)
     cond = teacher.method.backbone.encode(["condition 1"] * 4)
     with torch.no_grad():
