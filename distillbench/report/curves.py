@@ -63,9 +63,8 @@ def draw_curve(
         points = sorted(_points(results, members, config.x, metric, suffix), key=lambda p: p.x)
         ranked = members[0].first.ranked
         if not ranked and (config.x != "nfe" or len(points) == 1):
-            _levels(
-                axes, name, [(row, results.value(row, metric, suffix).value) for row in members]
-            )
+            values = [results.value(row, metric, suffix).value for row in members]
+            _levels(axes, name, members, values)
         elif points:
             _draw(axes, number, name, points, ranked=ranked)
             ticks |= {point.x for point in points}
@@ -97,9 +96,11 @@ def _without(name: str, axis: str) -> str:
     return f"{match[1]} ({', '.join(kept)})" if kept else match[1]
 
 
-def _levels(axes: Axes, name: str, values: Sequence[tuple[Row, float | None]]) -> None:
+def _levels(
+    axes: Axes, name: str, rows: Sequence[Row], values: Sequence[float | None]
+) -> None:  # fmt: skip
     """Teachers off the axis are levels, not curves."""
-    for style, (row, value) in zip(cycle((":", "-.", "--")), values, strict=False):
+    for style, row, value in zip(cycle((":", "-.", "--")), rows, values, strict=False):
         if value is not None:
             label = f"{name}, NFE {row.first.nfe}"
             axes.axhline(value, color="0.45", linestyle=style, linewidth=1.2, label=label)

@@ -170,7 +170,8 @@ CASES = {
     "unknown field in where": (
         "rows: [{method: fake-student}]\ntables: [{name: a, where: {metod: x}}]\n",
         "e.yaml:5:28: tables[0].where.metod: unknown row field or tag 'metod'; allowed: label, "
-        "group, method, title, backbone, nfe, guidance_scale, seeds, updates. Did you mean 'method'?",
+        "group, method, title, backbone, nfe, guidance_scale, seeds, updates. "
+        "Did you mean 'method'?",
     ),
     "where that selects nothing": (
         "rows: [{method: fake-student}]\ntables: [{name: a, where: {method: x}}]\n",

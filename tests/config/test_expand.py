@@ -199,7 +199,8 @@ def test_only_that_selects_nothing(plan_of: PlanOf, only: str, line: str) -> Non
 
 def test_settings_by_method_lie_between_base_and_row(plan_of: PlanOf) -> None:
     plan = plan_of(
-        "for_method: {fake-student: {params: {eta: 0.1, steps: 8}, nfe: [8, 1], train: {steps: 7}}}\n"
+        "for_method:\n"
+        "  fake-student: {params: {eta: 0.1, steps: 8}, nfe: [8, 1], train: {steps: 7}}\n"
         "rows:\n  - {method: fake-student, params: {eta: 0.2}}\n  - {method: fake-teacher}\n"
         "include: [{method: fake-student, nfe: 2}]\n"
     )

@@ -82,7 +82,8 @@ class World:
                     scores=scores,
                     **{
                         "group": "", "method": label.lower(), "title": label, "backbone": "sd",
-                        "guidance_scale": 1.0, "updates": 100, "final": True, "ranked": True, **cell,
+                        "guidance_scale": 1.0, "updates": 100, "final": True, "ranked": True,
+                        **cell,
                     },
                 )
             )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,20 @@ def test_a_failure_blocks_its_descendants_alone_and_is_not_repeated(
     assert "in an earlier run; --retry-failed" in shown
     healed, _ = run(store, plan, retry_failed=True)
     assert sorted(healed.ran) == sorted(s.key for s in bad)
+    assert healed.exit_code == 0
+
+
+def test_a_failed_teacher_run_blocks_the_trainings_that_start_from_it(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
+) -> None:
+    teacher = make_chain("tuned", fault="raise", faults=1)
+    student = make_chain("student", seed=1)
+    student[0] = replace(student[0], needs=(teacher[0].key,))
+    outcome, shown = run(store, make_plan(teacher, student))
+    assert list(outcome.failed) == [teacher[0].key]
+    assert set(outcome.blocked) == {s.key for s in (*teacher[1:], *student)}
+    assert "FAILED train  tuned train: ZeroDivisionError" in shown
+    healed, _ = run(store, make_plan(teacher, student), retry_failed=True)
     assert healed.exit_code == 0
 
 

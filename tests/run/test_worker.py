@@ -80,6 +80,25 @@ def test_a_stopped_training_continues_to_the_same_bytes(store: Store, make_chain
     assert (folder / "student.txt").read_bytes() == student.read_bytes()
 
 
+def test_stages_of_one_training_share_its_checkpoints(store: Store, make_chain: Chain) -> None:
+    whole = make_chain("row", steps=9)[0]
+    cut, late = (
+        replace(make_chain("row", steps=n)[0], runtime={"threads": 1, "lineage": whole.key})
+        for n in (4, 6)
+    )
+    assert run(store, cut).status == "done"
+    kept = store.checkpoints("train", whole.key)
+    assert json.loads((kept / "state.json").read_text())["step"] == 4
+    held = Claim.take(store.claim_path("train", whole.key))
+    assert held is not None
+    assert run(store, late).status == "busy"  # the whole training is writing them now
+    held.release()
+    assert run(store, whole).status == "done"
+    assert not kept.exists()
+    assert run(store, late).status == "done"  # from its beginning, and nothing is left behind
+    assert not kept.exists()
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "text"),
     [
