@@ -16,6 +16,7 @@ import diffusers
 from safetensors.torch import save_file
 from torch import Tensor
 
+from distillbench.backbones._network import base_weights
 from distillbench.backbones._pipeline import PipelineBackbone
 from distillbench.errors import BadInput, NotSupported
 from distillbench.train.conditions import DIM
@@ -53,8 +54,12 @@ def export_student(train_dir: Path, out: Path, *, device: str = "cpu") -> list[P
         raise NotSupported(f"students of backbone {backbone.name} have no diffusers form")
     out.mkdir(parents=True, exist_ok=True)
     record = json.loads((train_dir / "recipe.json").read_text(encoding="utf-8"))
-    adapter = json.loads((train_dir / "net.json").read_text(encoding="utf-8"))["kind"] == "lora"
-    left_out = _write_adapter(out, backbone, net) if adapter else _write_copy(out, backbone, net)
+    kind = json.loads((train_dir / "net.json").read_text(encoding="utf-8"))["kind"]
+    # Nobody else has the base of an adapter on a trained teacher: it goes along, merged.
+    merged = kind == "lora" and bool(record.get("teacher"))
+    adapter = kind == "lora" and not merged
+    write = _write_merged if merged else _write_adapter if adapter else _write_copy
+    left_out = write(out, backbone, net)
     if left_out:
         save_file(left_out, out / "conditions.safetensors")
     scheduler = _write_scheduler(out, backbone, record["default"])
@@ -102,6 +107,17 @@ def _write_copy(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict[s
         tensors["time_embedding.cond_proj.weight"] = weight
     whole = type(module).from_config(config)
     whole.load_state_dict({**module.state_dict(), **tensors})
+    whole.save_pretrained(out / backbone.network)
+    return conditions
+
+
+def _write_merged(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict[str, Tensor]:
+    """The frozen network with the adapter added to it."""
+    _, conditions = _split(net)
+    module: Any = net.module
+    backbone.adopt(net)
+    whole = type(module).from_config(module.config)
+    whole.load_state_dict(base_weights(module))
     whole.save_pretrained(out / backbone.network)
     return conditions
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -28,7 +29,7 @@ class Finished:
     """A training's output folder with a student whose every weight was moved."""
 
     def __init__(self, backbone: Any, root: Path, kind: Any, opts: dict[str, Any],
-                 sampler: dict[str, Any]) -> None:  # fmt: skip
+                 sampler: dict[str, Any], teacher: str | None = None) -> None:  # fmt: skip
         self.backbone, self.root = backbone, root
         self.net: NetHandle = backbone.make_net("student", kind, **opts)
         torch.manual_seed(3)
@@ -40,6 +41,7 @@ class Finished:
         record = {
             "default": sampler, "method": {"name": "lcm", "params": {}}, "precision": "float32",
             "backbone": {"name": backbone.name, "params": dict(backbone.config)},
+            "teacher": teacher,
         }  # fmt: skip
         (root / "recipe.json").write_text(json.dumps(record))
 
@@ -182,3 +184,20 @@ def test_points_have_no_diffusers_form(tmp_path: Path) -> None:
     train(train_spec("tdm", {}, steps=1, batch_size=2), tmp_path)
     with pytest.raises(NotSupported, match="gmm"):
         export_student(tmp_path / "out", tmp_path / "exported")
+
+
+@pytest.mark.parametrize("kind", ["lora", "copy"])
+def test_an_adapter_on_a_trained_teacher_takes_it_along(
+    kind: str, build: Build, tmp_path: Path
+) -> None:
+    opts = {"rank": 2} if kind == "lora" else {}
+    tuned = Finished(build("sd"), tmp_path / "tuned", kind, opts, RENOISE)
+    backbone = build("sd")
+    export.adopt_run(backbone, tmp_path / "tuned")
+    run = Finished(backbone, tmp_path / "run", "lora", {"rank": 4}, RENOISE, teacher="tuned")
+    assert not torch.allclose(run.raw(), tuned.raw(), atol=1e-3)
+    export_student(run.root, tmp_path / "out")
+    whole = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")
+    assert torch.allclose(run.call(whole), run.raw(), atol=1e-4)
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert recipe["load_with"] == "from_pretrained, subfolder unet"
