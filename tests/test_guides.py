@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from distillbench.cli.main import run_command
+from distillbench.registry import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,3 +50,4 @@ def test_the_example_method_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     command = ["run", "my.yaml", "--plugin", "regression.py", "--results", "out", *quick]
     assert run_command(command) == 0
     assert "Regression" in (tmp_path / "out/my/my.md").read_text()
+    METHODS.reset()  # other tests list what is registered
