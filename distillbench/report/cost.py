@@ -72,6 +72,7 @@ _NOTES = (
     "Evaluations: samples sent through each network during training; a guided evaluation of the "
     "teacher counts both of its branches.",
 )
+_LINKED = "A run that a row starts from, as its teacher or its student, is not in that row's costs."
 
 
 def cost_table(experiment: Experiment, results: Results) -> Table:
@@ -91,7 +92,10 @@ def cost_table(experiment: Experiment, results: Results) -> Table:
         lines.append(Line((*cells, costs.device(row)), row.first.group, row.first.ranked))
     columns = (*fields, *(m.column for m in _MEASURES), Column("device", "Device", "field"))
     caption = f"Measured cost of {experiment.title or experiment.name}"
-    return Table("cost", caption, columns, tuple(lines), footnotes.all, _NOTES)
+    specs = [stage.spec for stage in results.plan.stages.values() if stage.kind == "train"]
+    linked = any(spec.get("teacher") or spec.get("init") for spec in specs)
+    notes = (*_NOTES, *([_LINKED] if linked else []))
+    return Table("cost", caption, columns, tuple(lines), footnotes.all, notes)
 
 
 class _Costs:
