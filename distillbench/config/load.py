@@ -84,14 +84,32 @@ def _with_profile(tree: MapNode, wanted: str | None, problems: Problems) -> tupl
         has = f"the file has: {', '.join(named) or 'no profiles'}.{did_you_mean(name, named)}"
         problems.add(Mark(f"{tree.mark.source}: --profile {name}"), f"unknown profile; {has}")
         return result, ""
-    overlay = named[name]
-    if isinstance(overlay, MapNode):
+    for overlay in _overlays(named, name, problems):
         _rename_methods(overlay, problems)
         result = merge(result, overlay)
-    elif overlay is not None:
-        problems.add(named.marks[name], "a profile is a mapping, merged over the file")
     result.mark = tree.mark
     return result, name
+
+
+def _overlays(named: MapNode, name: str, problems: Problems) -> list[MapNode]:
+    """The overlay of a profile after that of the profile it `extends`, and so on."""
+    found: list[MapNode] = []
+    seen: list[str] = []
+    while name and name not in seen:
+        overlay = named[name]
+        if overlay is not None and not isinstance(overlay, MapNode):
+            problems.add(named.marks[name], "a profile is a mapping, merged over the file")
+        if not isinstance(overlay, MapNode):
+            break
+        seen.append(name)
+        found.insert(0, _without(overlay, "extends"))
+        name = str(overlay.get("extends", ""))
+        if name in seen or (name and name not in named):
+            has = f"other profiles: {', '.join(n for n in named if n not in seen) or 'none'}"
+            what = f"extends {name!r}, which is {'itself' if name in seen else 'no profile'}; {has}"
+            problems.add(overlay.marks["extends"], what + f".{did_you_mean(name, named)}")
+            break
+    return found
 
 
 def _without(tree: MapNode, key: str) -> MapNode:

@@ -44,6 +44,21 @@ def test_a_named_profile_replaces_lists_and_has_its_own_folder(write: Write) -> 
     assert profiles_of(Path("e.yaml")) == ["tiny", "paper"]
 
 
+def test_a_profile_may_extend_another(write: Write) -> None:
+    more = "  long: {extends: tiny, base: {train: {steps: 77}}, seeds: [5]}\n"
+    plain, longer = (load_experiment(write(TEXT + more), profile=p) for p in ("tiny", "long"))
+    assert (longer.base.train.steps, longer.seeds) == (77, [5])
+    assert longer.base.backbone == plain.base.backbone
+    assert longer.folder == "t-long"
+
+
+@pytest.mark.parametrize(("name", "what"), [("loop", "itself"), ("papier", "no profile")])
+def test_a_profile_that_extends_nothing(write: Write, name: str, what: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(write(TEXT + f"  loop: {{extends: {name}}}\n"), profile="loop")
+    assert f"extends '{name}', which is {what}; other profiles: tiny, paper." in str(caught.value)
+
+
 def test_without_profiles_the_file_stands(write: Write) -> None:
     experiment = load_experiment(write(TEXT.partition("profiles:")[0]))
     assert experiment.base.train.steps == 7
