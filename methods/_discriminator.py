@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from distillbench.backbones.base import Backbone
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
 from distillbench.train.method import Batch, Losses, Method, NetSpec
@@ -20,7 +21,6 @@ from ._matching import check_recomputation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from distillbench.backbones.base import Backbone
     from distillbench.train.nets import NetHandle
 
 __all__ = [
@@ -49,18 +49,30 @@ class GanConfig(BaseModel):
     discriminator_weight: float = Field(1e-2, ge=0)
     adversarial_features: Literal["fake", "teacher"] = "fake"
 
+    @model_validator(mode="after")
+    def _head_is_trained(self) -> Self:
+        if self.adversarial_weight and not self.discriminator_weight:
+            raise ValueError("adversarial_weight needs a discriminator_weight above 0")
+        return self
+
 
 class Adversarial(Method):
     """What a GAN (DMD2, arXiv 2405.14867, section 4.3) adds to a method with a fake score.
 
-    Nothing while `adversarial_weight` is 0. Where DMD2's released code updates fake score and head
-    in one backward pass, here they take turns.
+    Nothing while `adversarial_weight` is 0; with it, backbones without features are refused. Where
+    DMD2's released code updates fake score and head in one backward pass, here they take turns.
     """
 
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
         super().__init__(config, backbone)
-        if self.adversarial:
-            self.needs = self.needs | {"latents"}
+        if not self.adversarial:
+            return
+        self.needs = self.needs | {"latents"}
+        if getattr(backbone.features, "__func__", None) is Backbone.features:
+            raise NotSupported(
+                f"a GAN needs features, which backbone {backbone.name} does not offer",
+                hint="set adversarial_weight: 0",
+            )
 
     @property
     def adversarial(self) -> bool:
@@ -137,23 +149,13 @@ def adversarial_loss(fake: torch.Tensor) -> torch.Tensor:
 
 
 def build_head(backbone: Backbone) -> torch.nn.Module:
-    """A head for what the backbone offers as "mid": maps, or vectors (B, C).
-
-    Raises:
-        NotSupported: the backbone has no features.
-    """
+    """A head for what the backbone offers as "mid": maps, or vectors (B, C)."""
     null = backbone.encode_null()
     device = next(iter(null.tensors.values())).device
     x = torch.zeros(1, *backbone.latent_shape, device=device)
     t = torch.zeros(1, dtype=torch.long, device=device)
-    try:
-        with torch.no_grad():
-            (hidden,) = backbone.features(None, x, t, null, ["mid"])
-    except NotImplementedError:
-        raise NotSupported(
-            f"a GAN needs features, which backbone {backbone.name} does not offer",
-            hint="set adversarial_weight: 0",
-        ) from None
+    with torch.no_grad():
+        (hidden,) = backbone.features(None, x, t, null, ["mid"])
     if hidden.ndim == 2:
         return vector_head(hidden.shape[1])
     return map_head(hidden.shape[1], (hidden.shape[-2], hidden.shape[-1]))

@@ -31,8 +31,9 @@ class DMD2Config(NetConfig, GanConfig, RegressionConfig):
 
     Published full fine-tuning: all rates 1e-5, then 5e-7 with the GAN (SD v1.5), or 5e-7 (SDXL);
     5e-5 for a student that is an adapter. Its one-step SDXL recipe is `steps: 1`, `input_time: 399`
-    and `regression: pretrain`; DMD's own (arXiv 2311.18828) `steps: 1`, `regression: joint` and
-    `fake_updates: 1`.
+    and `regression: pretrain`, published at 1e-5 before 5e-7: for a rate of its own let it fill a
+    training that another starts from. DMD's own (arXiv 2311.18828) is `steps: 1`,
+    `regression: joint` and `fake_updates: 1`.
 
     Attributes:
         steps: K, the input times of the student.

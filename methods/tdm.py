@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
 
 from distillbench.core.grid import lower_bounds, tau_ranges, uniform_int
 from distillbench.core.lazy import torch
@@ -22,6 +22,7 @@ from ._rollout import Rollout, Solver, roll_out, step_eps
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from distillbench.backbones.base import Backbone
     from distillbench.train.nets import NetHandle
 
     from ._matching import Renoised
@@ -72,7 +73,7 @@ class TrajectoryConfig(NetConfig):
     normalizer: Literal["dmd", "none"] = "dmd"
     train_solver: Solver = "ddim"
     test_solver: Solver = "dpmsolver++"
-    ema: float | None = None
+    ema: float | None = Field(None, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _fisher_needs_its_own_score(self) -> Self:
@@ -102,6 +103,11 @@ class TDM(Method):
     Config: ClassVar[type[TrajectoryConfig]] = TDMConfig
     title = "TDM"
     paper = "TDM (arXiv 2503.06674)"
+
+    def __init__(self, config: BaseModel, backbone: Backbone) -> None:
+        super().__init__(config, backbone)
+        for steps in self.steps_trained():
+            self._check_segments(steps)
 
     def nets(self) -> dict[str, NetSpec]:
         """The fake score is not clipped, as in the released code."""
@@ -133,6 +139,10 @@ class TDM(Method):
 
     # ---- hooks of variants ----------------------------------------------------------------
 
+    def steps_trained(self) -> tuple[int, ...]:
+        """Every K that a batch may be of."""
+        return (self.config.steps,)
+
     def train_nodes(self, batch: Batch) -> tuple[int, ...]:
         """Input times u_{K-1} > .. > u_0 of this batch's rollout."""
         return self._nodes(self.config.steps)
@@ -160,12 +170,15 @@ class TDM(Method):
         )  # fmt: skip
         return Losses(loss, {"weight": weight})
 
-    def fake_state(self, batch: Batch) -> tuple[Renoised, torch.Tensor]:
-        """What the fake score learns from: re-noised states, and the predictions behind them."""
+    def fake_state(self, batch: Batch, *, near: bool = False) -> tuple[Renoised, torch.Tensor]:
+        """What the fake score learns from: re-noised states, and the predictions behind them.
+
+        `near` draws them near the trajectory, as the student's are, whatever `fake_sampling` says.
+        """
         k = self._draw_node(batch, "fake")
         state = self.rollout(batch).at(k)  # already predicted: no further student forward
         m, tau = self._times(batch, "fake", k)
-        if self.config.fake_sampling == "clean":
+        if self.config.fake_sampling == "clean" and not near:
             m = torch.full_like(m, CLEAN)
         eps = self._step_eps(batch, k, m, *state)
         noise = batch.randn("fake", "noise")
@@ -245,3 +258,22 @@ class TDM(Method):
     def _nodes(self, steps: int) -> tuple[int, ...]:
         horizon = self.config.horizon
         return tdm_nodes(steps, horizon) if horizon else self.backbone.nodes(steps)
+
+    def _check_segments(self, steps: int) -> None:
+        """Refuse, before anything is loaded, what would fail at the first such batch."""
+        config, nodes, total = self.config, self._nodes(steps), self.backbone.num_timesteps
+        if config.horizon and config.horizon > total:
+            raise NotSupported(f"horizon {config.horizon} is above the {total} training times")
+        exact = nodes[0] == total  # flow models start at T, others at T - 1
+        try:
+            tau_ranges(nodes, config.tau, exact=exact)
+        except ValueError:
+            short = True
+        else:
+            lows = lower_bounds(nodes, exact=exact)
+            short = config.randmid and any(u - 20 <= m for u, m in zip(nodes, lows, strict=True))
+        if short:
+            raise NotSupported(
+                f"{steps} steps are too many for {self.name}: a segment would have no times",
+                hint="train fewer steps",
+            )

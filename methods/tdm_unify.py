@@ -49,7 +49,8 @@ class TDMUnify(Adversarial, TDM):
     """TDM over several K at once (arXiv 2503.06674, sampling-steps-aware objective).
 
     With a GAN (our reading; the paper gives no details) DMD2's head tells the student's re-noised
-    states x_tau of K steps from latents noised to the same tau, and is told K as the fake score is.
+    states x_tau of K steps from latents noised to the same tau. On the fake score's features it is
+    told K as that is; on the teacher's it is not.
     """
 
     Config = TDMUnifyConfig
@@ -86,12 +87,17 @@ class TDMUnify(Adversarial, TDM):
         return self.with_adversary(self.matching(at, x0, batch), (at.x_tau, at.tau), batch)
 
     def fake_and_real(self, batch: Batch) -> tuple[Noised, Noised]:
-        """The fake score's inputs, and latents noised to the same times."""
+        """The student's re-noised states, and latents noised to the same times."""
         assert batch.latents is not None, "a GAN needs real latents"
-        at, _ = self.fake_state(batch)
+        at, _ = self.fake_state(batch, near=True)
         noise = batch.randn("gan real", "noise")
         real = self.backbone.process.add_noise(batch.latents, noise, at.tau)
         return (at.x_tau, at.tau), (real, at.tau)
+
+    def steps_trained(self) -> tuple[int, ...]:
+        """The support."""
+        support: tuple[int, ...] = self.config.steps_support
+        return support
 
     def train_nodes(self, batch: Batch) -> tuple[int, ...]:
         """Nodes of the K drawn for this batch."""

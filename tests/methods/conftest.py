@@ -108,8 +108,6 @@ def toy_dmd2(**config: Any) -> Any:
     """
     gain, shift, lean = config.pop("gain", 0.1), config.pop("shift", 0.0), config.pop("lean", 0.0)
     backbone = Toy(_output, config.pop("process", None))
-    method = DMD2(DMD2Config(**config), backbone)
-    method.gain, method.shift, method.lean = map(_scalar, (gain, shift, lean))
 
     def features(net: Any, x: torch.Tensor, t: Any, cond: Any, layers: Any) -> Any:
         assert layers == ["mid"]
@@ -117,6 +115,8 @@ def toy_dmd2(**config: Any) -> Any:
         return [(x + method.shift if net else x)[:, :, None, None]]
 
     backbone.features = features
+    method = DMD2(DMD2Config(**config), backbone)
+    method.gain, method.shift, method.lean = map(_scalar, (gain, shift, lean))
     head = role("head", None)
     head.module = lambda maps: method.lean * maps.sum(1, keepdim=True)
     head.active = contextlib.nullcontext

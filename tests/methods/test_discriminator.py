@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from distillbench import registry
-from distillbench.errors import NotSupported
+from distillbench.errors import ConfigError, NotSupported
 from distillbench.methods._discriminator import build_head, logits_of, map_head, vector_head
 from distillbench.train.data import DataSource
 from distillbench.train.role import make_role as build_role
@@ -86,9 +86,21 @@ def test_the_students_adversarial_gradient_has_its_weight(dmd2: Any) -> None:
 
 
 def test_a_gan_without_features_is_refused(toy: Any) -> None:
-    method = registry.build_method("dmd2", {"adversarial_weight": 1e-3}, toy(lambda x, t, label: x))
-    with pytest.raises(NotSupported, match="a GAN needs features"):
-        method.make_head("head")
+    backbone = toy(lambda x, t, label: x)
+    for name in ("dmd2", "tdm_unify"):
+        with pytest.raises(NotSupported, match="a GAN needs features, which backbone toy"):
+            registry.build_method(name, {"adversarial_weight": 1e-3}, backbone)
+        registry.build_method(name, {}, backbone)
+
+
+@pytest.mark.parametrize("name", ["dmd2", "tdm_unify"])
+def test_a_head_that_learns_nothing_is_refused(name: str) -> None:
+    backbone = registry.build_backbone("gmm", {})
+    with pytest.raises(ConfigError, match="needs a discriminator_weight above 0"):
+        registry.build_method(
+            name, {"adversarial_weight": 0.1, "discriminator_weight": 0}, backbone
+        )
+    registry.build_method(name, {"discriminator_weight": 0}, backbone)  # no GAN, no head
 
 
 # ---- TDM-unify ------------------------------------------------------------------------------
@@ -120,12 +132,15 @@ def test_tdm_unify_has_a_head_where_there_is_a_gan() -> None:
     assert plain.needs == {"prompts"}
 
 
-def test_fakes_are_the_matched_states_and_latents_share_their_times() -> None:
-    method, batch = unify()
+@pytest.mark.parametrize("sampling", ["near", "clean"])
+def test_fakes_are_the_matched_states_and_latents_share_their_times(sampling: str) -> None:
+    method, batch = unify(fake_sampling=sampling)
     (x_fake, t_fake), (x_real, t_real) = method.fake_and_real(batch)
     assert torch.equal(t_fake, t_real)
-    at, _ = method.fake_state(batch)
+    # Near the trajectory, where the student meets the head, however the fake score is trained.
+    at, _ = method.fake_state(batch, near=True)
     assert torch.equal(x_fake, at.x_tau)
+    assert torch.equal(x_fake, method.fake_state(batch)[0].x_tau) == (sampling == "near")
     assert not x_fake.requires_grad
     alpha, sigma = method.backbone.process.alpha_sigma(t_real, x_real)
     noise = (x_real - alpha * batch.latents) / sigma

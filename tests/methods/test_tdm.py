@@ -151,3 +151,29 @@ def test_sampling_off_the_trained_times_is_refused() -> None:
             method.sampler(nfe)
     demo = registry.build_method("tdm", {"steps": 4, "horizon": 900}, backbone)
     assert demo.sampler(4).timesteps == (899, 674, 449, 224)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("tdm", {"steps": 32}, "32 steps are too many for tdm"),
+        ("tdm", {"steps": 50, "tau": "terminal", "randmid": True}, "50 steps are too many"),
+        ("tdm", {"horizon": 1200}, "horizon 1200 is above the 1000 training times"),
+        ("tdm", {"horizon": 100}, "4 steps are too many"),
+        ("tdm_unify", {"steps_support": [1, 40]}, "40 steps are too many for tdm_unify"),
+    ],
+)
+def test_segments_without_times_are_refused_before_training(
+    name: str, params: dict[str, Any], message: str
+) -> None:
+    backbone = registry.build_backbone("gmm", {})
+    with pytest.raises(NotSupported, match=message):
+        registry.build_method(name, params, backbone)
+
+
+def test_the_most_steps_that_are_accepted_have_times(toy: Any, make_role: Any) -> None:
+    for most, config in ((31, {"randmid": True}), (90, {"tau": "terminal"})):
+        method = tdm(toy, make_role, steps=most, **config)
+        m, tau = method._times(method.backbone.batch(most), "fake", torch.arange(most))
+        nodes = torch.tensor(method.backbone.nodes(most))
+        assert bool((m >= 0).all() and (m <= nodes).all() and (tau >= m).all())
