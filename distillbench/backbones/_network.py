@@ -172,6 +172,7 @@ class Network:
             self.base.merge(net.name)
         else:
             _load_base(self.module, net.module.state_dict())
+            del self._taps[net.module]  # nobody calls the copy again: let its memory go
 
     def _extras(self, conditions: tuple[str, ...]) -> TimeConditions | None:
         if not conditions:

@@ -190,6 +190,7 @@ def _runs(results: Path) -> list[dict[str, Any]]:
                 "method": spec.get("method", {}).get("name", ""),
                 "backbone": spec.get("backbone", {}).get("name", ""),
                 "steps": spec.get("train", {}).get("steps", ""),
+                "stop": spec.get("train", {}).get("stop", ""),
                 "seed": spec.get("seed", ""),
             }
         )

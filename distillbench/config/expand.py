@@ -147,10 +147,15 @@ def _check_methods(tree: MapNode, problems: Problems, notes: list[str]) -> None:
             problems.add(_mark_of(given, name), what + did_you_mean(name, known))
         elif name not in used:
             notes.append(f"{_mark_of(given, name).prefix}no row uses method {name}")
-    for part in ("grid", "zip", "ablate"):
-        if given and "method" in (tree.get(part) or {}):
-            what = f"for_method does not reach a method from {part}; list the methods as rows"
-            problems.add(_mark_of(tree[part], "method"), what)
+        if "method" in (given[name] or {}):
+            problems.add(_mark_of(given[name], "method"), "for_method cannot change the method")
+    for part in ("grid", "zip", "ablate") if given else ():
+        varied = tree.get(part) or MapNode()
+        overlays = [v for values in varied.values() for v in values if isinstance(v, dict)]
+        for place in (varied, *(v for v in overlays if part == "ablate")):
+            if "method" in place:
+                what = f"for_method does not reach a method from {part}; list the methods as rows"
+                problems.add(_mark_of(place, "method"), what)
 
 
 # ---- grid, zip, ablate ----------------------------------------------------------------------
@@ -222,7 +227,7 @@ def _mark_of(parent: Mapping[str, Any], key: str) -> Mark:
 
 def _each(draft: _Draft, key: str) -> Iterator[_Draft]:
     listed = draft.tree.get(key)
-    if not isinstance(listed, list):
+    if not isinstance(listed, list) or not listed:
         yield draft
         return
     for value, mark in _marked(draft.tree, key):

@@ -161,7 +161,7 @@ class CellConfig(Model):
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
-    nfe: Annotated[list[PositiveInt], BeforeValidator(_as_list)] = [4]
+    nfe: Annotated[list[PositiveInt], BeforeValidator(_as_list), Field(min_length=1)] = [4]
     updates: Annotated[list[PositiveInt], BeforeValidator(_as_list)] = []
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)

@@ -137,7 +137,8 @@ class _Builder:
     def default_fields(self) -> list[str]:
         """The label and NFE, and what else tells the rows apart."""
         varying = [n for n in ("backbone", "seeds") if len({r.get(n) for r in self.rows}) > 1]
-        names = [n for n in ("backbone", "nfe", "seeds") if n in varying or n == "nfe"]
+        shown = [*varying, "nfe"] + ["updates" for r in self.rows if not r.first.final]
+        names = [n for n in ("backbone", "nfe", "updates", "seeds") if n in shown]
         return ["label", *(n for n in names if n != self.group_by)]
 
     def expand(self, name: str) -> list[_Source]:

@@ -61,8 +61,8 @@ def draw_curve(
     ticks: set[float] = set()
     for number, (name, members) in enumerate(_series(config.x, rows, experiment).items()):
         points = sorted(_points(results, members, config.x, metric, suffix), key=lambda p: p.x)
-        ranked = members[0].first.ranked
-        if not ranked and (config.x != "nfe" or len(points) == 1):
+        ranked, alone = members[0].first.ranked, len({point.x for point in points}) == 1
+        if not ranked and (alone or config.x not in ("nfe", "updates")):
             values = [results.value(row, metric, suffix).value for row in members]
             _levels(axes, name, members, values)
         elif points:
@@ -76,15 +76,21 @@ def draw_curve(
 def _series(x: str, rows: Sequence[Row], experiment: Experiment) -> dict[str, list[Row]]:
     """Rows by the name of their line: what tells them apart beside the axis."""
     backbones = len({row.first.backbone for row in rows}) > 1
-    steps = x != "nfe" and len({row.first.nfe for row in rows if row.first.ranked}) > 1
+    lines = [row for row in rows if _is_line(x, row)]
+    steps = x != "nfe" and len({row.first.nfe for row in lines}) > 1
     labels = backbone_labels(experiment)
     series: dict[str, list[Row]] = {}
     for row in rows:
         name, first = _without(row.name, x.rpartition(".")[2]), row.first
         name += f" ({labels.get(first.backbone, first.backbone)})" if backbones else ""
-        name += f", NFE {first.nfe}" if steps and first.ranked else ""
+        name += f", NFE {first.nfe}" if steps and row in lines else ""
         series.setdefault(name, []).append(row)
     return series
+
+
+def _is_line(x: str, row: Row) -> bool:
+    """Whether a row is a point of a line; a teacher has one only where it was trained further."""
+    return row.first.ranked or (x == "updates" and row.first.updates > 0)
 
 
 def _without(name: str, axis: str) -> str:
@@ -102,7 +108,8 @@ def _levels(
     """Teachers off the axis are levels, not curves."""
     for style, row, value in zip(cycle((":", "-.", "--")), rows, values, strict=False):
         if value is not None:
-            label = f"{name}, NFE {row.first.nfe}"
+            steps = f", NFE {row.first.nfe}"
+            label = name.removesuffix(steps) + steps
             axes.axhline(value, color="0.45", linestyle=style, linewidth=1.2, label=label)
 
 

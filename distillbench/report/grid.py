@@ -75,6 +75,8 @@ def _strip(results: Results, row: Row, labels: Mapping[str, str], rows: Sequence
     seed = rows[0].first.seed
     cell = next((c for c in row.cells if c.seed == seed), row.first)
     label = f"{row.name}, NFE {cell.nfe}"
+    if not cell.final:
+        label += f", {cell.updates} updates"
     if len({r.first.backbone for r in rows}) > 1:
         label += f", {labels.get(cell.backbone, cell.backbone)}"
     if cell.seed != seed:

@@ -78,7 +78,7 @@ class _Checker:
         """Columns, selection, grouping and the published twin of one table."""
         for number, column in enumerate(table.columns):
             self.column(column, ("tables", index, "columns", number))
-        self.where(table.where, ("tables", index, "where"))
+        self.where(table.where, ("tables", index, "where"), table.columns)
         if table.group_by:
             self.field(table.group_by, ("tables", index, "group_by"))
         if table.published:
@@ -86,7 +86,8 @@ class _Checker:
 
     def figure(self, index: int, figure: Any) -> None:
         """Selection and axes of one figure."""
-        self.where(figure.where, ("figures", index, "where"))
+        axis = [figure.x] if figure.kind == "curve" else []
+        self.where(figure.where, ("figures", index, "where"), axis)
         if figure.kind != "curve":
             return
         self.field(figure.x, ("figures", index, "x"))
@@ -135,15 +136,19 @@ class _Checker:
         if not self.has(name):
             self.unknown("row field or tag", name, self.fields, path)
 
-    def where(self, where: Mapping[str, Any], path: Path) -> None:
+    def where(self, where: Mapping[str, Any], path: Path, speaks_of: Sequence[str]) -> None:
         from distillbench.report.rows import chosen
 
         before = len(self.problems.lines)
         for name in where:
             self.field(name, (*path, name))
-        known = len(self.problems.lines) == before
-        if where and known and not chosen(self.rows, where, ["updates"]):
+        if len(self.problems.lines) > before:
+            return
+        if where and not chosen(self.rows, where, ["updates"]):
             self.problems.add(self.mark(*path), "selects no row")
+        elif self.rows and not chosen(self.rows, where, speaks_of):
+            what = "all its rows are students on the way; name updates in columns, x or where"
+            self.problems.add(self.mark(*path[:2]), what)
 
     def published(self, stem: str, path: Path) -> None:
         from distillbench.report.published import load_published, published_stems

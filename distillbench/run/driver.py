@@ -21,7 +21,7 @@ from distillbench.run.executor import Result
 from distillbench.run.options import Outcome, RunOptions, open_executor
 from distillbench.run.order import Order
 from distillbench.run.progress import Progress, open_progress
-from distillbench.run.stage import Plan, Stage
+from distillbench.run.stage import Plan, Stage, lineage
 from distillbench.store.claim import Holder
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure
@@ -124,7 +124,7 @@ class _Driver:
 
     def _hand_out(self) -> None:
         while (stage := self.order.next(self.executor.free)) is not None:
-            holder = self.store.holder(stage.kind, stage.key)
+            holder = self._holder(stage)
             if holder is not None:
                 self._wait_for(stage, holder)
                 continue
@@ -216,13 +216,19 @@ class _Driver:
         self.progress.say(f"wait   {stage.label or stage.key}: {holder.name} runs it")
         self.elsewhere[stage.key] = time.monotonic() + _LOOK_EVERY
 
+    def _holder(self, stage: Stage) -> Holder | None:
+        """Who runs the stage, or another one that writes its checkpoints."""
+        keys = dict.fromkeys((stage.key, lineage(stage)))
+        holders = (self.store.holder(stage.kind, key) for key in keys)
+        return next((holder for holder in holders if holder is not None), None)
+
     def _look_elsewhere(self) -> None:
         for key in [k for k, when in self.elsewhere.items() if when < time.monotonic()]:
             stage = self.plan.stages[key]
             if self.store.is_done(stage.kind, key):
                 del self.elsewhere[key]
                 self._finish(stage, ran=False)
-            elif self.store.holder(stage.kind, key) is None:
+            elif self._holder(stage) is None:
                 del self.elsewhere[key]
                 self.order.put_back(key)
             else:

@@ -60,7 +60,8 @@ def _selected(plan: Plan, planner: Planner, only: str) -> Plan:
     cells, views = [], []
     for cell in plan.cells:
         view = {**planner.points[cell.row].tree, "varied": cell.varied}
-        fields = ("label", "group", "method", "title", "backbone", "nfe", "seed", "guidance_scale")
+        fields = ("group", "method", "title", "backbone", "nfe", "updates", "seed",
+                  "guidance_scale")  # fmt: skip
         view |= {name: getattr(cell, name) for name in fields}
         view["label"] = cell.label or cell.title
         views.append(view)

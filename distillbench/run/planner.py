@@ -14,12 +14,12 @@ from distillbench.config.schema import Experiment
 from distillbench.datadir import images_folder
 from distillbench.errors import BadInput, DistillbenchError
 from distillbench.run.stage import Cell, Stage, StageKind
-from distillbench.run.trainings import Trainings
+from distillbench.run.trainings import Trainings, label_of
 
 if TYPE_CHECKING:
     from distillbench.score.metric import Metric
 
-__all__ = ["Planner", "label_of"]
+__all__ = ["Planner"]
 
 GUIDED_COST = 2.0
 
@@ -87,7 +87,7 @@ class Planner:
             row = len(self.points)
             self.points[row] = point
             cells += [self._cell(row, point, resolved, sample) for sample in samples]
-        self.notes += self._other_teachers(cells)
+        self.notes += [*_on_the_way_alone(cells), *self._other_teachers(cells)]
         return cells
 
     def _other_teachers(self, cells: Sequence[Cell]) -> list[str]:
@@ -227,7 +227,9 @@ class Planner:
         return name, self._prompts.get(name, "")
 
 
-def label_of(point: Point, resolved: Resolved) -> str:
-    """What a row is called."""
-    name = point.config.label or resolved.method.title or resolved.method.name
-    return f"{name} ({point.suffix})" if point.suffix else name
+def _on_the_way_alone(cells: Sequence[Cell]) -> list[str]:
+    """A note for rows that no table shows unless it speaks of updates."""
+    ends = {(c.label, c.title, c.backbone) for c in cells if c.final}
+    names = [c.label or c.title for c in cells if (c.label, c.title, c.backbone) not in ends]
+    return [f"{name} is taken before the end of its training alone; tables, curves and claims "
+            "show it where they speak of updates" for name in dict.fromkeys(names)]  # fmt: skip

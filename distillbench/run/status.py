@@ -60,7 +60,8 @@ def _status(
         return StageStatus(stage.key, "new")
     old, changes = nearest
     replaced[stage.key] = old
-    own = [c for c in changes if c.split(" ", 1)[0] not in {"train", "sample", "reference"}]
+    inputs = {"train", "sample", "reference", "teacher", "init"}
+    own = [c for c in changes if c.split(" ", 1)[0] not in inputs]
     upstream = [key for key in stage.needs if found[key].state == "stale"]
     causes = own or [found[upstream[0]].reason] if upstream or own else changes
     return StageStatus(stage.key, "stale", "; ".join(causes))

@@ -24,7 +24,7 @@ from distillbench.run.stage import Stage
 if TYPE_CHECKING:
     from distillbench.run.planner import Planner
 
-__all__ = ["Trainings"]
+__all__ = ["Trainings", "label_of"]
 
 Link = Literal["teacher", "init"]
 LINKS: tuple[Link, ...] = ("teacher", "init")
@@ -54,38 +54,55 @@ class Trainings:
 
     def check(self) -> None:
         """Report every link that names no fitting run."""
-        for point, resolved in self.rows:
-            for link in LINKS:
-                if getattr(point.config, link):
-                    self._check(point, resolved, link)
+        links = [(p, r, link) for p, r in self.rows for link in LINKS if getattr(p.config, link)]
+        for checked in (self._label_problem, self._run_problem):
+            found = [(p, link, checked(p, r, link)) for p, r, link in links]
+            problems = [(p, link, what) for p, link, what in found if what]
+            for point, link, what in problems:
+                self._problem(point, link, what)
+            if problems:
+                return  # what runs are is only known where every link leads somewhere
 
-    def _check(self, point: Point, resolved: Resolved, link: Link) -> None:
+    def _label_problem(self, point: Point, resolved: Resolved, link: Link) -> str:
         found = self._named(point, resolved, link)
+        if found:
+            return _unfit(resolved, found[0][1], link) or self._circle(point, resolved)
         label = getattr(point.config, link)
-        if not found:
-            labels = [_label(p, r) for p, r in self.rows if r.used.alias == resolved.used.alias]
-            known = list(dict.fromkeys(name for name in labels if name != _label(point, resolved)))
-            what = (
-                f"no row on backbone {resolved.used.alias!r} has the label {label!r}; there are: "
+        labels = [label_of(p, r) for p, r in self.rows if r.used.alias == resolved.used.alias]
+        known = list(dict.fromkeys(name for name in labels if name != label_of(point, resolved)))
+        what = f"no row on backbone {resolved.used.alias!r} has the label {label!r}; there are: "
+        return what + f"{', '.join(known) or 'none'}.{did_you_mean(label, known)}"
+
+    def _run_problem(self, point: Point, resolved: Resolved, link: Link) -> str:
+        found, label, seed = self._named(point, resolved, link), getattr(point.config, link), 0
+        if len({self._key(p.whole(), r, seed) for p, r in found}) > 1:
+            return f"label {label!r} means several trainings; give the one that is meant its own"
+        own, theirs = (self._spec(p, r, seed) for p, r in ((point, resolved), found[0]))
+        student = resolved.method.nets().get(resolved.method.student)
+        adapter = link == "init" and student is not None and student.kind == "lora"
+        if adapter and own["teacher"] != theirs["teacher"]:
+            return (
+                f"the adapter of {label!r} fits the teacher it was trained on alone, which is "
+                "another here; give both rows one teacher, or set nets: copy in both"
             )
-            self._problem(point, link, what + f"{', '.join(known)}.{did_you_mean(label, known)}")
-            return
-        problem = _unfit(resolved, found[0][1], link) or self._circle(point, resolved)
-        if not problem and len({self._key(p, r, p.seeds[0]) for p, r in found}) > 1:
-            problem = f"label {label!r} means several trainings; give the one that is meant its own"
-        if problem:
-            self._problem(point, link, problem)
+        return ""
 
     def _named(
         self, point: Point, resolved: Resolved, link: Link
     ) -> list[tuple[Point, Resolved]]:  # fmt: skip
+        """The rows of that label; where a grid made many of one row, that of the same values."""
         label = getattr(point.config, link)
-        return [(p, r) for p, r in self.rows
-                if r.used.alias == resolved.used.alias and _label(p, r) == label]  # fmt: skip
+        near = [(p, r) for p, r in self.rows if r.used.alias == resolved.used.alias]
+        found = [(p, r) for p, r in near if label_of(p, r) == label]
+        return found or [
+            (p, r) for p, r in near
+            if p.centre and _name(p, r) == label
+            and all(k in point.varied and point.varied[k] == v for k, v in p.varied.items())
+        ]  # fmt: skip
 
     def _circle(self, point: Point, resolved: Resolved, path: tuple[str, ...] = ()) -> str:
         """What is wrong when following the links of a row leads in a circle."""
-        name = _label(point, resolved)
+        name = label_of(point, resolved)
         if name in path:
             return f"row {name!r} would start from itself"
         links = [link for link in LINKS if getattr(point.config, link)]
@@ -104,7 +121,7 @@ class Trainings:
         for link in LINKS:
             if getattr(point.config, link):
                 other, its = self._run(point, resolved, link)
-                self.stage(other, its, seed, _label(other, its))
+                self.stage(other, its, seed, label_of(other, its))
         runtime: dict[str, Any] = {
             **self.planner.runtime,
             "save_every": point.config.train.save_every,
@@ -113,18 +130,19 @@ class Trainings:
             runtime["images"] = str(images_folder(point.config.data.images))
         title = label if trains else resolved.method.title or resolved.method.name
         name = f"{title} {resolved.used.alias}" + (f" seed {seed}" if trains else "")
-        needs = self._starts_from(spec)
+        needs, cost, done = self._starts_from(spec), _cost(point, resolved), 0.0
         for stop in sorted(self._stops.get(key, ())):
             cut = {**spec, "train": {**spec["train"], "stop": stop}}
+            share = stop / point.config.train.steps
             stage = self.planner.stage(
-                "train", cut, f"{name} to update {stop}", needs=needs, cost=_cost(point, resolved),
+                "train", cut, f"{name} to update {stop}", needs=needs, cost=cost * (share - done),
                 runtime={**runtime, "lineage": key},
             )  # fmt: skip
             if stop == point.updates:
                 return stage
-            needs = (*self._starts_from(spec), stage.key)
+            needs, done = (*self._starts_from(spec), stage.key), share
         return self.planner.stage(
-            "train", spec, name, needs=needs, cost=_cost(point, resolved), runtime=runtime
+            "train", spec, name, needs=needs, cost=cost * (1 - done), runtime=runtime
         )
 
     def teachers(self, train: Stage) -> tuple[str, ...]:
@@ -227,7 +245,12 @@ def _precision(precision: str) -> dict[str, str]:
     return {} if precision == "float32" else {"precision": precision}
 
 
-def _label(point: Point, resolved: Resolved) -> str:
-    from distillbench.run.planner import label_of
+def label_of(point: Point, resolved: Resolved) -> str:
+    """What a row is called."""
+    name = _name(point, resolved)
+    return f"{name} ({point.suffix})" if point.suffix else name
 
-    return label_of(point, resolved)
+
+def _name(point: Point, resolved: Resolved) -> str:
+    """What a row is called where nothing of it varies."""
+    return point.config.label or resolved.method.title or resolved.method.name

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def run_stage(
     if not claims:
         return Result(stage.key, "busy")
     try:
-        return _run_claimed(store, job, claims[0], should_stop)
+        return _run_claimed(store, job, claims, should_stop)
     except Exception as error:
         return _ended(store, stage, error)
     finally:
@@ -79,7 +79,9 @@ def _claim(store: Store, job: Job) -> list[Claim]:
     return claims
 
 
-def _run_claimed(store: Store, job: Job, claim: Claim, should_stop: ShouldStop) -> Result:
+def _run_claimed(
+    store: Store, job: Job, claims: Sequence[Claim], should_stop: ShouldStop
+) -> Result:  # fmt: skip
     stage = job.stage
     if store.is_done(stage.kind, stage.key):
         return Result(stage.key, "cached")
@@ -93,12 +95,13 @@ def _run_claimed(store: Store, job: Job, claim: Claim, should_stop: ShouldStop) 
         try:
             set_threads(int(stage.runtime.get("threads", 1)))
             attempts = _attempts(store, job)
-            _call(store, job, tmp, claim, should_stop)
+            _call(store, job, tmp, claims, should_stop)
         except BaseException:
             traceback.print_exc()
             raise
     write_json(tmp / "provenance.json", {"attempts": attempts})
-    claim.ensure_held()
+    for claim in claims:
+        claim.ensure_held()
     store.commit(tmp, stage.kind, stage.key, attempt=job.attempt)
     if store.is_done(stage.kind, lineage(stage)):
         shutil.rmtree(store.checkpoints(stage.kind, lineage(stage)), ignore_errors=True)
@@ -127,9 +130,17 @@ def _attempts(store: Store, job: Job) -> list[dict[str, Any]]:
     return read_jsonl(folder / "attempts.jsonl")
 
 
-def _call(store: Store, job: Job, tmp: Path, claim: Claim, should_stop: ShouldStop) -> None:
+def _call(
+    store: Store, job: Job, tmp: Path, claims: Sequence[Claim], should_stop: ShouldStop
+) -> None:  # fmt: skip
     """Import the stage's function and call it with its inputs, each checked byte for byte."""
     stage = job.stage
+
+    def progress(event: Mapping[str, Any]) -> None:
+        claims[0].beat(event)
+        for claim in claims[1:]:
+            claim.ensure_held()
+
     inputs: dict[str, Path | None]
     for key in stage.needs[1:] if stage.kind == "sample" else stage.needs:
         if stage.kind != "score":  # runs that a training or a student starts from
@@ -149,7 +160,7 @@ def _call(store: Store, job: Job, tmp: Path, claim: Claim, should_stop: ShouldSt
         out=tmp,
         runtime=dict(stage.runtime),
         device=job.device,
-        progress=claim.beat,
+        progress=progress,
         should_stop=should_stop,
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +61,16 @@ def test_an_adopted_role_is_the_teacher(loaded: Backbone, kind: str) -> None:
         assert torch.allclose(raw(loaded, role), trained, atol=1e-4)
     student = loaded.make_net("adopted", rank=2)  # the name is free again
     assert torch.equal(raw(loaded, student), raw(loaded, None))
+
+
+def test_an_adopted_copy_is_let_go(build: Build) -> None:
+    backbone = build("sd")
+    net = backbone.make_net("adopted", "copy")
+    module = weakref.ref(net.module)
+    backbone.adopt(net)
+    del net
+    gc.collect()
+    assert module() is None
 
 
 def test_copies_made_after_adapters_are_plain(build: Build) -> None:

@@ -133,7 +133,7 @@ def test_list_experiments_and_runs(cli: Cli) -> None:
     store = _stored("abc123", {"method": {"name": "m"}, "backbone": {"name": "b"}, "seed": 3})
     rows = cli("list", "runs", "--json").json
     assert rows == [{"run": "abc123", "state": "done", "method": "m", "backbone": "b", "steps": "",
-                     "seed": 3}]  # fmt: skip
+                     "stop": "", "seed": 3}]  # fmt: skip
     store.begin("train", "def456")
     assert [row["state"] for row in cli("list", "runs", "--json").json] == ["done", "unfinished"]
 

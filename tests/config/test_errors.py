@@ -19,9 +19,9 @@ STUDENT = "steps, eta, loss, embed"
 CASES = {
     "unknown key at the top": (
         "rows: [{method: fake-student}]\nsedes: [1]\n",
-        "e.yaml:5:1: sedes: unknown key. An experiment has: name, title, threads, base, backbones, "
-        "rows, grid, zip, ablate, exclude, include, seeds, metrics, reference, tables, figures, "
-        "claims. Did you mean 'seeds'?",
+        "e.yaml:5:1: sedes: unknown key. An experiment has: name, title, threads, base, "
+        "for_method, backbones, rows, grid, zip, ablate, exclude, include, seeds, metrics, "
+        "reference, tables, figures, claims. Did you mean 'seeds'?",
     ),
     "unknown key of a row": (
         "rows: [{method: fake-student, nef: 4}]\n",

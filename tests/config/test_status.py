@@ -63,6 +63,19 @@ def test_a_stage_that_only_follows_gives_the_reason_of_its_cause(
     assert found == dict.fromkeys(found, ("stale", "train.steps 10 -> 20"))
 
 
+def test_a_run_that_starts_from_an_edited_one_gives_its_reason(
+    plan_of: PlanOf, tmp_path: Path
+) -> None:
+    rows = "rows: [{label: T, method: fake-tuned}, {method: fake-student, %s: T}]\n"
+    for link in ("teacher", "init"):
+        store = Store(tmp_path / link)
+        finish(plan_of(rows % link), store, "train")
+        edited = plan_of(rows % link, sets=["rows.0.params.eta=0.25"])
+        status = plan_status(edited, store)
+        reasons = [status[key].reason for key, s in edited.stages.items() if s.kind == "train"]
+        assert reasons == ["method.params.eta 0.5 -> 0.25"] * 2
+
+
 def test_only_the_changed_part_is_stale(plan_of: PlanOf, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     finish(plan_of(TEXT), store, "train", "sample", "score")

@@ -16,7 +16,7 @@ rows:
   - {label: Twice, method: fake-tuned, teacher: Tuned, nfe: 4}
   - {label: Base, method: fake-teacher, teacher: Twice, nfe: 4}
   - {label: Student, method: fake-student, teacher: Twice, init: Other, nfe: [4, 2]}
-  - {label: Other, method: fake-student, params: {eta: 0.1}, nfe: 4}
+  - {label: Other, method: fake-student, teacher: Twice, params: {eta: 0.1}, nfe: 4}
 seeds: [3, 4]
 """
 
@@ -102,12 +102,54 @@ def test_links_that_do_not_fit(errors_of: ErrorsOf) -> None:
             "fake-teacher has no student that could start from another"
         ),
         "{label: A, method: fake-tuned, teacher: A}": "row 'A' would start from itself",
+        "{label: A, method: fake-tuned, teacher: Tuned, init: Tuned}": (
+            "the adapter of 'Tuned' fits the teacher it was trained on alone"
+        ),
     }
     for row, line in cases.items():
         found = errors_of(rows + f"  - {row}\n", head=head)
         assert len(found) == 1
         assert line in found[0]
         assert found[0].startswith("e.yaml:8:")
+
+
+def test_a_link_that_leads_on_to_nothing_is_reported_where_it_stands(errors_of: ErrorsOf) -> None:
+    text = """\
+rows:
+  - {label: A, method: fake-tuned, teacher: B, nfe: 4}
+  - {label: B, method: fake-tuned, teacher: C, nfe: 4}
+"""
+    (line,) = errors_of(text)
+    assert line.startswith("e.yaml:6:")
+    assert "has the label 'C'; there are: A." in line
+    (line,) = errors_of("rows: [{label: A, method: fake-tuned, teacher: B}]\n")
+    assert "there are: none." in line
+
+
+def test_seeds_left_out_of_a_row_do_not_make_it_two_trainings(plan_of: PlanOf) -> None:
+    text = """\
+rows:
+  - {label: T, method: fake-tuned, nfe: [4, 2]}
+  - {label: S, method: fake-student, teacher: T, nfe: 4}
+seeds: [3, 4]
+exclude: [{label: T, nfe: 4, seed: 3}]
+"""
+    plan = plan_of(text)
+    assert train(plan, "S", 3).spec["teacher"] == train(plan, "T", 3).key
+
+
+def test_rows_of_a_grid_are_linked_value_by_value(plan_of: PlanOf) -> None:
+    text = """\
+rows:
+  - {label: T, method: fake-tuned, nfe: 4}
+  - {label: S, method: fake-student, teacher: T, nfe: 4}
+grid: {params.eta: [0.1, 0.2]}
+"""
+    plan = plan_of(text + "ablate: {params.loss: [mse]}\n")
+    for value in ("0.1", "0.2"):
+        teacher = train(plan, f"T (eta={value})", 0).key
+        assert train(plan, f"S (eta={value})", 0).spec["teacher"] == teacher
+        assert train(plan, f"S (eta={value}, loss=mse)", 0).spec["teacher"] == teacher
 
 
 def test_a_label_of_two_trainings_is_refused(errors_of: ErrorsOf) -> None:
@@ -162,3 +204,53 @@ def test_updates_that_do_not_exist(errors_of: ErrorsOf) -> None:
     assert "no update 11 in a training of train.steps 10" in line
     (line,) = errors_of("rows: [{method: fake-teacher, updates: 3}]\n")
     assert "fake-teacher trains nothing" in line
+
+
+def test_the_cost_of_a_training_is_shared_by_its_stages(plan_of: PlanOf) -> None:
+    trains = [s for s in plan_of(WAY).stages.values() if s.kind == "train"]
+    shares = [s.cost / sum(t.cost for t in trains) for s in trains]
+    assert [round(share, 6) for share in shares] == [0.2, 0.3, 0.5]
+    (whole,) = (s for s in plan_of(WAY.replace("updates: [2, 5, 10]", "")).stages.values()
+                if s.kind == "train")  # fmt: skip
+    assert abs(whole.cost - sum(t.cost for t in trains)) < 1e-6
+
+
+def test_no_updates_means_the_end(plan_of: PlanOf, errors_of: ErrorsOf) -> None:
+    head = "name: t\nbackbones: {b: {use: fake-points}}\n"
+    text = """\
+base: {backbone: b, train: {steps: 10}, updates: [5, 10]}
+for_method: {fake-teacher: {updates: []}}
+rows: [{method: fake-student, nfe: 4}, {method: fake-teacher, nfe: 4}]
+"""
+    assert [c.updates for c in plan_of(text, head=head).cells] == [5, 10, 0]
+    (line,) = errors_of("rows: [{method: fake-student, nfe: []}]\n")
+    assert line.startswith("e.yaml:4:")
+    assert "at least 1 item" in line
+
+
+def test_only_knows_where_a_student_was_taken(plan_of: PlanOf) -> None:
+    assert [c.label for c in plan_of(WAY, only="updates=10 nfe=4").cells] == ["S", "Again"]
+    assert [c.updates for c in plan_of(WAY, only="updates=5").cells] == [5, 5]
+
+
+ALONE = """\
+rows: [{label: S, method: fake-student, updates: [2, 5], nfe: 4}]
+metrics: [fake-spread]
+"""
+
+
+def test_outputs_that_would_show_students_on_the_way_alone(
+    plan_of: PlanOf, errors_of: ErrorsOf
+) -> None:
+    assert any("S is taken before the end" in note for note in plan_of(ALONE).notes)
+    parts = {
+        "tables: [{name: t, columns: [label, fake-spread]}]\n": "name updates in columns",
+        "figures: [{name: f, kind: curve, y: fake-spread}]\n": "name updates in columns, x",
+        "claims: ['S > S on fake-spread']\n": "say when, e.g. S[updates=5]",
+    }
+    for part, what in parts.items():
+        (line,) = errors_of(ALONE + part)
+        assert what in line
+        assert line.startswith("e.yaml:6:")
+    fine = "tables: [{name: t, columns: [label, updates, fake-spread]}]\n"
+    plan_of(ALONE + fine + "figures: [{name: f, kind: curve, x: updates, y: fake-spread}]\n")

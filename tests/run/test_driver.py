@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from distillbench.errors import BadInput, NotSupported
 from distillbench.run.options import Outcome
 from distillbench.run.stage import Plan, Stage
+from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
 
 Chain = Callable[..., list[Stage]]
@@ -71,6 +73,21 @@ def test_a_failed_teacher_run_blocks_the_trainings_that_start_from_it(
     assert "FAILED train  tuned train: ZeroDivisionError" in shown
     healed, _ = run(store, make_plan(teacher, student), retry_failed=True)
     assert healed.exit_code == 0
+
+
+def test_a_stage_waits_for_whoever_writes_its_checkpoints(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts
+) -> None:
+    stages = make_chain("cut")
+    stages[0] = replace(stages[0], runtime={"threads": 1, "lineage": "f" * 20})
+    claim = Claim.take(store.claim_path("train", "f" * 20))
+    assert claim is not None
+    threading.Timer(0.5, claim.release).start()
+    outcome, shown = run(store, make_plan(stages))
+    assert outcome.exit_code == 0
+    assert shown.count("wait   cut train: process") == 1
+    assert "another run has it" not in shown
+    assert set(starts(store).values()) == {1}
 
 
 def test_a_failure_for_an_outer_cause_is_remembered_and_tried_again(

@@ -99,6 +99,28 @@ def test_stages_of_one_training_share_its_checkpoints(store: Store, make_chain: 
     assert not kept.exists()
 
 
+def test_a_stage_stops_when_it_loses_the_checkpoints_it_writes(
+    store: Store, make_chain: Chain
+) -> None:
+    whole = make_chain("row", steps=9)[0]
+    cut = replace(make_chain("row", steps=4)[0], runtime={"threads": 1, "lineage": whole.key})
+    asked = 0
+
+    def lose() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 2:  # a run on another machine thought us dead
+            path = store.claim_path("train", whole.key)
+            taken = json.loads(path.read_text()) | {"token": "theirs"}
+            path.write_text(json.dumps(taken))
+        return False
+
+    result = run(store, cut, should_stop=lose)
+    assert result.status == "stopped"
+    assert "taken over" in result.error
+    assert not store.is_done("train", cut.key)
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "text"),
     [

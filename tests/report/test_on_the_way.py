@@ -1,0 +1,54 @@
+"""Students taken on the way, in tables and curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillbench.config.schema import FigureConfig, TableConfig
+from distillbench.report import curves
+from distillbench.report.aggregate import Results
+from distillbench.report.build import build_table
+
+
+@pytest.fixture
+def way(world: Any) -> Any:
+    """A teacher, and a fine-tuned one and a student that are taken on the way too."""
+    for nfe in (25, 4):
+        world.row("Teacher", 25.0, 3.0, nfe=nfe, ranked=False, updates=0)
+    for updates in (50, 100):
+        final = updates == 100
+        for nfe in (25, 4):
+            world.row("Tuned", 26.0, 3.0, nfe=nfe, ranked=False, updates=updates, final=final)
+        world.row("TDM", 30.0, 5.0, updates=updates, final=final)
+    return world
+
+
+def test_a_table_of_students_on_the_way_says_when_they_were_taken(
+    way: Any, make_experiment: Any, infos: Any
+) -> None:
+    results, experiment = Results(way.plan, way.store), make_experiment()
+    ends = build_table(TableConfig(name="t"), experiment, results, infos)
+    assert "updates" not in [column.key for column in ends.columns]
+    assert len(ends.lines) == 5
+    asked = TableConfig(name="t", where={"updates": [50, 100]})
+    table = build_table(asked, experiment, results, infos)
+    place = [column.key for column in table.columns].index("updates")
+    assert [line.cells[place].value for line in table.lines] == [50, 50, 50, 100, 100, 100]
+
+
+def test_a_tuned_teacher_is_a_line_over_updates_and_a_plain_one_a_level(
+    way: Any, make_experiment: Any, infos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "save", lambda figure, *args: drawn.append(figure) or [])
+    results, experiment = Results(way.plan, way.store), make_experiment()
+    config = FigureConfig(name="c", kind="curve", x="updates", y="hps")
+    curves.draw_curve(config, experiment, results, infos, tmp_path)
+    lines = {line.get_label(): list(line.get_xdata()) for line in drawn[0].axes[0].get_lines()}
+    assert lines == {
+        "Teacher, NFE 25": [0, 1], "Teacher, NFE 4": [0, 1],
+        "Tuned, NFE 25": [50, 100], "Tuned, NFE 4": [50, 100], "TDM, NFE 4": [50, 100],
+    }  # fmt: skip
