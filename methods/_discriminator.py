@@ -37,7 +37,9 @@ class GanConfig(BaseModel):
 
     Attributes:
         adversarial_weight: w_g of the student's GAN loss, 0 = no GAN (DMD2: 1e-3 on SD v1.5, 5e-3
-            on SDXL).
+            on SDXL). The matching's gradient is divided by a latent's size d and the GAN's is not,
+            so its share falls with sqrt(d): 1e-3 is some thousandth of the student's gradient at
+            d = 512 and less in the plane. DMD2's authors advise to make both alike in length.
         discriminator_weight: w_d of the GAN loss of head and fake score.
         adversarial_features: the head reads the bottleneck of the "fake" score, which learns from
             it too, or of the frozen "teacher".

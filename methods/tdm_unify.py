@@ -27,8 +27,8 @@ def _distinct(steps: tuple[int, ...]) -> tuple[int, ...]:
 class TDMUnifyConfig(TrajectoryConfig, GanConfig):
     """TDM's settings, those of a GAN (TDM-unify-GAN), and what is varied over the steps.
 
-    Head and weights of the paper's GAN are unpublished. Ours is DMD2's, so its weights are where to
-    start: `adversarial_weight` 1e-3 to 5e-3.
+    Head and weights of the paper's GAN are unpublished. Ours is DMD2's, so on latents of its size
+    its weights are where to start: `adversarial_weight` 1e-3 to 5e-3.
 
     Attributes:
         steps_support: the numbers of steps K, drawn uniformly, one for all samples of an update.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, PositiveInt
 
 from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineBackbone, PipelineConfig
-from distillbench.backbones.base import Cond
+from distillbench.backbones.base import Backbone, Cond
 from distillbench.core.lazy import torch
 from distillbench.sample.schedules import shifted_nodes
 
@@ -51,6 +51,7 @@ class Cogvideox(PipelineBackbone):
     network = "transformer"
     targets = ATTENTION_AND_MLP
     costly_text = True
+    encode_images = Backbone.encode_images  # none: clips, not images; planning looks here
 
     def nodes(self, steps: int) -> tuple[int, ...]:
         """floor(1000 S(i / K)) - 1 for i = K..1."""

@@ -242,7 +242,12 @@ def test_video_decodes_to_frames(ready: Callable[[str], Any]) -> None:
     clips = backbone.decode(torch.randn(1, *backbone.latent_shape))
     assert clips.shape == (1, 9, 64, 64, 3)
     assert clips.dtype == torch.uint8
-    with pytest.raises(NotSupported):
+
+
+def test_planning_sees_that_videos_come_from_no_images(ready: Callable[[str], Any]) -> None:
+    backbone = ready("cogvideox")
+    assert type(backbone).encode_images is Backbone.encode_images
+    with pytest.raises(NotImplementedError, match="cogvideox encodes no images"):
         backbone.encode_images(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
 
 
