@@ -128,8 +128,9 @@ class Trainings:
         }
         if trains and point.config.data.images:
             runtime["images"] = str(images_folder(point.config.data.images))
-        title = label if trains else resolved.method.title or resolved.method.name
-        name = f"{title} {resolved.used.alias}" + (f" seed {seed}" if trains else "")
+        own = trains or bool(point.config.teacher)  # else one stage of many rows and seeds
+        title = label if own else resolved.method.title or resolved.method.name
+        name = f"{title} {resolved.used.alias}" + (f" seed {seed}" if own else "")
         needs, cost, done = self._starts_from(spec), _cost(point, resolved), 0.0
         for stop in sorted(self._stops.get(key, ())):
             cut = {**spec, "train": {**spec["train"], "stop": stop}}

@@ -58,6 +58,7 @@ def test_runs_are_linked_seed_by_seed(plan_of: PlanOf) -> None:
 def test_a_tuned_teacher_is_a_teacher_row(plan_of: PlanOf) -> None:
     plan = plan_of(CHAIN)
     assert train(plan, "Base").spec["teacher"] == train(plan, "Twice").key
+    assert train(plan, "Base", 4).label == "Base b seed 4"
     ranked = {c.label: c.ranked for c in plan.cells}
     assert ranked == {
         "Tuned": False, "Twice": False, "Base": False, "Student": True, "Other": True

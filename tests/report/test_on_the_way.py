@@ -43,7 +43,7 @@ def test_a_tuned_teacher_is_a_line_over_updates_and_a_plain_one_a_level(
     way: Any, make_experiment: Any, infos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(curves, "save", lambda figure, *args: drawn.append(figure) or [])
+    monkeypatch.setattr(curves, "save", lambda figure, *args: drawn.extend([figure]))
     results, experiment = Results(way.plan, way.store), make_experiment()
     config = FigureConfig(name="c", kind="curve", x="updates", y="hps")
     curves.draw_curve(config, experiment, results, infos, tmp_path)
