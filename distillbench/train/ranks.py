@@ -146,6 +146,11 @@ def main() -> None:
         follow(job, member)
     finally:
         member.leave()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is written and told. Threads of the process group have been seen to abort an interpreter
+    # that shuts down under them ("terminate called"), which would fail a training that is done.
+    os._exit(0)
 
 
 if __name__ == "__main__":
