@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from distillbench.cli.main import run_command
+from distillbench.config.load import load_experiment
 from distillbench.registry import METHODS
+from distillbench.run.plan import build_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,6 +42,14 @@ def test_the_examples_keep_their_contract(page: str, files: list[str], tmp_path:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout
+
+
+def test_the_example_experiments_plan(tmp_path: Path) -> None:
+    files = write_examples(ROOT / "experiments" / "README.md", tmp_path)
+    assert files == ["mine.yaml", "sweep.yaml"]
+    mine, sweep = (build_plan(load_experiment(tmp_path / name)) for name in files)
+    assert {cell.updates for cell in mine.cells if cell.label == "TDM"} == {100, 200, 500}
+    assert (len(sweep.cells), len({cell.train for cell in sweep.cells})) == (6, 6)
 
 
 def test_the_example_method_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,4 +181,6 @@ def _why(side: Side, called: Sequence[Row], found: Sequence[Row]) -> str:
 def _describe(row: Row) -> str:
     tags = [f"{name}={value}" for name, value in {**row.first.tags, **row.first.varied}.items()]
     taken = [] if row.first.final else [f"updates={row.first.updates}"]
-    return " ".join([f"nfe={row.first.nfe}", f"backbone={row.first.backbone}", *taken, *tags])
+    return " ".join(
+        [row.name, f"nfe={row.first.nfe}", f"backbone={row.first.backbone}", *taken, *tags]
+    )
