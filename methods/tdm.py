@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel
 
 from distillbench.core.grid import lower_bounds, tau_ranges, uniform_int
 from distillbench.core.lazy import torch
@@ -16,8 +16,8 @@ from distillbench.sample.solvers import OdeSampler
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
 from ._matching import check_recomputation, fake_loss, fisher_surrogate, real_and_fake, renoised
-from ._nets import NetConfig
-from ._rollout import Rollout, Solver, roll_out, step_eps
+from ._rollout import Rollout, roll_out, step_eps
+from ._tdm_config import MatchingConfig, TDMConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,69 +27,7 @@ if TYPE_CHECKING:
 
     from ._matching import Renoised
 
-__all__ = ["TDM", "TDMConfig", "TrajectoryConfig"]
-
-
-class TrajectoryConfig(NetConfig):
-    """What TDM and its variants share. Defaults follow the released code where the paper differs.
-
-    Published full fine-tuning: student 2e-6 (SDXL 1e-6), fake 2e-5 (SDXL 5e-6), AdamW betas
-    (0, .999), guidance 3.5 (SDXL 8). Such rates leave an adapter where it is, so ours are higher.
-
-    Attributes:
-        horizon: T of the nodes, None for the backbone's own; the released PixArt student starts
-            from pure noise at time 899 (900).
-        guidance_scale: of the teacher, usual convention; the student is sampled without.
-        fake_lr: of the fake score, which has to keep up with the student.
-        tau: re-noise up to the segment's own node ("disjoint") or anywhere up to T ("terminal").
-        randmid: draw the matched time m inside the segment instead of at its lower end.
-        match: match the noisy states x_m, or ("clean") the clean predictions, as an ablation.
-        fake_sampling: draw the fake score's inputs "near" the trajectory with importance weights,
-            or from "clean" predictions.
-        fake_target: "x0" as published, or "dsm", the unbiased score of the re-noised states.
-        divergence: "kl" (reverse), or "fisher", with gradients through both scores and x_tau; then
-            the fake score is trained without importance weights and `loss` has no meaning.
-        loss: pseudo-Huber or squared error to the moved prediction.
-        huber_form, huber_c: per element with c = 1e-3 (released code), or of the whole "vector"
-            with c = 0.00054 sqrt(d) (paper; without normaliser).
-        normalizer: divide each sample's loss by mean |x0 - x0_real| as DMD does, or not.
-        train_solver, test_solver: of the rollout in training, and of sampling.
-        ema: decay of an averaged student that is sampled instead of the last one.
-    """
-
-    betas: tuple[float, float] = (0.0, 0.999)
-    horizon: PositiveInt | None = None
-    guidance_scale: float = Field(3.5, ge=1)
-    fake_lr: PositiveFloat = 5e-4
-    tau: Literal["disjoint", "terminal"] = "disjoint"
-    randmid: bool = False
-    match: Literal["noisy", "clean"] = "noisy"
-    fake_sampling: Literal["near", "clean"] = "near"
-    fake_target: Literal["x0", "dsm"] = "x0"
-    divergence: Literal["kl", "fisher"] = "kl"
-    loss: Literal["huber", "mse"] = "huber"
-    huber_form: Literal["element", "vector"] = "element"
-    huber_c: PositiveFloat = 1e-3
-    normalizer: Literal["dmd", "none"] = "dmd"
-    train_solver: Solver = "ddim"
-    test_solver: Solver = "dpmsolver++"
-    ema: float | None = Field(None, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _fisher_needs_its_own_score(self) -> Self:
-        if self.divergence == "fisher" and (self.fake_sampling, self.fake_target) != ("near", "x0"):
-            raise ValueError("divergence fisher needs fake_sampling near and fake_target x0")
-        return self
-
-
-class TDMConfig(TrajectoryConfig):
-    """TDM's settings.
-
-    Attributes:
-        steps: K, the nodes of the student's sampler.
-    """
-
-    steps: PositiveInt = 4
+__all__ = ["TDM"]
 
 
 class TDM(Method):
@@ -100,7 +38,7 @@ class TDM(Method):
     one ODE step is back-propagated, as x_u is detached.
     """
 
-    Config: ClassVar[type[TrajectoryConfig]] = TDMConfig
+    Config: ClassVar[type[MatchingConfig]] = TDMConfig
     title = "TDM"
     paper = "TDM (arXiv 2503.06674)"
 

@@ -13,7 +13,8 @@ from distillbench.sample.solvers import OdeSampler
 from distillbench.train.method import Batch, Losses, NetSpec
 
 from ._discriminator import Adversarial, GanConfig, Noised
-from .tdm import TDM, TrajectoryConfig
+from ._tdm_config import MatchingConfig
+from .tdm import TDM
 
 __all__ = ["TDMUnify", "TDMUnifyConfig"]
 
@@ -24,7 +25,7 @@ def _distinct(steps: tuple[int, ...]) -> tuple[int, ...]:
     return steps
 
 
-class TDMUnifyConfig(TrajectoryConfig, GanConfig):
+class TDMUnifyConfig(MatchingConfig, GanConfig):
     """TDM's settings, those of a GAN (TDM-unify-GAN), and what is varied over the steps.
 
     Head and weights of the paper's GAN are unpublished. Ours is DMD2's, so on latents of its size

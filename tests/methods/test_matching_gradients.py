@@ -11,8 +11,9 @@ import torch
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
 from distillbench.methods._rollout import Rollout
+from distillbench.methods._tdm_config import TDMConfig
 from distillbench.methods.dmd2 import DMD2, DMD2Config
-from distillbench.methods.tdm import TDM, TDMConfig
+from distillbench.methods.tdm import TDM
 from distillbench.train.method import Batch
 
 SD = NoiseProcess.scaled_linear()

@@ -13,7 +13,8 @@ from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 from distillbench.methods._matching import real_and_fake, renoised
-from distillbench.methods.tdm import TDM, TDMConfig
+from distillbench.methods._tdm_config import TDMConfig
+from distillbench.methods.tdm import TDM
 
 NODES = (999, 749, 499, 249)
 BOUNDS = (750, 500, 250, 0)

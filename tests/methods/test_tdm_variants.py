@@ -15,7 +15,8 @@ from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 from distillbench.methods._matching import check_recomputation, fisher_surrogate
 from distillbench.methods._rollout import Rollout, step_eps
-from distillbench.methods.tdm import TDM, TDMConfig
+from distillbench.methods._tdm_config import TDMConfig
+from distillbench.methods.tdm import TDM
 from distillbench.sample.solvers import OdeSampler
 
 NODES = (999, 749, 499, 249)
@@ -181,3 +182,9 @@ def test_gradients_stay_finite_at_the_clean_end(
     method.loss("student", method.backbone.batch(), 0).total.backward()
     assert bool(method.gain.grad.isfinite())
     assert method.gain.grad != 0
+
+
+def test_the_vector_form_is_not_normalised_unless_asked() -> None:
+    assert TDMConfig(huber_form="vector").normalizer == "none"
+    assert TDMConfig(huber_form="vector", normalizer="dmd").normalizer == "dmd"
+    assert TDMConfig().normalizer == "dmd"
