@@ -200,9 +200,21 @@ class Planner:
         seed = int(sample.spec["seed"])
         point = point.unlinked()  # the backbone's own teacher, whatever the row was trained from
         stage = self._sample(point, teacher, seed, "reference")
-        if stage.key == sample.key:
+        if self._same_samples(stage, sample):
             stage = self._sample(point, teacher, seed + config.floor_seed, "reference floor")
         return stage
+
+    def _same_samples(self, a: Stage, b: Stage) -> bool:
+        """Whether two stages draw the very same samples, though their keys may differ.
+
+        All that a method without nets is asked for is its recipe: a guidance scale set among its
+        parameters or beside them makes two keys and one picture.
+        """
+        runs = [self.stages[stage.spec["train"]].spec for stage in (a, b)]
+        untrained = not any(run["data"] or run["teacher"] for run in runs)
+        parts = ("backbone", "sampler", "prompts", "seed", "batch_size")
+        same = runs[0]["train"] == runs[1]["train"] and all(a.spec[p] == b.spec[p] for p in parts)
+        return a.key == b.key or (untrained and same)
 
     def identity(self, point: Point, resolved: Resolved, part: str) -> tuple[str, str]:
         """Name and hash of the prompt set a point trains on ("data") or is sampled for."""

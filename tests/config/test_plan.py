@@ -137,6 +137,19 @@ def test_a_row_that_is_the_reference_is_compared_with_another_seed(plan_of: Plan
     assert plan.stages[score.spec["reference"]].spec["seed"] == 1000
 
 
+@pytest.mark.parametrize("row", ["guidance_scale: 3.0", "params: {guidance_scale: 3.0}"])
+@pytest.mark.parametrize("reference", ["guidance_scale: 3.0", "params: {guidance_scale: 3.0}"])
+def test_however_its_scale_is_said_a_teacher_is_not_compared_with_itself(
+    row: str, reference: str, plan_of: PlanOf
+) -> None:
+    plan = plan_of(
+        f"rows: [{{method: fake-teacher, nfe: 25, {row}}}]\nmetrics: [fake-distance]\n"
+        f"reference: {{method: fake-teacher, nfe: 25, {reference}}}\n"
+    )
+    score = plan.stages[plan.cells[0].scores["fake-distance"]].spec
+    assert plan.stages[score["reference"]].spec["seed"] == 1000
+
+
 def test_each_backbone_has_the_reference_of_its_own_teacher(plan_of: PlanOf) -> None:
     plan = plan_of(
         "backbones: {b: fake-points, c: {use: fake-points, params: {width: 4}}}\n"
