@@ -62,7 +62,7 @@ def write_claims(
     rows = []
     for verdict in verdicts:
         texts = [md_escape(text) for text in claim_texts(verdict, infos)]
-        rows.append([texts[0], f"**{texts[1]}**", *texts[2:]])
+        rows.append([texts[0], f"**{texts[1]}**", *texts[2:], md_escape(verdict.source)])
     reasons = [f"{md_escape(v.text)}: {md_escape(v.reason)}" for v in verdicts if v.reason]
     text = environment().get_template("claims.md.j2").render(
         rows=rows, explanation=md_escape(explanation(verdicts)), reasons=reasons

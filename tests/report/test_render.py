@@ -153,6 +153,7 @@ def test_claims_are_written_with_their_numbers(
     assert float(rows[0]["low"]) <= float(rows[0]["difference"]) <= float(rows[0]["high"])
     text = (tmp_path / "claims.md").read_text()
     assert "| TDM-unify-GAN > DMD2 on hps at nfe=4 | **holds** |" in text
+    assert "| TDM, table 1 |" in text
 
 
 def test_no_file_passes_a_tiny_score_off_as_a_published_one(
