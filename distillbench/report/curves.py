@@ -130,10 +130,12 @@ def _points(
 
 def _draw(axes: Axes, number: int, name: str, points: list[_Point], *, ranked: bool) -> None:
     colour = COLOURS[number % len(COLOURS)] if ranked else "0.45"
+    again = number // len(COLOURS)  # a colour's second line is told by marker and dashes
+    style = ("-", "-.", ":")[min(again, 2)] if ranked else "--"
     xs, ys = [p.x for p in points], [p.y for p in points]
     axes.plot(
-        xs, ys, color=colour, linestyle="-" if ranked else "--", label=name, linewidth=1.4,
-        marker=MARKERS[number % len(MARKERS)], markersize=4.5,
+        xs, ys, color=colour, linestyle=style, label=name, linewidth=1.4,
+        marker=MARKERS[(number + again) % len(MARKERS)], markersize=4.5,
     )  # fmt: skip
     lows, highs = [p.low for p in points], [p.high for p in points]
     if lows != highs:
