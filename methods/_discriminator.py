@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from distillbench.backbones.base import Backbone
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
 from distillbench.train.method import Batch, Losses, Method, NetSpec
@@ -21,6 +20,7 @@ from ._matching import check_recomputation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from distillbench.backbones.base import Backbone
     from distillbench.train.nets import NetHandle
 
 __all__ = [
@@ -70,7 +70,7 @@ class Adversarial(Method):
         if not self.adversarial:
             return
         self.needs = self.needs | {"latents"}
-        if getattr(backbone.features, "__func__", None) is Backbone.features:
+        if not backbone.has_features:
             raise NotSupported(
                 f"a GAN needs features, which backbone {backbone.name} does not offer",
                 hint="set adversarial_weight: 0",

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from distillbench.backbones.base import Backbone
 from distillbench.core.lazy import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distillbench.backbones.base import Cond
+    from distillbench.backbones.base import Backbone, Cond
 
 __all__ = ["PairDiscriminator", "balanced"]
 
@@ -58,10 +57,10 @@ class PairDiscriminator:
         Backbones without features give the state with its prediction instead.
         """
         backbone, known = self.backbone, t.clamp(min=0)
-        if type(backbone).features is Backbone.features:
-            maps = torch.cat([x, backbone.predict(None, x, known, cond).raw], 1)
-        else:
+        if backbone.has_features:
             maps = backbone.features(None, x, known, cond, ("mid",))[0]
+        else:
+            maps = torch.cat([x, backbone.predict(None, x, known, cond).raw], 1)
         maps = maps.flatten(2).transpose(1, 2) if maps.ndim > 2 else maps[:, None]
         time = (known / backbone.num_timesteps).to(maps.dtype)[:, None, None]
         return torch.cat([maps, time.expand(-1, maps.shape[1], 1)], 2)

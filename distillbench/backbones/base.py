@@ -98,6 +98,11 @@ class Backbone(ABC):
 
     # ---- known without torch ------------------------------------------------------------
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the family offers hidden activations, which discriminators read."""
+        return type(self).features is not Backbone.features
+
     @abstractmethod
     def revision(self) -> str:
         """Identity of the weights (a content hash or a pinned hub commit); part of every key."""

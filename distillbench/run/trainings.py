@@ -131,7 +131,8 @@ class Trainings:
         own = trains or bool(point.config.teacher)  # else one stage of many rows and seeds
         title = label if own else resolved.method.title or resolved.method.name
         name = f"{title} {resolved.used.alias}" + (f" seed {seed}" if own else "")
-        needs, cost, done = self._starts_from(spec), _cost(point, resolved), 0.0
+        starts, cost = self._starts_from(spec), _cost(point, resolved)
+        needs, done = starts, 0.0
         for stop in sorted(self._stops.get(key, ())):
             cut = {**spec, "train": {**spec["train"], "stop": stop}}
             share = stop / point.config.train.steps
@@ -141,7 +142,7 @@ class Trainings:
             )  # fmt: skip
             if stop == point.updates:
                 return stage
-            needs, done = (*self._starts_from(spec), stage.key), share
+            needs, done = (*starts, stage.key), share
         return self.planner.stage(
             "train", spec, name, needs=needs, cost=cost * (1 - done), runtime=runtime
         )
@@ -166,9 +167,11 @@ class Trainings:
         if self._taken is None:
             self._taken = {}
             for point, resolved in self.rows:
-                for seed in point.seeds if point.updates else ():
+                if point.updates is None:
+                    continue
+                for seed in point.seeds:
                     key = self._key(point, resolved, seed)
-                    self._taken.setdefault(key, set()).add(point.updates or 0)
+                    self._taken.setdefault(key, set()).add(point.updates)
         return self._taken
 
     # ---- specs ----------------------------------------------------------------------------

@@ -142,9 +142,9 @@ def _call(
             claim.ensure_held()
 
     inputs: dict[str, Path | None]
-    for key in stage.needs[1:] if stage.kind == "sample" else stage.needs:
-        if stage.kind != "score":  # runs that a training or a student starts from
-            store.verify("train", key)
+    starts = {"train": stage.needs, "sample": stage.needs[1:]}
+    for key in starts.get(stage.kind, ()):  # runs that a training or a student starts from
+        store.verify("train", key)
     if stage.kind == "train":
         inputs = {"checkpoints": store.checkpoints("train", lineage(stage))}
     elif stage.kind == "sample":

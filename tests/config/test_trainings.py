@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from distillbench.report.claims import parse_claim, resolve
 from distillbench.report.rows import chosen, rows_of
 from distillbench.run.stage import Cell, Plan, Stage, lineage
 
@@ -194,10 +195,11 @@ def test_rows_on_the_way_show_where_they_are_asked_for(plan_of: PlanOf) -> None:
 
 
 def test_claims_mean_the_end_of_training_unless_told(plan_of: PlanOf) -> None:
-    claims = (
-        'claims: ["S > Again on fake-spread at nfe=4", "S[updates=5] > Again on fake-spread"]\n'
-    )
-    plan_of(WAY + "metrics: [fake-spread]\n" + claims.replace("[updates=5]", "[nfe=4,updates=5]"))
+    claims = ["S > Again on fake-spread at nfe=4", "S[nfe=4,updates=5] > Again on fake-spread"]
+    listed = "".join(f'  - "{text}"\n' for text in claims)
+    rows = rows_of(plan_of(WAY + f"metrics: [fake-spread]\nclaims:\n{listed}"))
+    meant = [resolve(parse_claim(text), rows)[0].first for text in claims]
+    assert [(cell.updates, cell.final) for cell in meant] == [(10, True), (5, False)]
 
 
 def test_updates_that_do_not_exist(errors_of: ErrorsOf) -> None:

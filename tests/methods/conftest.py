@@ -107,14 +107,14 @@ def toy_dmd2(**config: Any) -> Any:
     Features are x and the fake's shift as 1 x 1 maps of two channels; the head adds them up.
     """
     gain, shift, lean = config.pop("gain", 0.1), config.pop("shift", 0.0), config.pop("lean", 0.0)
-    backbone = Toy(_output, config.pop("process", None))
 
     def features(net: Any, x: torch.Tensor, t: Any, cond: Any, layers: Any) -> Any:
         assert layers == ["mid"]
         backbone.calls.append((f"features of {net.name if net else 'teacher'}", False))
         return [(x + method.shift if net else x)[:, :, None, None]]
 
-    backbone.features = features
+    featured = type("Featured", (Toy,), {"features": staticmethod(features)})
+    backbone = featured(_output, config.pop("process", None))
     method = DMD2(DMD2Config(**config), backbone)
     method.gain, method.shift, method.lean = map(_scalar, (gain, shift, lean))
     head = role("head", None)

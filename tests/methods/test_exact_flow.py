@@ -73,6 +73,15 @@ def loss(kind: Any, config: Any, toy: Any, process: NoiseProcess, fn: Any = None
 
 
 @pytest.mark.parametrize("process", [SD, CLEAN_END], ids=["ends at 0", "ends clean"])
+@pytest.mark.parametrize("ends", ["grid", "integers"])
+def test_the_exact_flow_has_no_loss_in_tcd(toy: Any, process: NoiseProcess, ends: Any) -> None:
+    config = TCDConfig(guidance=(1, 1), ends=ends)
+    exact, near = (type("Exact", (*kinds, TCD), {}) for kinds in ((Told, ExactSolver), (Told,)))
+    assert loss(exact, config, toy, process) <= 1e-18
+    assert 1e-10 < loss(near, config, toy, process) < 1e-3  # DDIM's step leaves a little
+
+
+@pytest.mark.parametrize("process", [SD, CLEAN_END], ids=["ends at 0", "ends clean"])
 @pytest.mark.parametrize("segments", [8, 4, 2, 1])
 def test_the_exact_flow_has_no_loss_in_any_segment(
     toy: Any, process: NoiseProcess, segments: int

@@ -18,7 +18,6 @@ from distillbench.sample.solvers import GammaSampler, from_recipe
 
 SD = NoiseProcess.scaled_linear()
 CLEAN_END = NoiseProcess.scaled_linear(final=CLEAN)
-GAUSSIAN = 0.7
 
 
 def output(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -35,53 +34,6 @@ def batch_of(method: Any, size: int = 64) -> Any:
     rng = torch.Generator().manual_seed(0)
     latents = torch.randn(size, 2, generator=rng, dtype=torch.float64)
     return method.backbone.batch(size, latents)
-
-
-def variance(process: NoiseProcess, t: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    alpha, sigma = process.alpha_sigma(t, like)
-    return (alpha * GAUSSIAN) ** 2 + sigma**2
-
-
-def flow(process: NoiseProcess, x: torch.Tensor, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
-    """The exact trajectory of data N(0, .7^2)."""
-    return x * (variance(process, s, x) / variance(process, t, x)).sqrt()
-
-
-class Exact(TCD):
-    """A network told its end that is the exact flow: the eps that makes TCF(1) land on it."""
-
-    def jump(self, net: Any, x: Any, t: Any, end: Any, batch: Any, scale: Any) -> Any:
-        process = self.backbone.process
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = (process.alpha_sigma(v, x) for v in (t, end))
-        ratio = flow(process, torch.ones_like(x), t, end)
-        eps = (ratio - alpha_s / alpha_t) / (sigma_s - alpha_s * sigma_t / alpha_t) * x
-        return ddim((x - sigma_t * eps) / alpha_t, eps, alpha_s, sigma_s)
-
-
-class ExactSolver(Exact):
-    """With x_u on the exact trajectory, too."""
-
-    def solver_step(self, batch: Any) -> Pair:
-        pair = super().solver_step(batch)
-        x_u = flow(self.backbone.process, pair.x_t, pair.t, pair.u)
-        return Pair(pair.index, pair.t, pair.u, pair.x_t, x_u, pair.scale)
-
-
-@pytest.mark.parametrize("process", [SD, CLEAN_END])
-@pytest.mark.parametrize("ends", ["grid", "integers"])
-def test_exact_flow_has_no_loss(toy: Any, process: NoiseProcess, ends: Any) -> None:
-    def teacher(x: torch.Tensor, t: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        return process.alpha_sigma(t, x)[1] * x / variance(process, t, x)
-
-    config = TCDConfig(guidance=(1, 1), ends=ends)
-    losses = []
-    for kind in (ExactSolver, Exact):
-        method = kind(config, toy(teacher, process))
-        method.bind({"student": None})  # type: ignore[dict-item]
-        method.net = {"student": type("Role", (), {"ema": None})()}  # type: ignore[dict-item]
-        losses.append(float(method.loss("student", batch_of(method), 0).total))
-    assert losses[0] <= 1e-18
-    assert 1e-10 < losses[1] < 1e-3  # the DDIM solver leaves a small loss, not none
 
 
 @pytest.mark.parametrize("process", [SD, CLEAN_END])
