@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from distillbench.cli.common import (
     use_plugins,
 )
 from distillbench.cli.sample import CheckpointArgument, checkpoint_folder
+from distillbench.store.io import read_json
 
 __all__ = ["EPILOG", "export"]
 
@@ -38,8 +40,16 @@ def export(
     from distillbench.train.to_diffusers import export_student
 
     paths = export_student(folder, out)
+    ignored = read_json(out / "recipe.json")["diffusers_ignores"]
     if json:
-        print_json({"checkpoint": str(folder), "files": [str(path) for path in paths]})
+        files = [str(path) for path in paths]
+        print_json({"checkpoint": str(folder), "files": files, "diffusers_ignores": ignored})
         return
+    if ignored:
+        print(
+            f"warning: diffusers does not follow {' and '.join(ignored)}, so its samples are not "
+            "those of the tables; `distillbench sample` makes those",
+            file=sys.stderr,
+        )
     for path in paths:
         print(path)

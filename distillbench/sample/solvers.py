@@ -7,7 +7,7 @@ the recipes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -53,7 +53,7 @@ class OdeSampler(Sampler):
         solver: "ddim" (first order); "euler" (Euler's method in sigma / alpha, the same step, but
             ending at the data like diffusers' EulerDiscreteScheduler); "dpmsolver++" (2M) and
             "dpmsolver++2s" (2S, pairs of times), both of arXiv 2211.01095, first order in the
-            step to the data.
+            step to the data; 2S also from times without signal (zero terminal SNR).
         end: where DDIM ends: "schedule" at the process's own final time, "clean" at the data. The
             other solvers always end at the data.
     """
@@ -74,7 +74,7 @@ class OdeSampler(Sampler):
         for i, t in enumerate(self.timesteps):
             pred = denoise(x, _batch(t, x))
             here, following = points[i], points[i + 1]
-            if not self._second_order(i):
+            if not self._second_order(i, points):
                 x_next = ddim(pred.x0, pred.eps, *following)
             elif self.solver == "dpmsolver++":
                 x_next = second_order_step(x, pred.x0, x0_last, here, points[i - 1], following)
@@ -83,11 +83,13 @@ class OdeSampler(Sampler):
             x, x_last, x0_last = x_next, x, pred.x0
         return x
 
-    def _second_order(self, i: int) -> bool:
-        # The step to the data stays first order: its log-SNR is infinite.
+    def _second_order(self, i: int, points: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+        # No second order over a step of infinite length in log-SNR: to the data, from pure noise.
         if not self.solver.startswith("dpmsolver++") or i == len(self.timesteps) - 1:
             return False
-        return i % 2 == 1 if self.solver == "dpmsolver++2s" else i > 0
+        if self.solver == "dpmsolver++":
+            return i > 0
+        return i % 2 == 1 and bool((points[i - 1][0] > 0).all())
 
 
 class RenoiseSampler(Sampler):

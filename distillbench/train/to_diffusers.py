@@ -154,5 +154,11 @@ def _recipe(
         "guidance_scale": sampler["guidance_scale"] if embeds is None else embeds,
         "num_inference_steps": len(sampler["timesteps"]),
         "timesteps": sampler["timesteps"],
-        "diffusers_ignores": ["conditions.safetensors"] if left_out else [],
+        "diffusers_ignores": _ignored(sampler, left_out),
     }
+
+
+def _ignored(sampler: Mapping[str, Any], left_out: bool) -> list[str]:
+    """What of the recipe a diffusers pipeline cannot follow: it gives other samples than ours."""
+    files = ["conditions.safetensors"] if left_out else []
+    return files + (["sampler.order"] if sampler.get("order", 1) != 1 else [])

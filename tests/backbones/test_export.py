@@ -13,6 +13,7 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from distillbench.cli.export import export as cli_export
 from distillbench.errors import BadInput, NotSupported
 from distillbench.train import export
 from distillbench.train.method import NetSpec, Optim
@@ -168,6 +169,18 @@ def test_scheduler_follows_the_recipe(
     config = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
     assert config["_class_name"] == expected
     assert config["beta_schedule"] == "scaled_linear"
+
+
+def test_a_second_order_jump_is_said_to_be_ignored(
+    finish: Callable[..., Finished], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TCDScheduler would sample a TCF(2) student by TCF(1), and nothing would fail."""
+    sampler = {"kind": "gamma", "order": 2, "timesteps": [999, 499], "guidance_scale": 1.0}
+    run = finish("sd", "lora", sampler, rank=2)
+    cli_export(str(run.root), tmp_path / "out")
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert recipe["diffusers_ignores"] == ["sampler.order"]
+    assert "warning: diffusers does not follow sampler.order" in capsys.readouterr().err
 
 
 def test_a_used_folder_is_refused(finish: Callable[..., Finished], tmp_path: Path) -> None:

@@ -136,6 +136,26 @@ def test_nfe_is_the_number_of_network_calls(solver: Any, process: Any, steps: in
         assert x0.isfinite().all()
 
 
+@pytest.mark.parametrize("solver", ["dpmsolver++", "dpmsolver++2s"])
+def test_the_step_from_pure_noise_is_first_order(solver: Any) -> None:
+    """Its log-SNR is infinite: second order would be 0 / 0 there."""
+    process = NoiseProcess.flow()
+
+    def denoise(x: torch.Tensor, t: torch.Tensor, **conditions: Any) -> Prediction:
+        x0 = torch.sin(3 * x)
+        alpha, sigma = process.alpha_sigma(t, x)
+        return Prediction(x0=x0, eps=(x - alpha * x0) / sigma, raw=x0)
+
+    def end(**settings: Any) -> torch.Tensor:
+        sampler = OdeSampler(timesteps=(1000, 500, 250), **settings)
+        return sampler.sample(denoise, start(), process, forbidden)
+
+    ours = end(solver=solver)
+    assert ours.isfinite().all()
+    if solver == "dpmsolver++2s":  # its one pair starts at pure noise
+        assert close(ours, end(end="clean"))
+
+
 def noises(count: int) -> tuple[list[torch.Tensor], torch.Generator]:
     """The draws a diffusers scheduler will make from a generator of seed 7."""
     generator = torch.Generator().manual_seed(7)
