@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,22 +68,36 @@ def checkpoint_folder(checkpoint: str, results: Path) -> Path:
 
     Raises:
         BadInput: neither a folder nor the key of a training.
-        ArtifactError: its files are truncated or altered.
+        ArtifactError: its files, or those of a run it took as teacher, are truncated or altered.
     """
     from distillbench.errors import BadInput
     from distillbench.store.record import Done
 
     folder = Path(checkpoint)
     if (folder / "recipe.json").is_file():
-        if (folder / "done.json").is_file():
-            Done.read(folder).check(folder, digests=True)
+        for run in (folder, *_teachers(folder)):
+            if (run / "done.json").is_file():
+                Done.read(run).check(run, digests=True)
         return folder
     if folder.is_dir() or "/" in checkpoint:
         raise BadInput(f"{checkpoint}: not the folder of a finished training (no recipe.json)")
     kind, key = find_run(results, checkpoint)
     if kind != "train":
         raise BadInput(f"{key}: a {kind} stage; a checkpoint is a train stage")
-    return Path(store_of(results).verify(kind, key))
+    store = store_of(results)
+    folder = Path(store.verify(kind, key))
+    for run in _teachers(folder):
+        store.verify(kind, run.name)
+    return folder
+
+
+def _teachers(folder: Path) -> Iterator[Path]:
+    """Folders of the run a training took as teacher, of that run's teacher, and so on."""
+    from distillbench.store.io import read_json
+
+    while key := read_json(folder / "recipe.json").get("teacher"):
+        folder = folder.parent / key
+        yield folder
 
 
 def best_device(wanted: str) -> str:

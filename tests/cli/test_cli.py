@@ -138,11 +138,15 @@ def test_list_experiments_and_runs(cli: Cli) -> None:
     assert [row["state"] for row in cli("list", "runs", "--json").json] == ["done", "unfinished"]
 
 
-def _stored(key: str, spec: dict[str, Any], kind: str = "train") -> Store:
+def _stored(
+    key: str, spec: dict[str, Any], kind: str = "train", *, recipe: dict[str, Any] | None = None
+) -> Store:
     store = Store("results/store")
     tmp = store.begin(kind, key)
     (tmp / "spec.json").write_text(json.dumps({"spec": spec}))
     (tmp / "cost.json").write_text('{"seconds": 1.5}')
+    if recipe is not None:
+        (tmp / "recipe.json").write_text(json.dumps(recipe))
     store.commit(tmp, kind, key)
     return store
 
@@ -169,6 +173,16 @@ def test_show_what_is_not_there_or_not_one(cli: Cli) -> None:
     assert "no stage with that key" in cli("show", "fff").err
     assert cli("sample", "abc456", "--prompt", "x", "-o", "o").code == 2
     assert "not the folder of a finished training" in cli("export", "./x", "-o", "o").err
+
+
+@pytest.mark.parametrize("checkpoint", ["bbb222", "results/store/train/bbb222"])
+def test_the_teachers_bytes_are_checked_too(cli: Cli, checkpoint: str) -> None:
+    for key, teacher in (("aaa111", None), ("bbb222", "aaa111")):
+        _stored(key, {}, recipe={"teacher": teacher})
+    cost = Path("results/store/train/aaa111/cost.json")
+    cost.write_text(cost.read_text().replace("1.5", "1.6"))
+    answer = cli("sample", checkpoint, "--prompt", "x", "-o", "o")
+    assert "aaa111/cost.json: altered" in answer.err
 
 
 def test_errors_are_lines_not_tracebacks(cli: Cli) -> None:
