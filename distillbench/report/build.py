@@ -9,6 +9,14 @@ from typing import Any
 
 from distillbench.config.schema import Experiment, TableConfig
 from distillbench.report.aggregate import Results, Value
+from distillbench.report.notes import (
+    error_notes,
+    guidance_note,
+    paper_note,
+    plain,
+    protocol_notes,
+    ranking_note,
+)
 from distillbench.report.published import PublishedRow, PublishedTable, load_published, normalise
 from distillbench.report.rows import FIELDS, Row
 from distillbench.report.table import (
@@ -117,6 +125,18 @@ class _Builder:
         )  # fmt: skip
         return rank(table, within_groups=bool(self.config.group_by))
 
+    def notes(self, lines: Sequence[Line], protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """What a reader must know before quoting a number."""
+        counts = {len(row.cells) for row in self.rows}
+        return [
+            *ranking_note(lines, within_groups=bool(self.config.group_by)),
+            *guidance_note(self.rows),
+            *([f"Means over {min(counts)} seeds."] if len(counts) == 1 and counts != {1} else []),
+            *error_notes(lines, [self.label(source.metric) for source in self._sources]),
+            *protocol_notes(protocols, self.infos),
+            *paper_note(self.published),
+        ]
+
     # ---- columns ------------------------------------------------------------------------
 
     @cached_property
@@ -172,6 +192,10 @@ class _Builder:
         nfes = {row.first.nfe for row in self.rows}
         return any(row.column(key, nfe) for row in table.rows for nfe in nfes)
 
+    def label(self, metric: str) -> str:
+        """The metric's column head."""
+        return self.infos[metric].label if metric in self.infos else metric
+
     # ---- cells --------------------------------------------------------------------------
 
     def cell(self, row: Row, source: _Source) -> Cell:
@@ -187,7 +211,7 @@ class _Builder:
         value = row.get(field)
         if field == "backbone":
             return self.backbones.get(str(value), str(value))
-        return MISSING if value is None else _plain(value)
+        return MISSING if value is None else plain(value)
 
     def number(self, row: Row, source: _Source, value: Value) -> Cell:
         """A measured number, or `--` with the reason as a footnote."""
@@ -224,56 +248,6 @@ class _Builder:
         text = theirs.cells[column] if factor == 1.0 else format(number, self.infos[metric].format)
         return Cell(text, number, marks=self.footnotes.marks(theirs.note(column)))
 
-    # ---- notes --------------------------------------------------------------------------
-
-    def notes(self, lines: Sequence[Line], protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """What a reader must know: ranks, errors, protocols, and what the paper's numbers are."""
-        notes = []
-        if len(lines) > 1:
-            scope = " within each group" if self.config.group_by else ""
-            rows = "" if all(line.ranked for line in lines) else "; teacher rows are not ranked"
-            notes.append(f"Best in bold, second underlined{scope}, by displayed value{rows}.")
-        if any(row.first.guidance_scale != 1 for row in self.rows):
-            notes.append(
-                "NFE: a guided evaluation counts as one, though it is of two branches (cost table)."
-            )
-        notes += self.error_notes(lines)
-        for metric, protocol in protocols.items():
-            # The metric's own name and label say nothing that the column head does not.
-            shown = {k: _short(v) for k, v in protocol.items() if k not in ("metric", "label")}
-            unit = self.infos[metric].unit if metric in self.infos else ""
-            parts = [f"in {unit}"] if unit else []
-            parts += [f"{k} {text}" for k, text in shown.items() if text]
-            if parts:
-                notes.append(f"{self.label(metric)}: {', '.join(parts)}.")
-        if self.published is not None:
-            note = f" {self.published.note}" if self.published.note else ""
-            notes.append(
-                f"paper: as published in {self.published.source}, measured with other weights, "
-                f"prompts and scorers; not comparable with ours in absolute terms.{note}"
-            )
-        return notes
-
-    def label(self, metric: str) -> str:
-        """The metric's column head."""
-        return self.infos[metric].label if metric in self.infos else metric
-
-    def error_notes(self, lines: Sequence[Line]) -> list[str]:
-        """How many seeds a value is the mean of, and what each metric's error is over."""
-        counts = sorted({len(row.cells) for row in self.rows})
-        found: dict[str, dict[str, None]] = {}
-        for line in lines:
-            for cell, source in zip(line.cells, self._sources):
-                if cell.stderr_over:
-                    what = cell.stderr_over.replace("+", " and ")
-                    found.setdefault(what, {})[self.label(source.metric)] = None
-        notes = [f"Means over {counts[0]} seeds."] if len(counts) == 1 and counts[0] > 1 else []
-        parts = [f"over {what} for {', '.join(labels)}" for what, labels in found.items()]
-        if parts:
-            clusters = "; prompts are clusters" if any("prompts" in what for what in found) else ""
-            notes.append(f"+- one standard error: {'; '.join(parts)}{clusters}.")
-        return notes
-
 
 def build_table(
     config: TableConfig, experiment: Experiment, results: Results, infos: Mapping[str, MetricInfo]
@@ -284,16 +258,3 @@ def build_table(
 
 def _heading(suffix: str) -> str:
     return suffix.replace("-", " ").replace("_", " ").capitalize() if suffix else ""
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _short(value: Any) -> str:
-    """A protocol value as a note shows it; digests are cut, structures left to the JSON."""
-    if value is None or value == "" or isinstance(value, (list, tuple)):
-        return ""
-    text = _plain(value)
-    digest = len(text) >= 32 and all(c in "0123456789abcdef" for c in text)
-    return text[:12] if digest else text

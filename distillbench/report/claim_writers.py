@@ -65,7 +65,8 @@ def write_claims(
         rows.append([texts[0], f"**{texts[1]}**", *texts[2:], md_escape(verdict.source)])
     reasons = [f"{md_escape(v.text)}: {md_escape(v.reason)}" for v in verdicts if v.reason]
     text = environment().get_template("claims.md.j2").render(
-        rows=rows, explanation=md_escape(explanation(verdicts)), reasons=reasons
+        heads=(*HEADS, "who says so"), rows=rows, reasons=reasons,
+        explanation=md_escape(explanation(verdicts)),
     )  # fmt: skip
     return [
         write_text(outdir / "claims.csv", table),

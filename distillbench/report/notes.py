@@ -1,0 +1,85 @@
+"""The notes under a table: ranks, errors, ways of measuring, and what the paper's numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distillbench.report.published import PublishedTable
+from distillbench.report.rows import Row
+from distillbench.report.table import Line
+from distillbench.score.metric import MetricInfo
+
+__all__ = [
+    "error_notes", "guidance_note", "paper_note", "plain", "protocol_notes", "ranking_note",
+]  # fmt: skip
+
+
+def ranking_note(lines: Sequence[Line], *, within_groups: bool) -> list[str]:
+    """What bold and underline mean, where there is something to rank."""
+    if len(lines) < 2:
+        return []
+    scope = " within each group" if within_groups else ""
+    rows = "" if all(line.ranked for line in lines) else "; teacher rows are not ranked"
+    return [f"Best in bold, second underlined{scope}, by displayed value{rows}."]
+
+
+def guidance_note(rows: Sequence[Row]) -> list[str]:
+    """How guided evaluations are counted, where any row is guided."""
+    if all(row.first.guidance_scale == 1 for row in rows):
+        return []
+    return ["NFE: a guided evaluation counts as one, though it is of two branches (cost table)."]
+
+
+def error_notes(lines: Sequence[Line], labels: Sequence[str]) -> list[str]:
+    """What each metric's error is over; `labels` are the columns' metrics."""
+    found: dict[str, dict[str, None]] = {}
+    for line in lines:
+        for cell, label in zip(line.cells, labels):
+            if cell.stderr_over:
+                what = cell.stderr_over.replace("+", " and ")
+                found.setdefault(what, {})[label] = None
+    parts = [f"over {what} for {', '.join(names)}" for what, names in found.items()]
+    clusters = "; prompts are clusters" if any("prompts" in what for what in found) else ""
+    return [f"+- one standard error: {'; '.join(parts)}{clusters}."] if parts else []
+
+
+def protocol_notes(
+    protocols: Mapping[str, Mapping[str, Any]], infos: Mapping[str, MetricInfo]
+) -> list[str]:
+    """How each metric measures."""
+    notes = []
+    for metric, protocol in protocols.items():
+        # The metric's own name and label say nothing that the column head does not.
+        shown = {k: _short(v) for k, v in protocol.items() if k not in ("metric", "label")}
+        info = infos.get(metric)
+        parts = [f"in {info.unit}"] if info and info.unit else []
+        parts += [f"{k} {text}" for k, text in shown.items() if text]
+        if parts:
+            notes.append(f"{info.label if info else metric}: {', '.join(parts)}.")
+    return notes
+
+
+def paper_note(published: PublishedTable | None) -> list[str]:
+    """Where the numbers of the paper come from, and that they are not on our scale."""
+    if published is None:
+        return []
+    note = f" {published.note}" if published.note else ""
+    return [
+        f"paper: as published in {published.source}, measured with other weights, prompts and "
+        f"scorers; not comparable with ours in absolute terms.{note}"
+    ]
+
+
+def plain(value: Any) -> str:
+    """A value of a row or a protocol as text."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: Any) -> str:
+    """A protocol value as a note shows it; digests are cut, structures left to the JSON."""
+    if value is None or value == "" or isinstance(value, (list, tuple)):
+        return ""
+    text = plain(value)
+    digest = len(text) >= 32 and all(c in "0123456789abcdef" for c in text)
+    return text[:12] if digest else text
