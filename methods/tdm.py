@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
 
-from distillbench.core.grid import lower_bounds, tau_ranges, uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.loss import abs_mean_normalizer, pseudo_huber, sample_mean, squared_error
 from distillbench.core.process import CLEAN
 from distillbench.errors import NotSupported
-from distillbench.sample.schedules import tdm_nodes
 from distillbench.sample.solvers import OdeSampler
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
 from ._matching import check_recomputation, fake_loss, fisher_surrogate, real_and_fake, renoised
 from ._rollout import Rollout, roll_out, step_eps
+from ._segments import Segments
 from ._tdm_config import MatchingConfig, TDMConfig
 
 if TYPE_CHECKING:
@@ -44,8 +43,9 @@ class TDM(Method):
 
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
         super().__init__(config, backbone)
+        self.segments = Segments(self.config, backbone)
         for steps in self.steps_trained():
-            self._check_segments(steps)
+            self.segments.check(steps, self.name)
 
     def nets(self) -> dict[str, NetSpec]:
         """The fake score is not clipped, as in the released code."""
@@ -57,8 +57,8 @@ class TDM(Method):
 
     def sampler(self, nfe: int) -> OdeSampler:
         """The trained nodes; fewer steps are possible where their nodes are among them."""
-        nodes = self._nodes(nfe)
-        if not set(nodes) <= set(self._nodes(self.config.steps)):
+        nodes = self.segments.nodes(nfe)
+        if not set(nodes) <= set(self.segments.nodes(self.config.steps)):
             raise NotSupported(
                 f"{self.name} trained with steps={self.config.steps} cannot be sampled with "
                 f"{nfe} evaluations: times {nodes} were not trained"
@@ -83,7 +83,7 @@ class TDM(Method):
 
     def train_nodes(self, batch: Batch) -> tuple[int, ...]:
         """Input times u_{K-1} > .. > u_0 of this batch's rollout."""
-        return self._nodes(self.config.steps)
+        return self.segments.nodes(self.config.steps)
 
     def conditions(self, batch: Batch) -> dict[str, Any]:
         """Extra inputs of the student and the fake score."""
@@ -115,7 +115,7 @@ class TDM(Method):
         """
         k = self._draw_node(batch, "fake")
         state = self.rollout(batch).at(k)  # already predicted: no further student forward
-        m, tau = self._times(batch, "fake", k)
+        m, tau = self.segments.times(self.train_nodes(batch), k, batch, "fake")
         if self.config.fake_sampling == "clean" and not near:
             m = torch.full_like(m, CLEAN)
         eps = self._step_eps(batch, k, m, *state)
@@ -129,7 +129,7 @@ class TDM(Method):
         """Re-noised state and prediction of the one step with gradient, which reaches x_tau too."""
         k = self._draw_node(batch, "student")
         x_u, _, _ = self.rollout(batch).at(k)
-        m, tau = self._times(batch, "student", k)
+        m, tau = self.segments.times(self.train_nodes(batch), k, batch, "student")
         pred = self._predict(x_u, self._node_times(batch)[k], batch)
         eps = self._step_eps(batch, k, m, x_u, pred.x0, pred.eps)
         noise = batch.randn("student", "noise")
@@ -172,46 +172,8 @@ class TDM(Method):
             self.net["student"], x, t, batch.cond, **self.conditions(batch)
         )
 
-    def _times(self, batch: Batch, turn: str, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The matched time m and the re-noising time tau >= m of each sample's segment k."""
-        nodes, exact = self.train_nodes(batch), self.backbone.process.kind == "flow"
-        ranges = torch.tensor(tau_ranges(nodes, self.config.tau, exact=exact), device=k.device)[k]
-        low, high = ranges[:, 0], ranges[:, 1]
-        m = torch.tensor(lower_bounds(nodes, exact=exact), device=k.device)[k]
-        if self.config.randmid:
-            m = uniform_int(batch.rand(turn, "m"), m, self._node_times(batch)[k] - 20)
-            low = torch.maximum(low, m)
-        if self.config.match == "clean":
-            m, low = torch.full_like(m, CLEAN), torch.full_like(low, 20)
-            high = torch.full_like(high, int(nodes[0]) + (0 if exact else 1) - 10)
-        u = batch.rand(turn, "tau")
-        return m, (low + u * (high - low) if exact else uniform_int(u, low, high))
-
     def _draw_node(self, batch: Batch, turn: str) -> torch.Tensor:
         return batch.randint(0, len(self.train_nodes(batch)), turn, "node")
 
     def _node_times(self, batch: Batch) -> torch.Tensor:
         return torch.tensor(self.train_nodes(batch), device=batch.device)
-
-    def _nodes(self, steps: int) -> tuple[int, ...]:
-        horizon = self.config.horizon
-        return tdm_nodes(steps, horizon) if horizon else self.backbone.nodes(steps)
-
-    def _check_segments(self, steps: int) -> None:
-        """Refuse, before anything is loaded, what would fail at the first such batch."""
-        config, nodes, total = self.config, self._nodes(steps), self.backbone.num_timesteps
-        if config.horizon and config.horizon > total:
-            raise NotSupported(f"horizon {config.horizon} is above the {total} training times")
-        exact = nodes[0] == total  # flow models start at T, others at T - 1
-        try:
-            tau_ranges(nodes, config.tau, exact=exact)
-        except ValueError:
-            short = True
-        else:
-            lows = lower_bounds(nodes, exact=exact)
-            short = config.randmid and any(u - 20 <= m for u, m in zip(nodes, lows, strict=True))
-        if short:
-            raise NotSupported(
-                f"{steps} steps are too many for {self.name}: a segment would have no times",
-                hint="train fewer steps",
-            )

@@ -76,7 +76,9 @@ class TDMUnify(Adversarial, TDM):
             )
         steps_k = nfe if self._conditioned else None
         solver = self.config.test_solver
-        return OdeSampler(timesteps=self._nodes(nfe), solver=solver, end="clean", steps_k=steps_k)
+        return OdeSampler(
+            timesteps=self.segments.nodes(nfe), solver=solver, end="clean", steps_k=steps_k
+        )
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """TDM's, and the GAN's where there is one."""
@@ -102,7 +104,7 @@ class TDMUnify(Adversarial, TDM):
 
     def train_nodes(self, batch: Batch) -> tuple[int, ...]:
         """Nodes of the K drawn for this batch."""
-        return self._nodes(self._steps(batch))
+        return self.segments.nodes(self._steps(batch))
 
     def conditions(self, batch: Batch) -> dict[str, Any]:
         """K, (B,), where it is told."""

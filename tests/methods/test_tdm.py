@@ -112,7 +112,9 @@ def test_one_step_disjoint_renoises_as_dmd2_does(toy: Any, make_role: Any, kind:
     if kind == "flow":
         method.backbone.nodes = lambda steps: (1000,)
     batch = method.backbone.batch(4000)
-    m, tau = method._times(batch, "student", torch.zeros(len(batch), dtype=torch.long))
+    m, tau = method.segments.times(
+        method.train_nodes(batch), torch.zeros(len(batch), dtype=torch.long), batch, "student"
+    )
     assert (m == 0).all()
     assert tau.min() >= 20
     assert tau.max() < (990 if kind == "flow" else 989)
@@ -128,7 +130,7 @@ def test_times_stay_in_their_segment(toy: Any, make_role: Any, mode: str, randmi
     method = tdm(toy, make_role, tau=mode, randmid=randmid)
     batch = method.backbone.batch(4000)
     k = batch.randint(0, 4, "node")
-    m, tau = method._times(batch, "fake", k)
+    m, tau = method.segments.times(method.train_nodes(batch), k, batch, "fake")
     node, bound = torch.tensor(NODES)[k], torch.tensor(BOUNDS)[k]
     assert ((m >= bound) & (m < node - 20)).all() if randmid else (m == bound).all()
     assert (tau >= torch.maximum(m, torch.tensor(20))).all()
@@ -175,6 +177,7 @@ def test_segments_without_times_are_refused_before_training(
 def test_the_most_steps_that_are_accepted_have_times(toy: Any, make_role: Any) -> None:
     for most, config in ((31, {"randmid": True}), (90, {"tau": "terminal"})):
         method = tdm(toy, make_role, steps=most, **config)
-        m, tau = method._times(method.backbone.batch(most), "fake", torch.arange(most))
-        nodes = torch.tensor(method.backbone.nodes(most))
-        assert bool((m >= 0).all() and (m <= nodes).all() and (tau >= m).all())
+        nodes = method.train_nodes(method.backbone.batch(1))
+        batch = method.backbone.batch(most)
+        m, tau = method.segments.times(nodes, torch.arange(most), batch, "fake")
+        assert bool((m >= 0).all() and (m <= torch.tensor(nodes)).all() and (tau >= m).all())
