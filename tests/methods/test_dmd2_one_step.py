@@ -12,8 +12,9 @@ from distillbench import registry
 from distillbench.core.loss import squared_error
 from distillbench.core.process import NoiseProcess
 from distillbench.errors import ConfigError, NotSupported
+from distillbench.methods._dmd2_config import DMD2Config
 from distillbench.methods._regression import teacher_samples
-from distillbench.methods.dmd2 import DMD2, DMD2Config
+from distillbench.methods.dmd2 import DMD2
 from distillbench.sample.solvers import RenoiseSampler
 
 MEAN, STD = 0.7, 0.5

@@ -10,9 +10,10 @@ import torch
 
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
+from distillbench.methods._dmd2_config import DMD2Config
 from distillbench.methods._rollout import Rollout
 from distillbench.methods._tdm_config import TDMConfig
-from distillbench.methods.dmd2 import DMD2, DMD2Config
+from distillbench.methods.dmd2 import DMD2
 from distillbench.methods.tdm import TDM
 from distillbench.train.method import Batch
 
