@@ -13,8 +13,9 @@ from distillbench.config.resolve import Resolved, Resolver
 from distillbench.config.schema import Experiment
 from distillbench.datadir import images_folder
 from distillbench.errors import BadInput, DistillbenchError
+from distillbench.run.links import label_of
 from distillbench.run.stage import Cell, Stage, StageKind
-from distillbench.run.trainings import Trainings, label_of
+from distillbench.run.trainings import Trainings
 
 if TYPE_CHECKING:
     from distillbench.score.metric import Metric
