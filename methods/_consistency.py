@@ -23,8 +23,9 @@ from distillbench.train.method import Batch, Losses, Method, NetSpec
 from ._nets import NetConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pydantic import BaseModel
 
+    from distillbench.backbones.base import Backbone
     from distillbench.train.nets import NetHandle
 
 __all__ = ["Consistency", "ConsistencyConfig", "Pair"]
@@ -97,18 +98,18 @@ class Consistency(Method):
     Config = ConsistencyConfig
     needs = frozenset({"prompts", "latents"})
 
+    def __init__(self, config: BaseModel, backbone: Backbone) -> None:
+        """Refuses flow-matching teachers, whose grid has no integer times."""
+        super().__init__(config, backbone)
+        if backbone.process_kind != "vp":
+            raise NotSupported(f"{self.name} is implemented for variance-preserving teachers only")
+
     def nets(self) -> dict[str, NetSpec]:
         """One student, averaged where its average is the target."""
         config = self.config
         conditions = ("guidance",) if config.embeds else ()
         ema = config.ema_decay if config.averages else None
         return {"student": config.role(ema=ema, conditions=conditions)}
-
-    def bind(self, nets: Mapping[str, NetHandle]) -> None:
-        """Refuses flow-matching teachers, whose grid has no integer times."""
-        if self.backbone.process.kind != "vp":
-            raise NotSupported(f"{self.name} is implemented for variance-preserving teachers only")
-        super().bind(nets)
 
     # ---- what a method defines ------------------------------------------------------------
 

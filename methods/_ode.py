@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distillbench.sample.schedules import trailing
 from distillbench.sample.solvers import OdeSampler
 
 if TYPE_CHECKING:
@@ -31,12 +30,9 @@ class OdeConfig(BaseModel):
 
 
 def ode_sampler(config: OdeConfig, backbone: Backbone, nfe: int) -> OdeSampler:
-    """The solver at the "trailing" times, as published baselines are sampled.
-
-    Not at `Backbone.nodes`: a family may train few-step students at shifted times.
-    """
+    """The solver at the family's own times, as published baselines are sampled."""
     return OdeSampler(
-        timesteps=trailing(nfe, backbone.num_timesteps),
+        timesteps=backbone.solver_times(nfe),
         solver=config.solver,
         guidance_scale=config.guidance_scale,
     )

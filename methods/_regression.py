@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 
 from distillbench.core.lazy import torch
-from distillbench.sample.schedules import trailing
 from distillbench.sample.solvers import OdeSampler
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def teacher_samples(
 ) -> torch.Tensor:
     """y (B, ...), the guided teacher's answer to `noise` at the first time, without gradient.
 
-    DPM-Solver++(2M) (arXiv 2211.01095) at trailing times.
+    DPM-Solver++(2M) (arXiv 2211.01095) at the teacher's own times.
     """
 
     def denoise(
@@ -63,6 +62,6 @@ def teacher_samples(
             None, x_t, t, batch.cond, guidance_scale=guidance_scale, uncond=batch.uncond
         )
 
-    sampler = OdeSampler(timesteps=trailing(steps, backbone.num_timesteps), solver="dpmsolver++")
+    sampler = OdeSampler(timesteps=backbone.solver_times(steps), solver="dpmsolver++")
     with torch.no_grad():
         return sampler.sample(denoise, noise, backbone.process, lambda _: noise)

@@ -37,7 +37,7 @@ class Segments:
         self, nodes: Sequence[int], k: torch.Tensor, batch: Batch, turn: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The matched time m and the re-noising time tau >= m, (B,), in segment k[b] of each."""
-        config, exact = self.config, self.backbone.process.kind == "flow"
+        config, exact = self.config, self.backbone.process_kind == "flow"
         ranges = torch.tensor(tau_ranges(nodes, config.tau, exact=exact), device=k.device)[k]
         low, high = ranges[:, 0], ranges[:, 1]
         m = torch.tensor(lower_bounds(nodes, exact=exact), device=k.device)[k]
@@ -60,7 +60,7 @@ class Segments:
         config, nodes, total = self.config, self.nodes(steps), self.backbone.num_timesteps
         if config.horizon and config.horizon > total:
             raise NotSupported(f"horizon {config.horizon} is above the {total} training times")
-        exact = nodes[0] == total  # flow models start at T, others at T - 1
+        exact = self.backbone.process_kind == "flow"
         try:
             tau_ranges(nodes, config.tau, exact=exact)
         except ValueError:

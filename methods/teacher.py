@@ -26,7 +26,7 @@ class Teacher(Method):
         return {}
 
     def sampler(self, nfe: int) -> OdeSampler:
-        """The solver at trailing times."""
+        """The solver at the family's own times."""
         return ode_sampler(self.config, self.backbone, nfe)
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:

@@ -39,6 +39,7 @@ class Network:
         time_mlp: path of the time embedding's MLP inside `module`.
         targets: layers that get adapters unless a role names others.
         checkpointing: recompute activations in backward.
+        image_output: which output of a layer that has several `features` means.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Network:
         time_mlp: str,
         targets: Sequence[str],
         checkpointing: bool = False,
+        image_output: int = 0,
     ) -> None:
         self.module, self._forward = module, forward
         first = next(module.parameters())
         self.dtype, self.device = first.dtype, first.device
         self._time_mlp, self._targets, self._checkpointing = time_mlp, targets, checkpointing
+        self._image_output = image_output
         self._taps: dict[nn.Module, TimeTap] = {}
         self._prepare(module)
         self.base = SharedBase(module)
@@ -102,7 +105,8 @@ class Network:
 
         def keep(name: str) -> Callable[..., None]:
             def hook(_: nn.Module, __: Any, output: Any) -> None:
-                found[name] = output if isinstance(output, Tensor) else output[0]
+                whole = isinstance(output, Tensor)
+                found[name] = output if whole else output[self._image_output]
                 if len(found) == len(set(layers)):
                     raise _Enough
 

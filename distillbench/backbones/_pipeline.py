@@ -12,7 +12,7 @@ from distillbench.backbones._source import Source
 from distillbench.backbones.base import Backbone, Cond, Prediction
 from distillbench.core.lazy import torch
 from distillbench.core.predict import guided, x0_eps
-from distillbench.errors import NotSupported
+from distillbench.errors import BadInput, NotSupported
 
 if TYPE_CHECKING:
     from distillbench.backbones._diffusers import ImageCodec, VideoCodec
@@ -67,6 +67,7 @@ class PipelineBackbone(Backbone):
         middle: path of the layer that `features` calls "mid".
         load_options: further arguments of `from_pretrained`.
         costly_text: encode each prompt once and keep it on disk.
+        image_output: which of a layer's outputs is the image, where layers have several.
     """
 
     pipeline: ClassVar[str]
@@ -75,6 +76,7 @@ class PipelineBackbone(Backbone):
     targets: ClassVar[tuple[str, ...]] = UNET_LAYERS
     load_options: ClassVar[Mapping[str, Any]] = {}
     costly_text: ClassVar[bool] = False
+    image_output: ClassVar[int] = 0
 
     pipe: Any
     codec: ImageCodec | VideoCodec
@@ -125,13 +127,19 @@ class PipelineBackbone(Backbone):
         scheduler = self.pipe.scheduler.config
         self.process = process_of(scheduler)
         self.num_timesteps = self.process.num_timesteps
-        flow = self.process.kind == "flow"
+        flow = self.process_kind == "flow"
+        if self.process.kind != self.process_kind:
+            raise BadInput(
+                f"backbone {self.name}: the scheduler of {self.source()} is of a "
+                f"{self.process.kind} process, these networks are trained on {self.process_kind}"
+            )
         self.prediction_type = "flow" if flow else scheduler.get("prediction_type", "epsilon")
         self.codec, self.latent_shape = self._codec(), self._shape()
         config: Any = self.config
         self._net: Network = Network(
             getattr(self.pipe, self.network), self._forward, time_mlp=self.time_mlp,
             targets=self.targets, checkpointing=config.gradient_checkpointing,
+            image_output=self.image_output,
         )  # fmt: skip
         # Settings such as the text's length decide an encoding too; where the weights lie does not.
         settings = config.model_dump_json(exclude={"model", "revision", "gradient_checkpointing"})

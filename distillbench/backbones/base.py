@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
+from distillbench.sample.schedules import trailing
 
 if TYPE_CHECKING:
     from distillbench.core.process import NoiseProcess
@@ -75,6 +76,7 @@ class Backbone(ABC):
     Attributes:
         Config: the keys an experiment may set for it (path, revision, dtype and the like).
         modality: what a decoded sample is.
+        process_kind: of `process`, known before it is loaded.
         train_prompts, eval_prompts: prompt sets used where an experiment names none.
         name: the registered name, set by the registry.
         num_timesteps: T, the number of training times; the sampler's first time is T - 1.
@@ -85,6 +87,7 @@ class Backbone(ABC):
 
     Config: ClassVar[type[BaseModel]]
     modality: ClassVar[Modality] = "image"
+    process_kind: ClassVar[Literal["vp", "flow"]] = "vp"
     train_prompts: ClassVar[str] = ""
     eval_prompts: ClassVar[str] = ""
     name: str = ""
@@ -115,6 +118,15 @@ class Backbone(ABC):
         """
         total = self.num_timesteps
         return tuple((i + 1) * total // steps - 1 for i in reversed(range(steps)))
+
+    def solver_times(self, nfe: int) -> tuple[int, ...]:
+        """Times at which the teacher itself is sampled, first to last.
+
+        The "trailing" ones, and not `nodes`: a family may train few-step students at times shifted
+        otherwise. Flow models are sampled at their own shifted times, which `nodes` are.
+        """
+        flow = self.process_kind == "flow"
+        return self.nodes(nfe) if flow else trailing(nfe, self.num_timesteps)
 
     # ---- known after load ---------------------------------------------------------------
 

@@ -108,6 +108,7 @@ class BackboneContract:
     def test_noise_grows_with_time(self, backbone: Backbone) -> None:
         """alpha falls, sigma rises, over T times."""
         process = backbone.process
+        assert process.kind == backbone.process_kind
         assert process.num_timesteps == len(process.alphas) == backbone.num_timesteps
         assert (process.alphas.diff() < 0).all()
         assert (process.sigmas.diff() > 0).all()

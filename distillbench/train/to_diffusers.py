@@ -35,6 +35,12 @@ SCHEDULERS = {
     "dpmsolver++": "DPMSolverMultistepScheduler",
     "dpmsolver++2s": "DPMSolverSinglestepScheduler",
 }
+# Families with a schedule of their own have schedulers of their own, each for some samplers.
+FOLLOWED = {
+    "CogVideoXDDIMScheduler": ("ddim", "euler"),
+    "FlowMatchEulerDiscreteScheduler": ("ddim", "euler"),
+    "FlowMatchLCMScheduler": ("renoise",),
+}
 
 
 def export_student(train_dir: Path, out: Path, *, device: str = "cpu") -> list[Path]:
@@ -124,13 +130,19 @@ def _write_merged(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict
 
 def _write_scheduler(out: Path, backbone: PipelineBackbone, sampler: Mapping[str, Any]) -> str:
     """The scheduler of the recipe; a family with a schedule of its own keeps its scheduler."""
-    scheduler = backbone.pipe.scheduler
-    kind = sampler.get("solver", "") if sampler["kind"] == "ode" else sampler["kind"]
-    if "snr_shift_scale" not in scheduler.config:
+    scheduler, kind = backbone.pipe.scheduler, _solver(sampler)
+    if backbone.process_kind == "flow":
+        if kind == "renoise":
+            scheduler = diffusers.FlowMatchLCMScheduler.from_config(scheduler.config)
+    elif "snr_shift_scale" not in scheduler.config:
         made = getattr(diffusers, SCHEDULERS[kind])
         scheduler = made.from_config(scheduler.config, timestep_spacing="trailing")
     scheduler.save_pretrained(out / "scheduler")
     return type(scheduler).__name__
+
+
+def _solver(sampler: Mapping[str, Any]) -> str:
+    return str(sampler.get("solver", "") if sampler["kind"] == "ode" else sampler["kind"])
 
 
 def _recipe(
@@ -144,7 +156,7 @@ def _recipe(
     sampler, base = record["default"], backbone.config.model_dump(mode="json")
     loader = "load_lora_weights" if hasattr(backbone.pipe, "load_lora_weights") else "PeftModel"
     embeds = sampler.get("embed_scale")
-    return {
+    recipe = {
         "pipeline": backbone.pipeline,
         "base": {"backbone": backbone.name, "params": base, "revision": backbone.revision()},
         "load_with": loader if adapter else f"from_pretrained, subfolder {backbone.network}",
@@ -154,11 +166,24 @@ def _recipe(
         "guidance_scale": sampler["guidance_scale"] if embeds is None else embeds,
         "num_inference_steps": len(sampler["timesteps"]),
         "timesteps": sampler["timesteps"],
-        "diffusers_ignores": _ignored(sampler, left_out),
+        "diffusers_ignores": _ignored(sampler, scheduler, left_out),
     }
+    if backbone.process_kind == "flow":  # its pipelines take sigmas, to which they apply the shift
+        recipe["sigmas"] = [_unshifted(t / backbone.num_timesteps, base["shift"])
+                            for t in sampler["timesteps"]]  # fmt: skip
+    return recipe
 
 
-def _ignored(sampler: Mapping[str, Any], left_out: bool) -> list[str]:
+def _unshifted(sigma: float, shift: float) -> float:
+    return sigma / (shift - (shift - 1) * sigma)
+
+
+def _ignored(sampler: Mapping[str, Any], scheduler: str, left_out: bool) -> list[str]:
     """What of the recipe a diffusers pipeline cannot follow: it gives other samples than ours."""
-    files = ["conditions.safetensors"] if left_out else []
-    return files + (["sampler.order"] if sampler.get("order", 1) != 1 else [])
+    kind = _solver(sampler)
+    parts = {
+        "conditions.safetensors": left_out,
+        "sampler.order": sampler.get("order", 1) != 1,
+        "sampler.solver": kind not in FOLLOWED.get(scheduler, (kind,)),
+    }
+    return [name for name, ignored in parts.items() if ignored]

@@ -14,7 +14,7 @@ from distillbench import registry
 from distillbench.backbones.base import Backbone
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "blue", "circle", "square", "video"]
-FAMILIES = ("sd", "sdxl", "pixart", "cogvideox")
+FAMILIES = ("sd", "sdxl", "sd3", "pixart", "cogvideox")
 
 
 def tokenizer(length: int = 8) -> Any:
@@ -44,20 +44,20 @@ def _clip(projected: bool = False) -> Any:
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 
 
-def _t5() -> Any:
+def _t5(width: int = 16) -> Any:
     from transformers import T5Config, T5EncoderModel
 
-    return T5EncoderModel(T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16,
+    return T5EncoderModel(T5Config(vocab_size=len(WORDS), d_model=width, d_kv=8, d_ff=16,
                                    num_layers=1, num_heads=2))  # fmt: skip
 
 
-def _vae() -> Any:
+def _vae(**extra: Any) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
         block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4,
-        layers_per_block=1, sample_size=16,
+        layers_per_block=1, sample_size=16, **extra,
     )  # fmt: skip
 
 
@@ -108,6 +108,26 @@ def _sdxl() -> Any:
     )  # fmt: skip
 
 
+def _sd3() -> Any:
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+
+    transformer = SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, num_layers=3, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=16,
+        pooled_projection_dim=32, out_channels=4, pos_embed_max_size=8,
+    )  # fmt: skip
+    return StableDiffusion3Pipeline(
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=_vae(shift_factor=0.1), text_encoder=_clip(projected=True), tokenizer=tokenizer(),
+        text_encoder_2=_clip(projected=True), tokenizer_2=tokenizer(), text_encoder_3=_t5(32),
+        tokenizer_3=tokenizer(),
+    )  # fmt: skip
+
+
 def _pixart() -> Any:
     from diffusers import PixArtAlphaPipeline, PixArtTransformer2DModel
 
@@ -151,10 +171,11 @@ def _cogvideox() -> Any:
 
 
 MAKERS: dict[str, Callable[[], Any]] = {
-    "sd": _sd, "sdxl": _sdxl, "pixart": _pixart, "cogvideox": _cogvideox
+    "sd": _sd, "sdxl": _sdxl, "sd3": _sd3, "pixart": _pixart, "cogvideox": _cogvideox
 }  # fmt: skip
 PARAMS: dict[str, dict[str, Any]] = {
-    "pixart": {"text_length": 8}, "cogvideox": {"frames": 9, "height": 64, "width": 64}
+    "sd3": {"text_length": 8}, "pixart": {"text_length": 8},
+    "cogvideox": {"frames": 9, "height": 64, "width": 64}
 }  # fmt: skip
 
 

@@ -34,6 +34,10 @@ class TestSdxl(OfFamily):
     family = "sdxl"
 
 
+class TestSd3(OfFamily):
+    family = "sd3"
+
+
 class TestPixart(OfFamily):
     family = "pixart"
 

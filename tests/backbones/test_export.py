@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from distillbench.cli.export import export as cli_export
 from distillbench.errors import BadInput, NotSupported
+from distillbench.sample.solvers import OdeSampler
 from distillbench.train import export
 from distillbench.train.method import NetSpec, Optim
 from distillbench.train.nets import NetHandle
@@ -23,7 +24,8 @@ from distillbench.train.to_diffusers import export_student
 Build = Callable[..., Any]
 RENOISE = {"kind": "renoise", "timesteps": [999], "guidance_scale": 1.0, "embed_scale": None,
            "steps_k": None, "boundary": False}  # fmt: skip
-FAMILIES = ["sd", "sdxl", "pixart", "cogvideox"]
+SOLVER = {"kind": "ode", "solver": "dpmsolver++", "timesteps": [999, 499], "guidance_scale": 1.0}
+FAMILIES = ["sd", "sdxl", "sd3", "pixart", "cogvideox"]
 
 
 class Finished:
@@ -40,7 +42,7 @@ class Finished:
         root.mkdir()
         export.write_student(root, self.net, NetSpec(Optim(1e-4), kind, opts))
         record = {
-            "default": sampler, "method": {"name": "lcm", "params": {}}, "precision": "float32",
+            "default": sampler, "method": {"name": "dmd2", "params": {}}, "precision": "float32",
             "backbone": {"name": backbone.name, "params": dict(backbone.config)},
             "teacher": teacher,
         }  # fmt: skip
@@ -169,6 +171,56 @@ def test_scheduler_follows_the_recipe(
     config = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
     assert config["_class_name"] == expected
     assert config["beta_schedule"] == "scaled_linear"
+
+
+def test_a_flow_student_samples_alike_in_its_pipeline(
+    finish: Callable[..., Finished], tmp_path: Path
+) -> None:
+    """The recipe's sigmas are those before the shift, which the pipeline applies."""
+    sampler = {"kind": "ode", "timesteps": [1000, 900, 750, 500], "guidance_scale": 1.0}
+    run = finish("sd3", "copy", {**sampler, "solver": "ddim"})
+    export_student(run.root, tmp_path / "out")
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert (recipe["scheduler"], recipe["diffusers_ignores"]) == (
+        "FlowMatchEulerDiscreteScheduler", [],
+    )  # fmt: skip
+    assert recipe["sigmas"] == pytest.approx([1.0, 0.75, 0.5, 0.25])
+    network = SD3Transformer2DModel.from_pretrained(tmp_path / "out", subfolder="transformer")
+    pipe = type(run.backbone.pipe)(**{**run.backbone.pipe.components, "transformer": network})
+    pipe.set_progress_bar_config(disable=True)
+    x, _, cond = run.inputs()
+    theirs = pipe(
+        "a red circle", latents=x.clone(), sigmas=recipe["sigmas"], guidance_scale=1.0,
+        output_type="latent", height=16, width=16, max_sequence_length=8,
+    ).images  # fmt: skip
+    sampler = OdeSampler(timesteps=(1000, 900, 750, 500))
+    with torch.no_grad():
+        ours = sampler.sample(
+            lambda x, t, **_: run.backbone.predict(run.net, x, t, cond), x, run.backbone.process,
+            torch.zeros,
+        )  # fmt: skip
+    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3 * float(ours.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("family", "sampler", "expected", "ignored"),
+    [
+        ("sd3", RENOISE, "FlowMatchLCMScheduler", []),
+        ("sd3", SOLVER, "FlowMatchEulerDiscreteScheduler", ["sampler.solver"]),
+        ("cogvideox", RENOISE, "CogVideoXDDIMScheduler", ["sampler.solver"]),
+        ("cogvideox", {**SOLVER, "solver": "ddim"}, "CogVideoXDDIMScheduler", []),
+    ],
+)
+def test_a_scheduler_that_cannot_follow_the_recipe_is_named(
+    family: str, sampler: dict[str, Any], expected: str, ignored: list[str],
+    finish: Callable[..., Finished], tmp_path: Path,
+) -> None:  # fmt: skip
+    run = finish(family, "lora", sampler, rank=2)
+    export_student(run.root, tmp_path / "out")
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert (recipe["scheduler"], recipe["diffusers_ignores"]) == (expected, ignored)
+    config = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
+    assert config["_class_name"] == expected
 
 
 def test_a_second_order_jump_is_said_to_be_ignored(

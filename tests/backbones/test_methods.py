@@ -11,11 +11,13 @@ import torch
 
 from distillbench import registry
 from distillbench.backbones.base import Backbone
+from distillbench.errors import NotSupported
 from distillbench.train.data import DataSource
 from distillbench.train.method import Method
 from distillbench.train.role import Role, make_role, only
 
 PROMPTS = ["a red circle", "blue square"]
+DIFFUSION = ["sd", "sdxl", "pixart", "cogvideox"]
 GAN = {"adversarial_weight": 0.1}
 TRAINED = [name for name in registry.METHODS.names() if name != "teacher"]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -63,6 +65,10 @@ def test_a_step_trains_adapters_and_leaves_the_base(
 ) -> None:
     batch = batch_of(loaded, monkeypatch)
     name, params = CASES[case]
+    if loaded.process_kind == "flow" and name in ("lcm", "tcd", "tscd"):
+        with pytest.raises(NotSupported, match="variance-preserving"):
+            bound(name, loaded, **params)
+        return
     method, roles = bound(name, loaded, **params)
     t = torch.tensor([999, 399])
     x = batch.randn("probe")
@@ -143,9 +149,11 @@ def test_equal_adapters_give_the_pure_guidance_direction(
     assert turn(guided, roles, "student", batch_of(guided.backbone, monkeypatch)) > 0
 
 
+@pytest.mark.parametrize("family", DIFFUSION)
 def test_the_adversary_reads_middle_features_and_trains_the_adapter(
-    loaded: Backbone, monkeypatch: pytest.MonkeyPatch
+    family: str, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    loaded = build(family)
     batch = batch_of(loaded, monkeypatch)
     method, roles = bound("tscd", loaded, w_adv=(0.1, 0.1, 0.5, 1.0), guidance=(1.0, 1.0))
     assert method.turns(0) == ("student", "disc")
@@ -157,9 +165,11 @@ def test_the_adversary_reads_middle_features_and_trains_the_adapter(
             made.optimizer.zero_grad(set_to_none=True)
 
 
+@pytest.mark.parametrize("family", DIFFUSION)
 def test_the_one_step_stage_trains_student_and_fake_score(
-    loaded: Backbone, monkeypatch: pytest.MonkeyPatch
+    family: str, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    loaded = build(family)
     batch = batch_of(loaded, monkeypatch)
     method, roles = bound(
         "tscd", loaded, one_step=True, one_step_solver_steps=2, guidance=(2.0, 2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 
 from distillbench import registry
 from distillbench.backbones.base import Backbone
-from distillbench.errors import ConfigError, MissingWeights, NotSupported
+from distillbench.errors import BadInput, ConfigError, MissingWeights, NotSupported
 from distillbench.sample.schedules import trailing
+from distillbench.sample.solvers import OdeSampler
 
 PROMPTS = ["a red circle", "blue square"]
 
@@ -46,8 +48,12 @@ def test_prediction_is_consistent(shared: Backbone) -> None:
         assert part.shape == x.shape
         assert part.dtype == torch.float32
     torch.testing.assert_close(alpha * got.x0 + sigma * got.eps, x, rtol=1e-4, atol=1e-4)
-    expected = got.eps if shared.prediction_type == "epsilon" else alpha * got.eps - sigma * got.x0
-    torch.testing.assert_close(got.raw, expected, rtol=1e-4, atol=1e-4)
+    expected = {
+        "epsilon": got.eps, "v_prediction": alpha * got.eps - sigma * got.x0,
+        "flow": got.eps - got.x0,
+    }  # fmt: skip
+    wanted = expected[shared.prediction_type]
+    torch.testing.assert_close(got.raw, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_guidance_is_one_call_and_equals_two(shared: Backbone) -> None:
@@ -96,6 +102,53 @@ def test_ddim_sampling_equals_the_pipeline(family: str, ready: Callable[[str], A
             alpha, sigma = backbone.process.alpha_sigma(after, x)
             x = alpha * got.x0 + sigma * got.eps
     torch.testing.assert_close(x, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
+def test_flow_sampling_equals_the_pipeline(ready: Callable[[str], Any]) -> None:
+    """Four guided steps at our times, which the pipeline is given as sigmas before the shift."""
+    backbone = ready("sd3")
+    backbone.pipe.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, *backbone.latent_shape, generator=torch.Generator().manual_seed(1))
+    theirs = backbone.pipe(
+        PROMPTS[0], latents=noise.clone(), sigmas=[1.0, 0.75, 0.5, 0.25], guidance_scale=3.0,
+        output_type="latent", height=16, width=16, max_sequence_length=8,
+    ).images  # fmt: skip
+    assert backbone.solver_times(4) == (1000, 900, 750, 500)
+    ours = OdeSampler(timesteps=backbone.solver_times(4)).sample(
+        lambda x, t, **_: backbone.predict(
+            None, x, t, backbone.encode(PROMPTS[:1]), guidance_scale=3.0,
+            uncond=backbone.encode_null(),
+        ),
+        noise, backbone.process, no_noise,
+    )  # fmt: skip
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
+def no_noise(step: int) -> torch.Tensor:
+    raise AssertionError("a deterministic sampler draws no noise")
+
+
+def test_another_shift_is_not_overlooked(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(folders("sd3"), tmp_path / "copy")
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace('"shift": 3.0', '"shift": 1.0'))
+    settings = {"model": str(folder), "text_length": 8}
+    with pytest.raises(BadInput, match="has shift 1, the default here is 3"):
+        registry.build_backbone("sd3", settings).load()
+    backbone = registry.build_backbone("sd3", {**settings, "shift": 1.0})
+    backbone.load()
+    assert backbone.nodes(4) == (1000, 750, 500, 250)
+
+
+def test_weights_of_another_process_are_refused(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(folders("sd"), tmp_path / "copy")
+    diffusers.FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace("DDIMS", "FlowMatchEulerDiscreteS"))
+    with pytest.raises(BadInput, match="of a flow process, these networks are trained on vp"):
+        registry.build_backbone("sd", {"model": str(folder)}).load()
 
 
 @pytest.mark.parametrize("family", ["sd", "pixart", "cogvideox"])
@@ -217,7 +270,7 @@ def test_unknown_layer_is_refused(ready: Callable[[str], Any]) -> None:
         backbone.features(None, x, t, cond, ["middle"])
 
 
-@pytest.mark.parametrize("family", ["sd", "sdxl", "pixart"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "pixart"])
 def test_images_go_both_ways(family: str, ready: Callable[[str], Any]) -> None:
     backbone = ready(family)
     images = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8)
@@ -226,9 +279,10 @@ def test_images_go_both_ways(family: str, ready: Callable[[str], Any]) -> None:
     vae = backbone.pipe.vae
     with torch.no_grad():
         pixels = images.permute(0, 3, 1, 2) / 127.5 - 1
-        expected = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
+        scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+        expected = (vae.encode(pixels).latent_dist.mean - shift) * scale
         picture = backbone.pipe.image_processor.postprocess(
-            vae.decode(latents / vae.config.scaling_factor).sample, output_type="np"
+            vae.decode(latents / scale + shift).sample, output_type="np"
         )
     torch.testing.assert_close(latents, expected)
     decoded = backbone.decode(latents)
@@ -272,8 +326,6 @@ def test_half_precision_runs_only_the_network(build: Callable[..., Any]) -> None
 
 
 def test_revision_is_the_content(folders: Callable[[str], Path], tmp_path: Path) -> None:
-    import shutil
-
     folder = folders("sd")
     first = registry.build_backbone("sd", {"model": str(folder)}).revision()
     moved = tmp_path / "elsewhere"

@@ -41,6 +41,7 @@ class Toy(Backbone):
         super().__init__(NoConfig())
         self.teacher = teacher
         self.process = process or NoiseProcess.scaled_linear()
+        self.process_kind = self.process.kind
         self.calls: list[tuple[str, bool]] = []
 
     def revision(self) -> str:

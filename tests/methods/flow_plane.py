@@ -30,6 +30,7 @@ class FlowPlane(Backbone):
 
     name = "flow-plane"
     modality = "point"
+    process_kind = "flow"
     train_prompts = eval_prompts = "gmm-train"
     latent_shape = (2,)
     prediction_type = "flow"

@@ -15,6 +15,11 @@ def test_baselines_use_trailing_times(name: str) -> None:
     assert teacher.sampler(30).timesteps[1] == 966
 
 
+def test_a_flow_teacher_starts_at_pure_noise_and_has_its_shift() -> None:
+    teacher = build_method("teacher", {}, build_backbone("sd3", {}))
+    assert teacher.sampler(4).timesteps == (1000, 900, 750, 500)
+
+
 def test_students_keep_the_nodes_of_their_family() -> None:
     student = build_method("tdm", {}, build_backbone("cogvideox", {}))
     assert student.sampler(4).timesteps == (999, 856, 665, 399)
