@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["data_root", "images_folder"]
+__all__ = ["data_root", "folder_identity", "images_folder"]
 
 
 def data_root() -> Path:
@@ -20,3 +21,16 @@ def images_folder(text: str) -> Path:
     a slash is a path.
     """
     return Path(text).expanduser().absolute() if "/" in text else data_root() / "images" / text
+
+
+def folder_identity(folder: Path) -> str:
+    """SHA-256 over the names, sizes and captions of a folder of training images.
+
+    Image bytes are not read: a folder can hold millions, and planning answers at once.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\n".encode())
+        if path.suffix in {".json", ".jsonl", ".txt"}:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

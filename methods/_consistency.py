@@ -43,7 +43,8 @@ class ConsistencyConfig(NetConfig):
         target: "ema" compares with an averaged student, "stopgrad" with the student itself; None
             takes "ema" for full copies. The averaged student is also the one that is sampled.
         ema_decay: of that average.
-        distance: pseudo-Huber per element with `huber_c`, or the mean squared error.
+        distance: pseudo-Huber per element with `huber_c`, as LCM's scripts are run, or the mean
+            squared error of its paper.
     """
 
     solver_steps: PositiveInt = 50

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Adversarial", "GanConfig", "Noised", "adversarial_loss", "build_head", "discriminator_loss",
-    "logits_of", "map_head", "vector_head",
+    "logits_of", "map_head", "norm_groups", "vector_head",
 ]  # fmt: skip
 
+MIN_GROUP = 16
 Noised = tuple["torch.Tensor", "torch.Tensor"]
 """(x_t, t), (B, ...) and (B,)."""
 
@@ -70,6 +71,7 @@ class Adversarial(Method):
         if not self.adversarial:
             return
         self.needs = self.needs | {"latents"}
+        self.version = type(self).version + 1  # heads normalise over larger groups since 1
         if not backbone.has_features:
             raise NotSupported(
                 f"a GAN needs features, which backbone {backbone.name} does not offer",
@@ -178,14 +180,29 @@ def map_head(channels: int, size: tuple[int, int]) -> torch.nn.Module:
     layers: list[torch.nn.Module] = []
 
     def add(convolution: torch.nn.Module) -> None:
-        layers.extend((convolution, nn.GroupNorm(math.gcd(32, channels), channels), nn.SiLU()))
+        groups = norm_groups(channels, height * width)
+        layers.extend((convolution, nn.GroupNorm(groups, channels), nn.SiLU()))
 
     height, width = size
     while min(height, width) >= 8:
-        add(nn.Conv2d(channels, channels, 4, stride=2, padding=1))
+        convolution = nn.Conv2d(channels, channels, 4, stride=2, padding=1)
         height, width = height // 2, width // 2
-    add(nn.Conv2d(channels, channels, (min(4, height), min(4, width)), stride=4))
+        add(convolution)
+    convolution = nn.Conv2d(channels, channels, (min(4, height), min(4, width)), stride=4)
+    height, width = max(1, height // 4), max(1, width // 4)
+    add(convolution)
     return nn.Sequential(*layers, nn.Conv2d(channels, 1, 1))
+
+
+def norm_groups(channels: int, positions: int) -> int:
+    """32 groups as released where each has 16 values at least, else fewer.
+
+    Of one value per group a normalisation would leave a constant: a head that learns nothing.
+    """
+    groups = math.gcd(32, channels)
+    while groups > 1 and channels // groups * positions < MIN_GROUP:
+        groups //= 2
+    return groups
 
 
 def logits_of(head: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,9 @@ __all__ = ["DMD2Config"]
 class DMD2Config(NetConfig, GanConfig, RegressionConfig):
     """DMD2's settings, with those of its GAN and of one-step students.
 
+    The GAN is off until `adversarial_weight` is given, as its weight depends on the latents' size
+    and it needs real ones; the paper's DMD2 has it, in its last stage.
+
     Published full fine-tuning: all rates 1e-5, then 5e-7 with the GAN (SD v1.5), or 5e-7 (SDXL);
     5e-5 for a student that is an adapter. Its one-step SDXL recipe is `steps: 1`, `input_time: 399`
     and `regression: pretrain`, published at 1e-5 before 5e-7: for a rate of its own let it fill a

@@ -55,11 +55,16 @@ class Segments:
         """Refuse, before anything is loaded, what would fail at the first batch of K `steps`.
 
         Raises:
-            NotSupported: a horizon above the training times, or segments too short to draw from.
+            NotSupported: a horizon above the training times or where a family shifts its times, or
+                segments too short to draw from.
         """
         config, nodes, total = self.config, self.nodes(steps), self.backbone.num_timesteps
         if config.horizon and config.horizon > total:
             raise NotSupported(f"horizon {config.horizon} is above the {total} training times")
+        if config.horizon and self.backbone.nodes(steps) != tdm_nodes(steps, total):
+            raise NotSupported(
+                f"horizon is for evenly spaced times, and {self.backbone.name} shifts its own"
+            )
         exact = self.backbone.process_kind == "flow"
         try:
             tau_ranges(nodes, config.tau, exact=exact)

@@ -13,7 +13,9 @@ __all__ = ["MatchingConfig", "TDMConfig"]
 
 
 class MatchingConfig(NetConfig):
-    """What TDM and its variants share. Defaults follow the released code where the paper differs.
+    """What TDM and its variants share. Defaults follow the released code where the paper differs,
+    but for betas, guidance and `tau`, which are the paper's (the code's demonstration: .95, 4.5 and
+    "terminal" unless a flag is set).
 
     Published full fine-tuning: student 2e-6 (SDXL 1e-6), fake 2e-5 (SDXL 5e-6), AdamW betas
     (0, .999), guidance 3.5 (SDXL 8). Such rates leave an adapter where it is, so ours are higher.
@@ -32,8 +34,8 @@ class MatchingConfig(NetConfig):
         divergence: "kl" (reverse), or "fisher", with gradients through both scores and x_tau; then
             the fake score is trained without importance weights and `loss` has no meaning.
         loss: pseudo-Huber or squared error to the moved prediction.
-        huber_form, huber_c: per element with c = 1e-3 (released code), or of the whole "vector"
-            with c = 0.00054 sqrt(d) (paper).
+        huber_form, huber_c: per element with c = 1e-3 (released code), or of the whole "vector",
+            whose published c, 0.00054 sqrt(d), has to be given: .069 for SD's 16,384 numbers.
         normalizer: divide each sample's loss by mean |x0 - x0_real| as DMD does, or not; "none"
             where the "vector" form is asked for and nothing else is said, as in the paper.
         train_solver, test_solver: of the rollout in training, and of sampling.

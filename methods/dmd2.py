@@ -1,4 +1,4 @@
-"""DMD2: match distributions with a fast fake score, a GAN, and inputs simulated by the student."""
+"""DMD2: match distributions with a fast fake score, inputs simulated by the student, and a GAN."""
 
 from __future__ import annotations
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-__all__ = ["IDENTITY_VERSION", "canonical_json", "content_key", "folder_identity"]
+__all__ = ["IDENTITY_VERSION", "canonical_json", "content_key"]
 
 IDENTITY_VERSION = 1
 """Part of every key. Raise it when specs change their meaning without changing their fields."""
@@ -31,16 +30,3 @@ def canonical_json(value: Any) -> str:
 def content_key(spec: Mapping[str, Any]) -> str:
     """The first 20 hex digits of the SHA-256 of a spec's canonical JSON."""
     return hashlib.sha256(canonical_json(spec).encode()).hexdigest()[:KEY_LENGTH]
-
-
-def folder_identity(folder: Path) -> str:
-    """SHA-256 over the names, sizes and captions of a folder of training images.
-
-    Image bytes are not read: a folder can hold millions, and planning answers at once.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\n".encode())
-        if path.suffix in {".json", ".jsonl", ".txt"}:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

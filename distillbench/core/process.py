@@ -123,9 +123,11 @@ class NoiseProcess:
         """Integer times strictly between s < t nearest to the middle in half log-SNR.
 
         Used by the second-order trajectory function (TCD, arXiv 2402.19159, section 4.1). Where
-        t - s = 1 there is no such time and t itself is returned; s must not be CLEAN.
+        t - s = 1 there is no such time and t itself is returned; s must not be CLEAN. A time
+        without signal (zero terminal SNR) counts as the noisiest one that has some.
         """
         lambdas = (self.alphas / self.sigmas).log().to(t.device)
+        lambdas = lambdas.clamp(min=float(lambdas[lambdas.isfinite()].min()))
         middle = (lambdas[t] + lambdas[s]) / 2
         nearest = (lambdas[None, :] - middle[:, None]).abs().argmin(1)
         inside = torch.minimum(torch.maximum(nearest, s + 1), t - 1)

@@ -67,8 +67,9 @@ def second_order_jump(
 ) -> torch.Tensor:
     """TCF(2) between any two integer times s <= t, through the time halfway in half log-SNR.
 
-    `second_order_step` where there is a time between; the first-order step where there is none,
-    and its limit x0_m at the clean end, where h is infinite (our choice: the paper ends at time 0).
+    `second_order_step` where there is a time between; the first-order step where there is none and
+    from a time without signal, and its limit x0_m at the clean end; h is infinite at both (our
+    choice: the paper ends at time 0).
 
     Args:
         x_t, x0_t, eps_t: the start and the prediction there.
@@ -80,7 +81,8 @@ def second_order_jump(
     x0_m = x0_at(ddim(x0_t, eps_t, *at_m), m)
     lambda_t, lambda_m, lambda_s = ((a / b).log() for a, b in (at_t, at_m, at_s))
     share = (lambda_s - lambda_t) / (2 * (lambda_m - lambda_t))
-    inside, clean = per_sample(m < t, x_t) > 0, per_sample(s < 0, x_t) > 0
+    inside = (per_sample(m < t, x_t) > 0) & (at_t[0] > 0)
+    clean = per_sample(s < 0, x_t) > 0
     share = torch.where(inside, torch.where(clean, 1.0, share), 0.0)
     # -alpha_s (e^-h - 1) in a form that is finite at the clean end.
     ratio = at_s[1] / at_t[1]

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from distillbench.config.expand import Point
-from distillbench.config.identity import IDENTITY_VERSION, content_key, folder_identity
+from distillbench.config.identity import IDENTITY_VERSION, content_key
 from distillbench.config.marks import locate
 from distillbench.config.resolve import Resolved
-from distillbench.datadir import images_folder
+from distillbench.datadir import folder_identity, images_folder
 from distillbench.run.links import LINKS, Link, Links, label_of
 from distillbench.run.stage import Stage
 
@@ -37,6 +37,7 @@ class Trainings:
     planner: Planner
     links: Links = field(default_factory=Links)
     _taken: dict[str, set[int]] | None = None
+    _images: dict[str, str] = field(default_factory=dict)
 
     def add(self, point: Point, resolved: Resolved) -> None:
         """Make a row known, and check what it says of its own training."""
@@ -168,10 +169,12 @@ class Trainings:
     def _data(self, point: Point, resolved: Resolved) -> dict[str, Any]:
         images = point.config.data.images
         if images:
-            folder = images_folder(images)
-            # A named set that is not on this disk still plans; its training then says so.
-            content = folder_identity(folder) if folder.is_dir() else f"missing:{images}"
-            return {"prompts": "", "prompts_sha256": "", "images_sha256": content}
+            if images not in self._images:  # a folder may hold millions, and is one for all rows
+                folder = images_folder(images)
+                # A named set that is not on this disk still plans; its training then says so.
+                there = folder_identity(folder) if folder.is_dir() else f"missing:{images}"
+                self._images[images] = there
+            return {"prompts": "", "prompts_sha256": "", "images_sha256": self._images[images]}
         name, sha = self.planner.identity(point, resolved, "data")
         return {"prompts": name, "prompts_sha256": sha, "images_sha256": ""}
 

@@ -58,7 +58,8 @@ def run_stage(
     try:
         return _run_claimed(store, job, claims, should_stop)
     except Exception as error:
-        return _ended(store, stage, error)
+        # What lies there now is the output of whoever thought us dead and took over.
+        return _ended(store, stage, error) if claims[0].held else Result(stage.key, "busy")
     finally:
         for claim in claims:
             claim.release()

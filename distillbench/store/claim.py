@@ -163,6 +163,12 @@ class Claim:
         if found is None or found.token != self.holder.token:
             raise Interrupted(f"{self.path}: taken over by {found.name if found else 'nobody'}")
 
+    @property
+    def held(self) -> bool:
+        """Whether the file still names this claim."""
+        found = Holder.read(self.path)
+        return found is not None and found.token == self.holder.token
+
     def release(self) -> None:
         """Give the stage up; a claim that was lost is left to its new holder."""
         self._over.set()

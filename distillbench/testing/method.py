@@ -64,11 +64,13 @@ def train(
     stop_after: int | None = None,
     save_every: int = 1000,
     device: str = "cpu",
+    images: str = "",
 ) -> list[dict[str, Any]]:
     """Run a train stage into `folder`/out, with checkpoints beside it; returns its progress.
 
     Args:
         stop_after: ask it to stop once that many steps are done.
+        images: folder of training images.
 
     Raises:
         Interrupted: it was asked to.
@@ -82,7 +84,7 @@ def train(
         spec,
         out=out,
         checkpoints=folder / "checkpoints",
-        runtime={"threads": 1, "save_every": save_every},
+        runtime={"threads": 1, "save_every": save_every, "images": images},
         device=device,
         progress=events.append,
         should_stop=lambda: stop_after is not None and next(asked) >= stop_after,

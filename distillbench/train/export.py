@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from distillbench.backbones.base import Backbone
+    from distillbench.sample.sampler import Sampler
     from distillbench.train.method import Method, NetSpec
     from distillbench.train.nets import NetHandle
 
 __all__ = [
-    "Student", "adopt_run", "load_student", "read_tensors", "write_recipe", "write_student",
+    "Student", "adopt_run", "default_sampler", "load_student", "read_tensors", "write_recipe",
+    "write_student",
 ]  # fmt: skip
 
 DEFAULT_NFE = (4, 2, 1, 8)
@@ -54,7 +56,7 @@ def write_student(out: Path, net: NetHandle, spec: NetSpec) -> None:
 def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
     """Write recipe.json: the default sampling recipe, and what rebuilds any other."""
     record = {
-        "default": _default(method),
+        "default": default_sampler(method).model_dump(mode="json"),
         "method": spec["method"],
         "backbone": spec["backbone"],
         "precision": spec["train"].get("precision", "float32"),
@@ -63,14 +65,19 @@ def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
     write_json(out / "recipe.json", record)
 
 
-def _default(method: Method) -> dict[str, Any]:
-    for nfe in DEFAULT_NFE:
+def default_sampler(method: Method) -> Sampler:
+    """The sampler of a usual number of evaluations, else of the fewest that the method takes.
+
+    Raises:
+        NotSupported: it takes none.
+    """
+    most = method.backbone.num_timesteps
+    for nfe in (*DEFAULT_NFE, *range(1, most + 1)):
         try:
-            return method.sampler(nfe).model_dump(mode="json")
+            return method.sampler(nfe)
         except NotSupported:
             continue
-    steps = ", ".join(map(str, DEFAULT_NFE))
-    raise NotSupported(f"{method.name} can be sampled with none of {steps} evaluations")
+    raise NotSupported(f"{method.name} can be sampled with no number of evaluations up to {most}")
 
 
 def load_student(train_dir: Path, device: str = "cpu") -> Student:

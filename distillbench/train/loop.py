@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from distillbench import registry
+from distillbench.datadir import folder_identity
 from distillbench.errors import BadInput, Interrupted, NonFiniteLoss, PluginError
 from distillbench.sample.prompts import load_prompts
 from distillbench.train import export, ranks, state
@@ -96,6 +97,7 @@ class Trainer:
         self.train: Mapping[str, Any] = self.spec["train"]
         self.meter = Meter(self.team.device)
         self.method = build(self.spec)
+        export.default_sampler(self.method)  # a student that nothing can sample is not trained
         self.method.total_steps = self.train.get("steps", 0)
         self.stop = self.train.get("stop", self.method.total_steps)
 
@@ -192,9 +194,10 @@ class Trainer:
             export.adopt_run(backbone, runs / self.spec["teacher"])
         self.meter.watch(backbone)
         data, seed = self.spec["data"], self.spec["seed"]
+        images = _images(data, self.runtime.get("images", ""))
         self.data = DataSource(
             backbone, _prompts(data), seed=seed, batch_size=self.train["batch_size"],
-            latents="latents" in method.needs, images=self.runtime.get("images", ""), device=device,
+            latents="latents" in method.needs, images=images, device=device,
         )  # fmt: skip
         scale = float(self.train.get("lr_scale", 1.0))
         for name, spec in method.nets().items():
@@ -261,6 +264,17 @@ class Trainer:
 
 def _detached(losses: Losses) -> Mapping[str, torch.Tensor]:
     return {"loss": losses.total.detach(), **{n: v.detach() for n, v in losses.scalars.items()}}
+
+
+def _images(data: Mapping[str, Any], folder: str) -> str:
+    """The folder of training images, which has to be the one that the key speaks of."""
+    planned = data.get("images_sha256", "")
+    if planned and (not Path(folder).is_dir() or folder_identity(Path(folder)) != planned):
+        raise BadInput(
+            f"{folder}: not the training images that this run was planned with",
+            hint="plan again on a machine that has them, and leave them as they are meanwhile",
+        )
+    return folder
 
 
 def _prompts(data: Mapping[str, Any]) -> tuple[str, ...]:

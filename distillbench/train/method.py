@@ -130,7 +130,8 @@ class Method(ABC):
 
     Attributes:
         Config: its hyper-parameters; unknown keys in an experiment file are errors.
-        version: raise it whenever a change may alter numbers; it is part of every key.
+        version: raise it whenever a change may alter numbers; it is part of every key. May depend
+            on the config, where a change concerns some settings alone.
         needs: {"prompts"} or {"prompts", "latents"}; may depend on the config.
         title, paper: display name, and "Name (arXiv number)".
         student: the role that is sampled from and exported; the method without nets has none.
@@ -139,7 +140,7 @@ class Method(ABC):
     """
 
     Config: ClassVar[type[BaseModel]]
-    version: ClassVar[int] = 1
+    version: int = 1
     needs: frozenset[str] = frozenset({"prompts"})
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""

@@ -2,7 +2,8 @@
 
 `<root>/step-00000200/` holds `tensors.safetensors` (weights, averages and Adam moments of every
 role), `state.json` (step, costs, loss scale) and `train.jsonl` (the log so far). The two newest
-are kept: the older one is what remains when a machine dies while writing the other.
+are kept: the older one is what remains when a machine dies while writing the other. A training
+that ends earlier than another it shares its updates with leaves the other's checkpoints alone.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Saved:
 
 
 def save(root: Path, step: int, tensors: Tensors, state: Mapping[str, Any], log: list[str]) -> Path:
-    """Write a checkpoint of `step` under `root` and drop all but the two newest."""
+    """Write a checkpoint of `step` under `root`; of those up to it, the two newest stay."""
     folder = root / f"step-{step:08d}"
     building = root / f"{folder.name}.tmp-{os.getpid()}"
     shutil.rmtree(building, ignore_errors=True)
@@ -63,14 +64,14 @@ def save(root: Path, step: int, tensors: Tensors, state: Mapping[str, Any], log:
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
     _flush(root)
-    for old in _folders(root)[:-KEEP]:
+    for old in _up_to(root, step)[:-KEEP]:
         shutil.rmtree(old)
     return folder
 
 
 def latest(root: Path, *, at_most: int) -> Saved | None:
     """The newest checkpoint under `root` of at most so many steps, None where there is none."""
-    folders = [f for f in _folders(root) if int(f.name.removeprefix("step-")) <= at_most]
+    folders = _up_to(root, at_most)
     if not folders:
         return None
     folder = folders[-1]
@@ -101,8 +102,10 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.glob("step-????????") if (p / "state.json").is_file())
+def _up_to(root: Path, step: int) -> list[Path]:
+    """Whole checkpoints of at most so many steps, oldest first."""
+    whole = sorted(p for p in root.glob("step-????????") if (p / "state.json").is_file())
+    return [p for p in whole if int(p.name.removeprefix("step-")) <= step]
 
 
 def _flush(path: Path) -> None:

@@ -13,9 +13,9 @@ from distillbench.config.identity import (
     IDENTITY_VERSION,
     canonical_json,
     content_key,
-    folder_identity,
 )
 from distillbench.config.schema import CellConfig, Experiment, MetricRef
+from distillbench.datadir import folder_identity
 from distillbench.run.plan import build_plan
 from distillbench.run.stage import Plan
 

@@ -16,6 +16,7 @@ from distillbench.core.solve import (
     consistency_function,
     ddim,
     renoise,
+    second_order_jump,
     second_order_step,
     transition,
 )
@@ -183,6 +184,17 @@ def test_halfway_lies_strictly_inside() -> None:
     far = t - s > 200  # there the nearest time is not clamped
     off = (lam[m] - (lam[t] + lam[s]) / 2).abs()
     assert off[far].max() < 0.1
+
+
+@pytest.mark.parametrize("end", [CLEAN, 0, 499, 998])
+def test_a_second_order_jump_from_pure_noise_is_of_first_order(end: int) -> None:
+    """Zero terminal SNR: the log-SNR there is infinite, and 0 / 0 would be NaN."""
+    squared = torch.linspace(0.99, 0.0, 1000, dtype=torch.float64)
+    process = NoiseProcess.from_alphas_cumprod(squared)
+    x, x0, x0_m = (randn(3, 2, seed=i) for i in range(3))  # all of x is noise
+    t, s = torch.full((3,), 999), torch.full((3,), end)
+    jump = second_order_jump(process, x, x0, x, t, s, lambda x_m, m: x0_m)
+    torch.testing.assert_close(jump, ddim(x0, x, *process.alpha_sigma(s, x)))
 
 
 def test_effective_eps_gives_a_semigroup() -> None:

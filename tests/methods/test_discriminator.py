@@ -39,6 +39,23 @@ def test_shapes_of_the_head(side: int, halvings: int) -> None:
     assert logits_of(head, maps).shape == (3, 1)
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(1280, 32), (96, 4), (32, 2), (8, 1), (3, 1)])
+def test_the_head_of_a_narrow_network_sees_its_maps(channels: int, groups: int) -> None:
+    """With one value per group the last normalisation would give a constant."""
+    head = map_head(channels, (4, 4))
+    norm = next(layer for layer in head if isinstance(layer, torch.nn.GroupNorm))
+    assert norm.num_groups == groups
+    if channels >= 8:
+        assert float(head(torch.randn(64, channels, 4, 4)).detach().std()) > 1e-2
+
+
+def test_only_keys_with_a_gan_know_of_its_head() -> None:
+    backbone = registry.build_backbone("gmm", {})
+    versions = [registry.build_method("dmd2", p, backbone).version
+                for p in ({}, {"adversarial_weight": 0.1})]  # fmt: skip
+    assert versions == [1, 2]
+
+
 def test_a_video_gets_the_mean_of_its_frames_logits() -> None:
     head = map_head(32, (30, 45))
     video = torch.randn(2, 32, 3, 30, 45)

@@ -174,6 +174,12 @@ def test_segments_without_times_are_refused_before_training(
         registry.build_method(name, params, backbone)
 
 
+def test_a_horizon_is_refused_where_times_are_shifted() -> None:
+    for name in ("cogvideox", "sd3"):
+        with pytest.raises(NotSupported, match=f"evenly spaced times, and {name} shifts"):
+            registry.build_method("tdm", {"horizon": 900}, registry.build_backbone(name, {}))
+
+
 def test_the_most_steps_that_are_accepted_have_times(toy: Any, make_role: Any) -> None:
     for most, config in ((31, {"randmid": True}), (90, {"tau": "terminal"})):
         method = tdm(toy, make_role, steps=most, **config)

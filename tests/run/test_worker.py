@@ -99,6 +99,24 @@ def test_stages_of_one_training_share_its_checkpoints(store: Store, make_chain: 
     assert not kept.exists()
 
 
+@pytest.mark.parametrize("fault", ["", "raise"])
+def test_who_lost_the_stage_leaves_the_new_holders_output_alone(
+    store: Store, make_chain: Chain, fault: str
+) -> None:
+    stage = make_chain("row", steps=4, **({"fault": fault, "at": 2} if fault else {}))[0]
+    theirs = store.root / "train" / f"{stage.key}.tmp-theirs"
+
+    def lose() -> bool:
+        theirs.mkdir(exist_ok=True)
+        path = store.claim_path("train", stage.key)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"token": "theirs"}))
+        return not fault
+
+    assert run(store, stage, should_stop=lose).status == "busy"
+    assert theirs.is_dir()
+    assert store.failure("train", stage.key) is None
+
+
 def test_a_stage_stops_when_it_loses_the_checkpoints_it_writes(
     store: Store, make_chain: Chain
 ) -> None:

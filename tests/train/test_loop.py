@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from distillbench.backbones.gmm import Gmm
+from distillbench.datadir import folder_identity
 from distillbench.errors import ArtifactError, BadInput, Interrupted, NonFiniteLoss, NotSupported
+from distillbench.methods.tdm import TDM as TDM_
 from distillbench.sample.generate import generate_images, load_student
 from distillbench.testing.method import train, train_spec
 from distillbench.train import state
@@ -206,6 +210,46 @@ def test_changed_prompts_are_refused(tmp_path: Path) -> None:
         train(spec, tmp_path)
 
 
+def test_other_training_images_than_planned_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a key would stand for images that it does not speak of."""
+    monkeypatch.setattr(
+        Gmm, "encode_images", lambda self, images: images[:, 0, 0, :2].float(), raising=False
+    )
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    rows = folder / "captions.jsonl"
+    rows.write_text('{"file": "a.png", "text": "condition 1"}\n')
+    spec = train_spec("lcm", LCM, steps=1)
+    spec["data"] = {"prompts": "", "prompts_sha256": "", "images_sha256": folder_identity(folder)}
+    train(spec, tmp_path / "sound", images=str(folder))
+    rows.write_text('{"file": "a.png", "text": "condition 2"}\n')
+    for planned in (spec["data"]["images_sha256"], "missing:somewhere"):
+        spec["data"]["images_sha256"] = planned
+        with pytest.raises(BadInput, match="not the training images"):
+            train(spec, tmp_path / planned[:4], images=str(folder))
+
+
+def test_what_no_sampler_takes_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: TDM_, nfe: int) -> Any:
+        raise NotSupported(f"not {nfe}")
+
+    monkeypatch.setattr(TDM_, "sampler", refuse)
+    with pytest.raises(NotSupported, match="no number of evaluations up to 1000"):
+        train(train_spec("tdm", TDM, steps=2), tmp_path)
+    assert not (tmp_path / "checkpoints").exists() or not any((tmp_path / "checkpoints").iterdir())
+
+
+def test_an_unusual_number_of_steps_is_trained_and_sampled(tmp_path: Path) -> None:
+    train(train_spec("tdm_unify", {**TDM, "steps_support": [3, 6]}, steps=1), tmp_path)
+    recipe = read(tmp_path / "out" / "recipe.json")
+    assert len(recipe["default"]["timesteps"]) == 3
+
+
 def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(NotSupported, match="needs a GPU"):
         train(train_spec("lcm", LCM, precision="float16"), tmp_path)
@@ -252,6 +296,13 @@ def test_a_stop_before_the_newest_checkpoint_starts_from_an_earlier_one(tmp_path
         train(spec, tmp_path / "both", stop_after=5)
     train(cut, tmp_path / "both")
     assert student(tmp_path / "both") == student(tmp_path / "alone")
+
+
+def test_a_stop_before_them_keeps_its_own_checkpoints_and_the_later_ones(tmp_path: Path) -> None:
+    tensors = {"student/own/w": torch.zeros(2)}
+    for step in (4, 5, 6, 1, 2, 3):
+        assert state.save(tmp_path, step, tensors, {}, []).is_dir()
+    assert [p.name[-1] for p in sorted(tmp_path.iterdir())] == ["2", "3", "5", "6"]
 
 
 def run_in(store: Path, key: str, spec: dict[str, Any]) -> Path:
