@@ -48,10 +48,9 @@ def plan(
     from distillbench.run.plan import build_plan
     from distillbench.run.status import plan_status
 
-    experiment, made = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
-    if only:
-        made = build_plan(experiment, only=only)
-    show_plan(made, plan_status(made, store_of(results)), as_json=json)
+    experiment, whole = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
+    part = build_plan(experiment, only=only) if only else whole
+    show_plan(part, plan_status(part, store_of(results), whole=whole), as_json=json)
 
 
 def show_plan(made: Plan, status: Mapping[str, StageStatus], *, as_json: bool) -> None:

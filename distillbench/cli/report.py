@@ -34,12 +34,13 @@ def report(
     json: JsonOption = False,
 ) -> None:
     """Write tables, costs, claims, figures and report.html of whatever is finished."""
-    from distillbench.report.render import write_reports
+    from distillbench.report.render import build_report, write_reports
 
     experiment, plan = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
-    paths = write_reports(experiment, plan, store_of(results), results / plan.name)
+    made = build_report(experiment, plan, store_of(results))
+    paths = write_reports(made, results / plan.name)
     if json:
-        print_json({"files": [str(path) for path in paths]})
-        return
-    for path in paths:
-        print(path)
+        print_json({"files": [str(path) for path in paths], "refused": dict(made.refused)})
+    else:
+        print("\n".join(map(str, paths)))
+    made.check()

@@ -90,7 +90,7 @@ def run(
     part = build_plan(experiment, only=only) if only else whole
     store = store_of(results)
     if dry_run:
-        show_plan(part, plan_status(part, store), as_json=json)
+        show_plan(part, plan_status(part, store, whole=whole), as_json=json)
         return
     require_writable(results)
     options = RunOptions(
@@ -128,9 +128,11 @@ def _finish(
         print("interrupted; the same command resumes", file=sys.stderr)
         return
     report = build_report(experiment, plan, store)
-    paths = write_reports(experiment, plan, store, outdir)
+    paths = write_reports(report, outdir)
     if as_json:
         print_json({**record, **report_json(report, paths)})
-        return
-    print_tables(report)
-    print(f"results are in {outdir}; open {outdir / 'report.html'}")
+    else:
+        print_tables(report)
+        print(f"results are in {outdir}; open {outdir / 'report.html'}")
+    if not outcome.exit_code:  # what failed says more than a table that is refused
+        report.check()

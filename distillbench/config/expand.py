@@ -110,10 +110,10 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
     _check_methods(tree, problems, notes)
     drafts: list[_Draft] = []
     for row in tree.get("rows") or [MapNode(mark=tree.mark)]:
-        for centre in _multiply(_Draft(_merged(tree, row)), tree, problems):
+        for centre in _multiply(_Draft(merged(tree, row)), tree, problems):
             drafts.append(centre)
             drafts += _ablated(centre, tree, problems)
-    drafts += [_Draft(_merged(tree, extra)) for extra in tree.get("include") or []]
+    drafts += [_Draft(merged(tree, extra)) for extra in tree.get("include") or []]
     for key in ("nfe", "updates"):
         drafts = [single for draft in drafts for single in _each(draft, key)]
     kept = _excluded(drafts, experiment, problems, notes)
@@ -128,12 +128,20 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
 # ---- base and methods -----------------------------------------------------------------------
 
 
-def _merged(tree: MapNode, row: MapNode) -> MapNode:
-    """`base`, what `for_method` says of the row's method, and the row, each over the one before."""
-    base = tree.get("base") or MapNode()
+def merged(tree: MapNode, row: MapNode) -> MapNode:
+    """`base`, what `for_method` says of the row's method, and the row, each over the one before.
+
+    Parts that are no mappings, which the schema reports, are left out.
+    """
+    base = _mapping(tree.get("base"))
     method = str(row.get("method", base.get("method")))
-    ours = (tree.get("for_method") or MapNode()).get(method) or MapNode()
-    return merge(merge(base, ours), row)  # type: ignore[no-any-return]
+    ours = _mapping(_mapping(tree.get("for_method")).get(method))
+    whole: MapNode = merge(merge(base, ours), row)
+    return whole
+
+
+def _mapping(node: Any) -> dict[str, Any]:
+    return node if isinstance(node, dict) else MapNode()
 
 
 def _check_methods(tree: MapNode, problems: Problems, notes: list[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from distillbench.config.expand import merged
 from distillbench.config.explain import validated
 from distillbench.config.marks import (
     MapNode,
@@ -170,11 +171,10 @@ def _check_plugins(tree: MapNode, problems: Problems) -> None:
 
     Runs only when the schema has errors; a clean file is checked more closely as it is planned.
     """
-    base = tree.get("base")
     rows = tree.get("rows") or [MapNode()]
     for row in rows if isinstance(rows, list) else []:
-        merged = merge(base, row) if isinstance(base, MapNode) else row
-        _check_use(METHODS, merged, "method", problems)
+        if isinstance(row, MapNode):
+            _check_use(METHODS, merged(tree, row), "method", problems)
     for value in _uses(tree.get("metrics")):
         _check_use(METRICS, value, "use", problems)
     for value in _uses(tree.get("backbones")):

@@ -23,7 +23,9 @@ _PLAIN = ("label", "group", "method", "title", "backbone", "nfe", "seed", "guida
 def look_up(cell: Mapping[str, Any], key: str) -> Any:
     """What `key` means for a merged row; a private object when it means nothing."""
     if key in _PLAIN:
-        return cell.get(key, getattr(_DEFAULT, key, None))
+        default = getattr(_DEFAULT, key, None)
+        # The default of `nfe` is a list of one, as a file may write it.
+        return cell.get(key, default[0] if isinstance(default, list) else default)
     for place in ("tags", "params", "varied"):
         inside = cell.get(place)
         if isinstance(inside, Mapping) and key in inside:

@@ -224,7 +224,7 @@ def _sample_stderr(parts: Sequence[tuple[int, Sequence[Sample]]]) -> tuple[float
     seeds = [seed for seed, samples in parts for _ in samples]
     units: Sequence[Hashable] = prompts
     over = "prompts"
-    if stats.prompts_are_fixed(prompts):
+    if stats.prompts_are_fixed(prompts, seeds=len(parts)):
         values, units, over = stats.within_prompts(values, prompts), range(len(values)), "samples"
     if len(parts) == 1:
         error = stats.clustered_stderr(values, units)

@@ -100,7 +100,7 @@ class _Builder:
         self.results = results
         self.infos = infos
         self.backbones = backbone_labels(experiment)
-        self.rows = results.select(config.where, config.columns)
+        self.rows = results.select(config.where, [*config.columns, config.group_by])
         grouped = any(row.first.group for row in self.rows)
         self.group_by = config.group_by or ("group" if grouped else "")
         self.published = load_published(config.published) if config.published else None

@@ -151,6 +151,12 @@ def _find(claim: Claim, side: Side, rows: Sequence[Row]) -> Row:
     unknown = [name for name in where if not any(row.has(name) for row in rows)]
     if unknown:
         raise ValueError(f"claim {claim.text!r}: no row has a field or tag {unknown[0]!r}")
+    hidden = [path for name in where for path in {row.hides(name) for row in rows} if path]
+    if hidden:
+        raise ValueError(
+            f"claim {claim.text!r}: {hidden[0].rpartition('.')[2]!r} is the sampling's, and not "
+            f"{hidden[0]!r}, which varies here; write {hidden[0]!r}"
+        )
     candidates = chosen(rows, {}, where)
     labelled = [row for row in candidates if row.name == side.name]
     by_method = [row for row in candidates if side.name in (row.first.method, row.first.title)]

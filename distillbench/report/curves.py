@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +84,15 @@ def _series(x: str, rows: Sequence[Row], experiment: Experiment) -> dict[str, li
         name, first = _without(row.name, x.rpartition(".")[2]), row.first
         name += f" ({labels.get(first.backbone, first.backbone)})" if backbones else ""
         name += f", NFE {first.nfe}" if steps and row in lines else ""
+        name = _free(name, row, x, series) if row in lines else name
         series.setdefault(name, []).append(row)
     return series
+
+
+def _free(name: str, row: Row, x: str, series: Mapping[str, Sequence[Row]]) -> str:
+    """The name, numbered where another run of that name has a point at the same x."""
+    numbered = (f"{name} ({n})" if n > 1 else name for n in count(1))
+    return next(n for n in numbered if all(r.get(x) != row.get(x) for r in series.get(n, ())))
 
 
 def _is_line(x: str, row: Row) -> bool:

@@ -97,29 +97,19 @@ def write_tables(report: Report, outdir: Path) -> list[Path]:
     return [*paths, write_text(outdir / "plan.json", to_json(plan_json(report.results.plan)))]
 
 
-def write_reports(
-    experiment: Experiment,
-    plan: Plan,
-    store: StoreLike,
-    outdir: Path,
-    *,
-    infos: Mapping[str, MetricInfo] | None = None,
-) -> list[Path]:
+def write_reports(report: Report, outdir: Path) -> list[Path]:
     """Write everything the experiment asks for, with figures and report.html; returns the paths.
 
     Raises:
-        BadInput: a table or curve was refused; everything else is written by then.
         StorageError: `outdir` cannot be written.
     """
     from distillbench.report.figures import draw_figures
     from distillbench.report.html import report_html
 
-    report = build_report(experiment, plan, store, infos=infos)
     with storage_guard(outdir):
         paths = write_tables(report, outdir)
         figures = draw_figures(report, outdir / "figures")
         html = write_text(outdir / "report.html", report_html(report, figures))
-    report.check()
     return [*paths, *figures, html]
 
 

@@ -52,6 +52,13 @@ class Row:
         path = self._varied(field)
         return self.first.tags.get(field) if path is None else self.first.varied[path]
 
+    def hides(self, field: str) -> str:
+        """The varied path that a row field of the same last part hides, "" for none."""
+        path = self._varied(field) if field in FIELDS else None
+        if path is None or path == field or self.first.varied[path] == getattr(self.first, field):
+            return ""
+        return path
+
     def matches(self, where: Mapping[str, Any]) -> bool:
         """Whether every field equals its value, or one of its values."""
         return all(_any_same(self.get(field), wanted) for field, wanted in where.items())

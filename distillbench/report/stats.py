@@ -57,18 +57,23 @@ def clustered_stderr(values: Sequence[float], clusters: Sequence[Hashable]) -> f
     return math.sqrt(count / (count - 1) * spread) / len(values)
 
 
-def prompts_are_fixed(prompts: Sequence[str]) -> bool:
-    """Whether the prompts are a whole small world (under 20, of 10 samples or more on average)."""
+def prompts_are_fixed(prompts: Sequence[str], *, seeds: int = 1) -> bool:
+    """Whether the prompts are a whole small world: under 20, each 10 times a seed on average."""
     distinct = len(set(prompts))
-    return distinct < _FEW_PROMPTS and len(prompts) >= _OFTEN * distinct
+    return distinct < _FEW_PROMPTS and len(prompts) >= _OFTEN * distinct * seeds
 
 
 def within_prompts(values: Sequence[float], prompts: Sequence[str]) -> list[float]:
-    """Values with their prompt's mean replaced by the mean of all: what varies inside prompts."""
+    """Values with their prompt's mean replaced by the mean of all: what varies inside prompts.
+
+    Distances to the mean grow by sqrt((n - 1) / (n - G)), as G prompt means were estimated: an
+    error that is computed as of n free values is then right.
+    """
     sums, sizes = cluster_sums(values, prompts)
     means = dict(zip(dict.fromkeys(prompts), (s / n for s, n in zip(sums, sizes)), strict=True))
-    centre = mean(values)
-    return [v - means[p] + centre for v, p in zip(values, prompts, strict=True)]
+    centre, free = mean(values), len(values) - len(sums)
+    scale = math.sqrt((len(values) - 1) / free) if free else 1.0
+    return [(v - means[p]) * scale + centre for v, p in zip(values, prompts, strict=True)]
 
 
 def two_way_stderr(

@@ -73,6 +73,12 @@ class Verdict:
     runs: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
+FLOOR = (
+    "one side is the reference itself, against samples of other noise, the other shares the "
+    "reference's noise: they are not comparable"
+)
+
+
 @dataclass(frozen=True)
 class _Pair:
     """One paired observation; `unit` is what it is resampled with."""
@@ -122,6 +128,8 @@ def _measure(
     missing = next((s.missing for side in scored for s in side if s.missing), "")
     if missing:
         return replace(named, reason=missing)
+    if any(results.is_floor(row, found[0]) for row in rows):
+        return replace(named, reason=FLOOR)
     suffix = _suffix(results, rows, *found)
     keys = [tuple(s.cell.scores[found[0]] for s in side) for side in scored]
     pairs, over = _pair(scored[0], scored[1], suffix)
@@ -170,7 +178,8 @@ def _numbers(verdict: Verdict, pairs: Sequence[_Pair], over: str, factor: float 
         return replace(verdict, reason="a value is not finite")
     difference = stats.mean(differences)
     prompts = [p.prompt for p in pairs]
-    if over == "prompts" and stats.prompts_are_fixed(prompts):
+    seeds = len({p.seed for p in pairs})
+    if over == "prompts" and stats.prompts_are_fixed(prompts, seeds=seeds):
         over = "samples"
     units = prompts if over == "prompts" else range(len(pairs))
     sums, sizes = stats.cluster_sums(differences, units)

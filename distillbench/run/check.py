@@ -78,11 +78,12 @@ class _Checker:
         """Columns, selection, grouping and the published twin of one table."""
         for number, column in enumerate(table.columns):
             self.column(column, ("tables", index, "columns", number))
-        self.where(table.where, ("tables", index, "where"), table.columns)
+        speaks_of = [*table.columns, table.group_by]
+        self.where(table.where, ("tables", index, "where"), speaks_of)
         if table.group_by:
             self.field(table.group_by, ("tables", index, "group_by"))
         if table.published:
-            self.published(table.published, ("tables", index, "published"))
+            self.published(index, table)
 
     def figure(self, index: int, figure: Any) -> None:
         """Selection and axes of one figure."""
@@ -90,7 +91,7 @@ class _Checker:
         self.where(figure.where, ("figures", index, "where"), axis)
         if figure.kind != "curve":
             return
-        self.field(figure.x, ("figures", index, "x"))
+        self.selector(figure.x, ("figures", index, "x"))
         if not figure.y:
             known = ", ".join(self.metrics) or "none"
             self.problems.add(self.mark("figures", index), f"a curve needs y, a metric: {known}")
@@ -136,12 +137,23 @@ class _Checker:
         if not self.has(name):
             self.unknown("row field or tag", name, self.fields, path)
 
+    def selector(self, name: str, path: Path) -> None:
+        """A field that rows are told apart by, and so must not mean two things."""
+        self.field(name, path)
+        hidden = next(filter(None, (row.hides(name) for row in self.rows)), "")
+        if hidden:
+            self.problems.add(
+                self.mark(*path),
+                f"{name!r} is the sampling's, and not {hidden!r}, which varies "
+                f"here; write {hidden!r}",
+            )
+
     def where(self, where: Mapping[str, Any], path: Path, speaks_of: Sequence[str]) -> None:
         from distillbench.report.rows import chosen
 
         before = len(self.problems.lines)
         for name in where:
-            self.field(name, (*path, name))
+            self.selector(name, (*path, name))
         if len(self.problems.lines) > before:
             return
         if where and not chosen(self.rows, where, ["updates"]):
@@ -150,16 +162,34 @@ class _Checker:
             what = "all its rows are students on the way; name updates in columns, x or where"
             self.problems.add(self.mark(*path[:2]), what)
 
-    def published(self, stem: str, path: Path) -> None:
+    def published(self, index: int, table: Any) -> None:
+        """The stem must be shipped, and what is matched be a row here and one there."""
+        from distillbench.report.build import backbone_labels
         from distillbench.report.published import load_published, published_stems
 
+        path = ("tables", index, "published")
         try:
-            load_published(stem)
+            theirs = load_published(table.published)
         except BadInput as error:
-            guess = did_you_mean(stem, published_stems())
+            guess = did_you_mean(table.published, published_stems())
             self.problems.add(
                 self.mark(*path), f"{error}{guess if guess not in str(error) else ''}"
             )
+            return
+        labels = backbone_labels(self.experiment)
+        for name, key in table.published_match.items():
+            place = (*path[:2], "published_match", name)
+            ours = [row.first for row in self.rows if row.name == name]
+            if not ours:
+                known = list(dict.fromkeys(row.name for row in self.rows))
+                self.unknown("row", name, known, place)
+            for cell in ours:
+                try:
+                    theirs.require(key, backbone=[cell.backbone, labels.get(cell.backbone, "")],
+                                   nfe=cell.nfe)  # fmt: skip
+                except BadInput as error:
+                    self.problems.add(self.mark(*place), error.line)
+                    break
 
     def unknown(self, what: str, name: str, allowed: Sequence[str], path: Path) -> None:
         guess = did_you_mean(name, allowed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from distillbench.config.expand import Point
@@ -69,7 +69,7 @@ class Planner:
 
     def cells(self, rows: Sequence[tuple[Point, Resolved]]) -> list[Cell]:
         """One cell per row and seed; rows that repeat another are dropped with a note."""
-        seen: dict[str, str] = {}
+        seen: dict[str, tuple[int, str]] = {}
         runs: dict[str, str] = {}
         cells: list[Cell] = []
         for point, resolved in rows:
@@ -79,16 +79,20 @@ class Planner:
             name = [config.label, config.group, dict(config.tags), resolved.used.alias]
             twin = canonical_json([*name, resolved.recipe.nfe, [s.key for s in samples]])
             if twin in seen:
-                self.notes.append(f"{point.tree.mark.prefix}{label} is {seen[twin]} again; dropped")
+                row, other = seen[twin]
+                self.notes.append(f"{point.tree.mark.prefix}{label} is {other} again; dropped")
+                # A value that is swept is still found by its name where it is the base's own.
+                cells = [replace(c, varied={**point.varied, **c.varied}) if c.row == row else c
+                         for c in cells]  # fmt: skip
                 continue
-            seen[twin] = label
+            seen[twin] = len(self.points), label
             same = runs.setdefault(samples[0].key, label)
             if same != label:
                 self.notes.append(f"{label} and {same} are the same run; it is done once")
             row = len(self.points)
             self.points[row] = point
             cells += [self._cell(row, point, resolved, sample) for sample in samples]
-        self.notes += [*_on_the_way_alone(cells), *self._other_teachers(cells)]
+        self.notes += [*_on_the_way_alone(cells), *_namesakes(cells), *self._other_teachers(cells)]
         return cells
 
     def _other_teachers(self, cells: Sequence[Cell]) -> list[str]:
@@ -246,3 +250,18 @@ def _on_the_way_alone(cells: Sequence[Cell]) -> list[str]:
     names = [c.label or c.title for c in cells if (c.label, c.title, c.backbone) not in ends]
     return [f"{name} is taken before the end of its training alone; tables, curves and claims "
             "show it where they speak of updates" for name in dict.fromkeys(names)]  # fmt: skip
+
+
+def _namesakes(cells: Sequence[Cell]) -> list[str]:
+    """A note for different runs that nothing in a table or a claim tells apart."""
+    runs: dict[str, set[str]] = {}
+    names: dict[str, str] = {}
+    for c in cells:
+        name = f"{c.label or c.title} (nfe {c.nfe})"
+        shown = [name, c.group, c.backbone, c.guidance_scale, c.updates, c.seed, dict(c.tags),
+                 dict(c.varied)]  # fmt: skip
+        key = canonical_json(shown)
+        runs.setdefault(key, set()).add(c.sample)
+        names[key] = name
+    alike = dict.fromkeys(names[key] for key, samples in runs.items() if len(samples) > 1)
+    return [f"several different runs are called {name}; give each row a label" for name in alike]

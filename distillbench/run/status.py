@@ -33,9 +33,14 @@ class StageStatus:
     reason: str = ""
 
 
-def plan_status(plan: Plan, store: Store) -> dict[str, StageStatus]:
-    """Stage key -> its status, in plan order."""
-    stored = {kind: _stored(store, kind, plan) for kind in ("train", "sample", "score")}
+def plan_status(plan: Plan, store: Store, *, whole: Plan | None = None) -> dict[str, StageStatus]:
+    """Stage key -> its status, in plan order.
+
+    Args:
+        whole: what `plan` is a selection of; what the other rows use is nobody's predecessor.
+    """
+    used = (whole or plan).stages
+    stored = {kind: _stored(store, kind, used) for kind in ("train", "sample", "score")}
     found: dict[str, StageStatus] = {}
     replaced: dict[str, str] = {}
     for key, stage in plan.stages.items():
@@ -67,12 +72,12 @@ def _status(
     return StageStatus(stage.key, "stale", "; ".join(causes))
 
 
-def _stored(store: Store, kind: str, plan: Plan) -> dict[str, Mapping[str, Any]]:
-    """Specs of finished stages that this plan has no use for."""
+def _stored(store: Store, kind: str, used: Mapping[str, Stage]) -> dict[str, Mapping[str, Any]]:
+    """Specs of finished stages that a plan has no use for."""
     specs = {}
     for key in store.keys(kind):
         path = store.path(kind, key) / "spec.json"
-        if key not in plan.stages and path.is_file():
+        if key not in used and path.is_file():
             specs[key] = json.loads(path.read_text(encoding="utf-8"))["spec"]
     return specs
 

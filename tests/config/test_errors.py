@@ -173,6 +173,34 @@ CASES = {
         "group, method, title, backbone, nfe, guidance_scale, seeds, updates. "
         "Did you mean 'method'?",
     ),
+    "where that means two things": (
+        "rows: [{method: fake-teacher, guidance_scale: 1}]\ngrid: {params.guidance_scale: [2, 3]}\n"
+        "figures: [{name: a, kind: curve, x: guidance_scale, y: fake-spread}]\n"
+        "metrics: [fake-spread]\n",
+        "e.yaml:6:34: figures[0].x: 'guidance_scale' is the sampling's, and not "
+        "'params.guidance_scale', which varies here; write 'params.guidance_scale'",
+    ),
+    "claim that means two things": (
+        "rows: [{method: fake-teacher, guidance_scale: 1}]\ngrid: {params.guidance_scale: [2, 3]}\n"
+        "claims: ['T[guidance_scale=2] > T[guidance_scale=3] on fake-spread']\n"
+        "metrics: [fake-spread]\n",
+        "e.yaml:6:10: claims[0]: claim 'T[guidance_scale=2] > T[guidance_scale=3] on "
+        "fake-spread': 'guidance_scale' is the sampling's, and not 'params.guidance_scale', which "
+        "varies here; write 'params.guidance_scale'",
+    ),
+    "published_match of no row of ours": (
+        "rows: [{method: fake-student}]\n"
+        "tables: [{name: a, published: tdm_table1, published_match: {FSS: TCD}}]\n",
+        "e.yaml:5:61: tables[0].published_match.FSS: unknown row 'FSS'; allowed: FS. "
+        "Did you mean 'FS'?",
+    ),
+    "published_match of no row of theirs": (
+        "rows: [{method: fake-student}]\n"
+        "tables: [{name: a, published: tdm_table7_noisy_vs_clean,\n"
+        "  published_match: {FS: Nothing}}]\n",
+        "e.yaml:6:21: tables[0].published_match.FS: published_match: 'Nothing' names no row of "
+        "tdm_table7_noisy_vs_clean; allowed: TDM (matching noisy samples); Matching clean samples",
+    ),
     "where that selects nothing": (
         "rows: [{method: fake-student}]\ntables: [{name: a, where: {method: x}}]\n",
         "e.yaml:5:20: tables[0].where: selects no row",

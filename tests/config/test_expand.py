@@ -98,6 +98,18 @@ def test_an_ablation_back_to_the_centre_is_dropped_with_a_note(plan_of: PlanOf) 
     plan = plan_of("rows: [{method: fake-student}]\nablate: {params.eta: [0.5, 0.1]}\n")
     assert labels(plan) == ["FS", "FS (eta=0.1)"]
     assert plan.notes == ("e.yaml:4:8: rows[0]: FS (eta=0.5) is FS again; dropped",)
+    assert varied(plan) == [{"params.eta": 0.5}, {"params.eta": 0.1}]  # curves and claims find it
+
+
+def test_different_runs_of_one_name_are_noted(plan_of: PlanOf) -> None:
+    plan = plan_of("rows: [{method: fake-student}, {method: fake-student, params: {eta: 0.1}}]\n")
+    assert plan.notes == ("several different runs are called FS (nfe 4); give each row a label",)
+
+
+def test_exclude_knows_the_default_number_of_evaluations(plan_of: PlanOf) -> None:
+    plan = plan_of("rows: [{method: fake-student}, {method: fake-student, nfe: 2}]\n"
+                   "exclude: [{nfe: 4}]\n")  # fmt: skip
+    assert [cell.nfe for cell in plan.cells] == [2]
 
 
 def test_rows_of_one_run_under_two_labels_stay(plan_of: PlanOf) -> None:

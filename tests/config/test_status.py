@@ -93,6 +93,20 @@ def test_another_seed_or_a_sibling_is_new_not_stale(plan_of: PlanOf, tmp_path: P
     assert sorted(s.state for s in grid.values()) == ["cached"] * 3 + ["new"] * 3
 
 
+def test_rows_that_were_not_asked_for_are_nobodys_predecessors(
+    plan_of: PlanOf, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    rows = (
+        "rows: [{method: fake-student, label: A}, "
+        "{method: fake-student, label: B, params: {eta: 0.1}}]\n"
+    )
+    whole, part = plan_of(rows), plan_of(rows, only="label=B")
+    finish(plan_of(rows, only="label=A"), store, "train", "sample")
+    assert {s.state for s in plan_status(part, store).values()} == {"stale"}
+    assert {s.state for s in plan_status(part, store, whole=whole).values()} == {"new"}
+
+
 def test_a_recorded_failure_is_told(plan_of: PlanOf, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     store.prepare()

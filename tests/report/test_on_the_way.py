@@ -39,6 +39,30 @@ def test_a_table_of_students_on_the_way_says_when_they_were_taken(
     assert [line.cells[place].value for line in table.lines] == [50, 50, 50, 100, 100, 100]
 
 
+def test_a_table_grouped_by_updates_speaks_of_them(
+    way: Any, make_experiment: Any, infos: Any
+) -> None:
+    results, experiment = Results(way.plan, way.store), make_experiment()
+    asked = TableConfig(name="t", columns=["label", "hps"], group_by="updates")
+    table = build_table(asked, experiment, results, infos)
+    assert {line.group for line in table.lines} == {"0", "50", "100"}
+
+
+def test_runs_of_one_name_are_lines_of_their_own(
+    world: Any, make_experiment: Any, infos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        for nfe in (1, 2):
+            world.row("LCM", 25.0, 3.0, nfe=nfe)
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "save", lambda figure, *args: drawn.extend([figure]))
+    results, experiment = Results(world.plan, world.store), make_experiment()
+    config = FigureConfig(name="c", kind="curve", x="nfe", y="hps")
+    curves.draw_curve(config, experiment, results, infos, tmp_path)
+    lines = {line.get_label(): list(line.get_xdata()) for line in drawn[0].axes[0].get_lines()}
+    assert lines == {"LCM": [1, 2], "LCM (2)": [1, 2]}
+
+
 def test_a_tuned_teacher_is_a_line_over_updates_and_a_plain_one_a_level(
     way: Any, make_experiment: Any, infos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,8 +77,8 @@ def test_golden_tables(demo: Any, world: Any, infos: Any, tmp_path: Path, name: 
 def test_files_are_the_same_bytes_wherever_they_are_written(
     demo: Any, world: Any, infos: Any, tmp_path: Path
 ) -> None:
-    first = write_reports(demo, world.plan, world.store, tmp_path / "a", infos=infos)
-    second = write_reports(demo, world.plan, world.store, tmp_path / "b" / "c", infos=infos)
+    first = write_reports(report(demo, world, infos), tmp_path / "a")
+    second = write_reports(report(demo, world, infos), tmp_path / "b" / "c")
     assert [p.name for p in first] == [p.name for p in second]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
@@ -178,8 +178,10 @@ def test_a_refused_table_leaves_no_file_and_stops_nothing_else(
     world.row("other", 30.0, 5.0, protocol={"n": 99}, group="Matching", nfe=2)
     narrow = [TABLES[0], {**TABLES[1], "where": {"nfe": 4}}]
     shown = demo.model_validate({**demo.model_dump(), "tables": narrow})
+    made = report(shown, world, infos)
+    write_reports(made, tmp_path)
     with pytest.raises(BadInput, match="n: 8 against 99") as error:
-        write_reports(shown, world.plan, world.store, tmp_path, infos=infos)
+        made.check()
     assert [line.split(":")[0] for line in str(error.value).splitlines()] == ["table_main", "curve"]
     assert not list(tmp_path.glob("table_main*"))
     assert not list(tmp_path.glob("figures/curve*"))
@@ -190,7 +192,7 @@ def test_a_refused_table_leaves_no_file_and_stops_nothing_else(
 def test_html_is_one_file_with_everything(
     demo: Any, world: Any, infos: Any, tmp_path: Path
 ) -> None:
-    write_reports(demo, world.plan, world.store, tmp_path, infos=infos)
+    write_reports(report(demo, world, infos), tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 2
     for outside in ("http://", "https://", "<script", "<link", 'src="figures'):
@@ -205,7 +207,7 @@ def test_nothing_finished_still_makes_a_report(
 ) -> None:
     world.row("a", 30.0, 5.0, done=False)
     experiment = make_experiment(claims=["a > a on hps"], figures=FIGURES)
-    paths = write_reports(experiment, world.plan, world.store, tmp_path, infos=infos)
+    paths = write_reports(report(experiment, world, infos), tmp_path)
     assert all(path.stat().st_size for path in paths)
     assert "| a | 4 | -- (a) | -- (a) |" in (tmp_path / "results.md").read_text()
 

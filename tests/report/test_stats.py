@@ -41,11 +41,24 @@ def test_a_small_world_of_prompts_is_fixed_and_its_spread_is_taken_out() -> None
     prompts = ["x", "y"] * 10
     assert stats.prompts_are_fixed(prompts)
     assert not stats.prompts_are_fixed(prompts[:6])
+    assert not stats.prompts_are_fixed(prompts * 10, seeds=20)  # one of each prompt a seed
     assert not stats.prompts_are_fixed([str(i % 20) for i in range(400)])
     values = [(5.0 if p == "y" else 1.0) + 0.1 * (i // 2) for i, p in enumerate(prompts)]
     inside = stats.within_prompts(values, prompts)
     assert stats.mean(inside) == pytest.approx(stats.mean(values))
-    assert max(inside) - min(inside) == pytest.approx(0.9)
+    assert max(inside) - min(inside) == pytest.approx(0.9 * math.sqrt(19 / 18))
+
+
+def test_errors_inside_prompts_are_those_of_a_model_with_a_mean_each() -> None:
+    """sqrt(SSR / (n - G) / n), as an analysis of variance has it."""
+    rng = random.Random(0)
+    prompts = [str(i % 8) for i in range(80)]
+    values = [int(p) + rng.gauss(0, 1) for p in prompts]
+    means = {p: stats.mean([v for v, q in zip(values, prompts) if q == p]) for p in set(prompts)}
+    squares = sum((v - means[p]) ** 2 for v, p in zip(values, prompts))
+    inside = stats.within_prompts(values, prompts)
+    found = stats.clustered_stderr(inside, range(80))
+    assert found == pytest.approx(math.sqrt(squares / 72 / 80))
 
 
 @pytest.mark.parametrize(
