@@ -47,8 +47,8 @@ def export(
         return
     if ignored:
         print(
-            f"warning: diffusers does not follow {' and '.join(ignored)}, so its samples are not "
-            "those of the tables; `distillbench sample` makes those",
+            f"warning: diffusers does not follow {' and '.join(ignored)} of recipe.json, so its "
+            "samples are not ours",
             file=sys.stderr,
         )
     for path in paths:

@@ -17,7 +17,7 @@ __all__ = [
 
 def ranking_note(lines: Sequence[Line], *, within_groups: bool) -> list[str]:
     """What bold and underline mean, where there is something to rank."""
-    if len(lines) < 2:
+    if sum(line.ranked for line in lines) < 2:
         return []
     scope = " within each group" if within_groups else ""
     rows = "" if all(line.ranked for line in lines) else "; teacher rows are not ranked"

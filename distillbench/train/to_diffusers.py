@@ -8,7 +8,8 @@ becomes a network folder. Beside them lie a scheduler and `recipe.json`, which s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +129,19 @@ def _write_merged(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict
     return conditions
 
 
-def _write_scheduler(out: Path, backbone: PipelineBackbone, sampler: Mapping[str, Any]) -> str:
+def _write_scheduler(out: Path, backbone: PipelineBackbone, sampler: Mapping[str, Any]) -> Any:
     """The scheduler of the recipe; a family with a schedule of its own keeps its scheduler."""
     scheduler, kind = backbone.pipe.scheduler, _solver(sampler)
     if backbone.process_kind == "flow":
         if kind == "renoise":
             scheduler = diffusers.FlowMatchLCMScheduler.from_config(scheduler.config)
-    elif "snr_shift_scale" not in scheduler.config:
-        made = getattr(diffusers, SCHEDULERS[kind])
-        scheduler = made.from_config(scheduler.config, timestep_spacing="trailing")
+    else:
+        own = "snr_shift_scale" in scheduler.config
+        made = type(scheduler) if own else getattr(diffusers, SCHEDULERS[kind])
+        clean = {"set_alpha_to_one": True} if sampler.get("end") == "clean" else {}
+        scheduler = made.from_config(scheduler.config, timestep_spacing="trailing", **clean)
     scheduler.save_pretrained(out / "scheduler")
-    return type(scheduler).__name__
+    return scheduler
 
 
 def _solver(sampler: Mapping[str, Any]) -> str:
@@ -148,7 +151,7 @@ def _solver(sampler: Mapping[str, Any]) -> str:
 def _recipe(
     backbone: PipelineBackbone,
     record: Mapping[str, Any],
-    scheduler: str,
+    scheduler: Any,
     adapter: bool,
     left_out: bool,
 ) -> dict[str, Any]:
@@ -161,7 +164,7 @@ def _recipe(
         "base": {"backbone": backbone.name, "params": base, "revision": backbone.revision()},
         "load_with": loader if adapter else f"from_pretrained, subfolder {backbone.network}",
         "method": record["method"],
-        "scheduler": scheduler,
+        "scheduler": type(scheduler).__name__,
         "sampler": sampler,
         "guidance_scale": sampler["guidance_scale"] if embeds is None else embeds,
         "num_inference_steps": len(sampler["timesteps"]),
@@ -178,12 +181,21 @@ def _unshifted(sigma: float, shift: float) -> float:
     return sigma / (shift - (shift - 1) * sigma)
 
 
-def _ignored(sampler: Mapping[str, Any], scheduler: str, left_out: bool) -> list[str]:
+def _ignored(sampler: Mapping[str, Any], scheduler: Any, left_out: bool) -> list[str]:
     """What of the recipe a diffusers pipeline cannot follow: it gives other samples than ours."""
-    kind = _solver(sampler)
+    kind, name = _solver(sampler), type(scheduler).__name__
     parts = {
         "conditions.safetensors": left_out,
         "sampler.order": sampler.get("order", 1) != 1,
-        "sampler.solver": kind not in FOLLOWED.get(scheduler, (kind,)),
+        "sampler.solver": kind not in FOLLOWED.get(name, (kind,)),
+        "sampler.timesteps": not _takes(scheduler, sampler["timesteps"]),
     }
-    return [name for name, ignored in parts.items() if ignored]
+    return [part for part, ignored in parts.items() if ignored]
+
+
+def _takes(scheduler: Any, times: Sequence[int]) -> bool:
+    """Whether a pipeline can be given these times, or takes them by itself for their number."""
+    if "timesteps" in signature(scheduler.set_timesteps).parameters:
+        return True
+    scheduler.set_timesteps(len(times))
+    return [int(t) for t in scheduler.timesteps] == list(times)

@@ -25,6 +25,7 @@ Build = Callable[..., Any]
 RENOISE = {"kind": "renoise", "timesteps": [999], "guidance_scale": 1.0, "embed_scale": None,
            "steps_k": None, "boundary": False}  # fmt: skip
 SOLVER = {"kind": "ode", "solver": "dpmsolver++", "timesteps": [999, 499], "guidance_scale": 1.0}
+SHIFTED = {**SOLVER, "solver": "ddim", "timesteps": [899, 449]}
 FAMILIES = ["sd", "sdxl", "sd3", "pixart", "cogvideox"]
 
 
@@ -209,6 +210,9 @@ def test_a_flow_student_samples_alike_in_its_pipeline(
         ("sd3", SOLVER, "FlowMatchEulerDiscreteScheduler", ["sampler.solver"]),
         ("cogvideox", RENOISE, "CogVideoXDDIMScheduler", ["sampler.solver"]),
         ("cogvideox", {**SOLVER, "solver": "ddim"}, "CogVideoXDDIMScheduler", []),
+        ("cogvideox", SHIFTED, "CogVideoXDDIMScheduler", ["sampler.timesteps"]),
+        ("sd", {**SOLVER, "solver": "ddim"}, "DDIMScheduler", []),
+        ("sd", SHIFTED, "DDIMScheduler", ["sampler.timesteps"]),
     ],
 )
 def test_a_scheduler_that_cannot_follow_the_recipe_is_named(
@@ -221,6 +225,16 @@ def test_a_scheduler_that_cannot_follow_the_recipe_is_named(
     assert (recipe["scheduler"], recipe["diffusers_ignores"]) == (expected, ignored)
     config = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
     assert config["_class_name"] == expected
+
+
+@pytest.mark.parametrize(("end", "to_one"), [("clean", True), ("schedule", False)])
+def test_the_end_of_the_trajectory_goes_along(
+    end: str, to_one: bool, finish: Callable[..., Finished], tmp_path: Path
+) -> None:
+    run = finish("sd", "lora", {**SOLVER, "solver": "ddim", "end": end}, rank=2)
+    export_student(run.root, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
+    assert config["set_alpha_to_one"] == to_one
 
 
 def test_a_second_order_jump_is_said_to_be_ignored(
