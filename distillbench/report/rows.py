@@ -55,7 +55,11 @@ class Row:
     def hides(self, field: str) -> str:
         """The varied path that a row field of the same last part hides, "" for none."""
         path = self._varied(field) if field in FIELDS else None
-        if path is None or path == field or self.first.varied[path] == getattr(self.first, field):
+        if (
+            path is None
+            or path == field
+            or self.first.varied[path] == getattr(self.first, field, None)
+        ):
             return ""
         return path
 
