@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distillbench.config.expand import Point
 from distillbench.config.identity import IDENTITY_VERSION, canonical_json, content_key
@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 __all__ = ["Planner"]
 
 GUIDED_COST = 2.0
+
+
+class Prompts(NamedTuple):
+    """A prompt set: the name of one, or "" and the path of a file, which is in no key."""
+
+    name: str
+    sha256: str
+    file: str
+
+    @property
+    def runtime(self) -> dict[str, str]:
+        """What a stage is told of it beside its spec."""
+        return {"prompts": self.file} if self.file else {}
 
 
 @dataclass
@@ -60,9 +73,9 @@ class Planner:
         if "/" in images and not images_folder(images).is_dir():
             self.problems.add(locate(point.tree, ("data", "images"))[0], f"no folder {images}")
         if resolved.trains and not images:
-            self.identity(point, resolved, "data")
+            self.prompts(point, resolved, "data")
         self.trainings.add(point, resolved)
-        self.identity(point, resolved, "sample")
+        self.prompts(point, resolved, "sample")
         return resolved
 
     # ---- cells --------------------------------------------------------------------------
@@ -147,15 +160,14 @@ class Planner:
 
     def _sample(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
         train = self.trainings.stage(point, resolved, seed, label)
-        name, sha = self.identity(point, resolved, "sample")
-        n = point.config.sample.n
+        prompts, n = self.prompts(point, resolved, "sample"), point.config.sample.n
         spec = {
             "identity": IDENTITY_VERSION,
             "train": train.key,
             "backbone": resolved.used.spec,
             "method": resolved.method_spec,
             "sampler": resolved.recipe.model_dump(mode="json"),
-            "prompts": {"name": name, "sha256": sha, "n": n},
+            "prompts": {"name": prompts.name, "sha256": prompts.sha256, "n": n},
             "seed": seed,
             "batch_size": point.config.sample.batch_size,
         }
@@ -164,7 +176,8 @@ class Planner:
         taken = f" after {point.updates}" if point.updates else ""
         text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe}{taken} seed {seed}"
         needs = (train.key, *self.trainings.teachers(train))
-        return self.stage("sample", spec, text, needs=needs, cost=cost)
+        runtime = {**self.runtime, **prompts.runtime}
+        return self.stage("sample", spec, text, needs=needs, cost=cost, runtime=runtime)
 
     def _score(self, name: str, point: Point, resolved: Resolved, sample: Stage) -> Stage:
         metric = self.metrics[name]
@@ -221,9 +234,9 @@ class Planner:
         same = runs[0]["train"] == runs[1]["train"] and all(a.spec[p] == b.spec[p] for p in parts)
         return a.key == b.key or (untrained and same)
 
-    def identity(self, point: Point, resolved: Resolved, part: str) -> tuple[str, str]:
-        """Name and hash of the prompt set a point trains on ("data") or is sampled for."""
-        from distillbench.sample.prompts import prompt_identity
+    def prompts(self, point: Point, resolved: Resolved, part: str) -> Prompts:
+        """The prompt set a point trains on ("data") or is sampled for ("sample")."""
+        from distillbench.sample.prompts import prompt_file, prompt_identity
 
         backbone = resolved.used.backbone
         own = backbone.train_prompts if part == "data" else backbone.eval_prompts
@@ -241,7 +254,8 @@ class Planner:
             except BadInput as error:
                 self.problems.add(locate(point.tree, (part, "prompts"))[0], error.line)
                 self._prompts[name] = ""
-        return name, self._prompts.get(name, "")
+        file = prompt_file(name)
+        return Prompts("" if file else name, self._prompts.get(name, ""), file)
 
 
 def _on_the_way_alone(cells: Sequence[Cell]) -> list[str]:

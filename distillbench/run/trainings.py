@@ -93,6 +93,8 @@ class Trainings:
         }
         if trains and point.config.data.images:
             runtime["images"] = str(images_folder(point.config.data.images))
+        elif trains:
+            runtime |= self.planner.prompts(point, resolved, "data").runtime
         own = trains or bool(point.config.teacher)  # else one stage of many rows and seeds
         title = label if own else resolved.method.title or resolved.method.name
         name = f"{title} {resolved.used.alias}" + (f" seed {seed}" if own else "")
@@ -175,8 +177,8 @@ class Trainings:
                 there = folder_identity(folder) if folder.is_dir() else f"missing:{images}"
                 self._images[images] = there
             return {"prompts": "", "prompts_sha256": "", "images_sha256": self._images[images]}
-        name, sha = self.planner.identity(point, resolved, "data")
-        return {"prompts": name, "prompts_sha256": sha, "images_sha256": ""}
+        found = self.planner.prompts(point, resolved, "data")
+        return {"prompts": found.name, "prompts_sha256": found.sha256, "images_sha256": ""}
 
 
 def _cost(point: Point, resolved: Resolved) -> float:

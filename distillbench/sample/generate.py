@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from distillbench.backbones.base import Backbone, Prediction
 from distillbench.core.noise import sample_noise
-from distillbench.errors import ArtifactError, BadInput, Interrupted
-from distillbench.sample.prompts import load_prompts
+from distillbench.errors import ArtifactError, Interrupted
+from distillbench.sample.prompts import planned_prompts
 from distillbench.sample.sampler import Sampler
 from distillbench.sample.solvers import from_recipe
 from distillbench.score.metric import Samples
@@ -70,10 +70,11 @@ def sample_stage(
     Raises:
         Interrupted: `should_stop` said so; a sample stage starts afresh.
     """
-    chosen = load_prompts(spec["prompts"]["name"])
-    if chosen.sha256 != spec["prompts"].get("sha256", chosen.sha256):
-        raise BadInput(f"prompt set {chosen.name} changed since this stage was planned")
-    order = [i % len(chosen.prompts) for i in range(spec["prompts"]["n"])]
+    asked = spec["prompts"]
+    chosen = planned_prompts(
+        asked["name"], asked.get("sha256", ""), file=runtime.get("prompts", "")
+    )  # fmt: skip
+    order = [i % len(chosen.prompts) for i in range(asked["n"])]
     prompts = [chosen.prompts[i] for i in order]
     work = Work(from_recipe(spec["sampler"]), prompts, spec["seed"], spec["batch_size"])
     meter = Meter(device)

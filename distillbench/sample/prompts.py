@@ -17,7 +17,7 @@ from typing import Any
 from distillbench.datadir import data_root
 from distillbench.errors import BadInput
 
-__all__ = ["PromptSet", "load_prompts", "prompt_identity"]
+__all__ = ["PromptSet", "load_prompts", "planned_prompts", "prompt_file", "prompt_identity"]
 
 GMM_PROMPTS = tuple(f"condition {k}" for k in range(8))
 # HPSv2's file names against the names its tables use.
@@ -70,6 +70,25 @@ def load_prompts(name: str) -> PromptSet:
             hint="put one JSON list of prompts per style there, or name a .txt/.json/.jsonl file",
         )
     return _make(name, [pair for path in files for pair in _read(path, _style(path))])
+
+
+def prompt_file(name: str) -> str:
+    """The absolute path of a set that is a file of the user, "" for a named one."""
+    if name.startswith(("world-", "gmm-")) or not name.endswith(SUFFIXES):
+        return ""
+    return str(Path(name).expanduser().absolute())
+
+
+def planned_prompts(name: str, sha256: str, *, file: str = "") -> PromptSet:
+    """The set that a stage was planned with: a named one, or what lies in `file`.
+
+    Raises:
+        BadInput: it is another by now, or not there.
+    """
+    found = load_prompts(name or file)
+    if sha256 not in ("", found.sha256):
+        raise BadInput(f"prompt set {name or file} changed since this stage was planned")
+    return found
 
 
 def prompt_identity(name: str) -> str:

@@ -15,7 +15,7 @@ import torch
 from distillbench import registry
 from distillbench.datadir import folder_identity
 from distillbench.errors import BadInput, Interrupted, NonFiniteLoss, PluginError
-from distillbench.sample.prompts import load_prompts
+from distillbench.sample.prompts import planned_prompts
 from distillbench.train import export, ranks, state
 from distillbench.train.data import DataSource
 from distillbench.train.method import Batch, Losses, Method
@@ -194,10 +194,9 @@ class Trainer:
             export.adopt_run(backbone, runs / self.spec["teacher"])
         self.meter.watch(backbone)
         data, seed = self.spec["data"], self.spec["seed"]
-        images = _images(data, self.runtime.get("images", ""))
         self.data = DataSource(
-            backbone, _prompts(data), seed=seed, batch_size=self.train["batch_size"],
-            latents="latents" in method.needs, images=images, device=device,
+            backbone, _prompts(data, self.runtime), seed=seed, batch_size=self.train["batch_size"],
+            latents="latents" in method.needs, images=_images(data, self.runtime), device=device,
         )  # fmt: skip
         scale = float(self.train.get("lr_scale", 1.0))
         for name, spec in method.nets().items():
@@ -266,8 +265,9 @@ def _detached(losses: Losses) -> Mapping[str, torch.Tensor]:
     return {"loss": losses.total.detach(), **{n: v.detach() for n, v in losses.scalars.items()}}
 
 
-def _images(data: Mapping[str, Any], folder: str) -> str:
+def _images(data: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
     """The folder of training images, which has to be the one that the key speaks of."""
+    folder = str(runtime.get("images", ""))
     planned = data.get("images_sha256", "")
     if planned and (not Path(folder).is_dir() or folder_identity(Path(folder)) != planned):
         raise BadInput(
@@ -277,10 +277,8 @@ def _images(data: Mapping[str, Any], folder: str) -> str:
     return folder
 
 
-def _prompts(data: Mapping[str, Any]) -> tuple[str, ...]:
+def _prompts(data: Mapping[str, Any], runtime: Mapping[str, Any]) -> tuple[str, ...]:
     if data.get("images_sha256"):
         return ()
-    found = load_prompts(data["prompts"])
-    if data.get("prompts_sha256", found.sha256) != found.sha256:
-        raise BadInput(f"prompt set {data['prompts']} changed since this run was planned")
-    return found.prompts
+    sha256, file = data.get("prompts_sha256", ""), runtime.get("prompts", "")
+    return planned_prompts(data["prompts"], sha256, file=file).prompts

@@ -237,6 +237,22 @@ def test_images_are_named_by_their_content(plan_of: PlanOf, tmp_path: Path) -> N
     assert plan_of(text, head=head).cells[0].train != plan.cells[0].train
 
 
+def test_a_file_of_prompts_is_known_by_its_content(plan_of: PlanOf, tmp_path: Path) -> None:
+    """Where it lies is told to the stages beside their specs, and is in no key."""
+    row = "rows: [{method: fake-student, data: {prompts: %s}, sample: {prompts: %s}}]\n"
+    plans = []
+    for name in ("a.txt", "other/b.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("one\ntwo\n")
+        plans.append(plan_of(row % (name, name)))
+        for stage in plans[-1].stages.values():
+            assert stage.runtime["prompts"] == str(path)
+    assert set(plans[0].stages) == set(plans[1].stages)
+    (tmp_path / "a.txt").write_text("one\n")
+    assert not set(plan_of(row % ("a.txt", "a.txt")).stages) & set(plans[0].stages)
+
+
 def test_a_backbone_without_prompts_wants_some(errors_of: Callable[..., list[str]]) -> None:
     head = "name: t\nbase: {backbone: fake-images}\n"
     assert errors_of("rows: [{method: fake-student}]\n", head=head) == [
