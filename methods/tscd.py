@@ -104,12 +104,13 @@ class TSCD(Trajectory):
     # ---- losses ---------------------------------------------------------------------------
 
     def noise(self, batch: Batch) -> torch.Tensor:
-        """With an offset that is constant over each channel."""
+        """With an offset that is constant over each channel of a sample."""
         noise, strength = super().noise(batch), float(self.config.offset_noise)
         if not strength:
             return noise
-        offset = torch.randn(noise.shape[:2], generator=batch.rng("offset")).to(noise.device)
-        return noise + strength * offset.reshape(*offset.shape, *[1] * (noise.ndim - 2))
+        channel = 2 if self.backbone.modality == "video" else 1
+        shape = [size if i in (0, channel) else 1 for i, size in enumerate(noise.shape)]
+        return noise + strength * torch.randn(shape, generator=batch.rng("offset")).to(noise.device)
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """The student's consistency, in the last stage with its one step; or another role's."""

@@ -156,16 +156,20 @@ def test_the_loop_tells_how_long_the_training_is(tmp_path: Any) -> None:
     assert [method.segments(step) for step in range(8)] == [8, 8, 4, 4, 2, 2, 1, 1]
 
 
-def test_offset_noise_is_constant_over_a_channel(toy: Any, make_role: Any) -> None:
+@pytest.mark.parametrize(("modality", "shape"), [("image", (3, 4, 4)), ("video", (2, 3, 4, 4))])
+def test_offset_noise_is_constant_over_a_channel(
+    toy: Any, make_role: Any, modality: str, shape: tuple[int, ...]
+) -> None:
     def noise(strength: float) -> torch.Tensor:
         method = bound(TSCD, TSCDConfig(offset_noise=strength), toy, make_role)
+        method.backbone.modality = modality
         batch = batch_of(method, 500)
-        batch.latent_shape = (3, 4, 4)
+        batch.latent_shape = shape
         return torch.as_tensor(method.noise(batch))
 
-    offset = noise(0.1) - noise(0.0)
-    assert offset.flatten(2).std(2).max() < 1e-6
-    assert float(offset[:, :, 0, 0].std()) == pytest.approx(0.1, rel=0.1)
+    offset = (noise(0.1) - noise(0.0)).movedim(-3, 1).flatten(2)  # (samples, channels, the rest)
+    assert offset.std(2).max() < 1e-6
+    assert float(offset[:, :, 0].std()) == pytest.approx(0.1, rel=0.1)
 
 
 @pytest.mark.parametrize(
