@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -113,7 +113,7 @@ class Planner:
         specs = {key: stage.spec for key, stage in self.stages.items()}
         used = {c.backbone: specs[key]["reference"] for c in cells for key in c.scores.values()
                 if specs[key]["reference"]}  # fmt: skip
-        notes = []
+        notes = [*_several_references(cells, specs)]
         for alias, key in used.items():
             recipe = specs[key]["sampler"]
             teachers = [specs[c.sample]["sampler"] for c in cells
@@ -264,6 +264,23 @@ def _on_the_way_alone(cells: Sequence[Cell]) -> list[str]:
     names = [c.label or c.title for c in cells if (c.label, c.title, c.backbone) not in ends]
     return [f"{name} is taken before the end of its training alone; tables, curves and claims "
             "show it where they speak of updates" for name in dict.fromkeys(names)]  # fmt: skip
+
+
+def _several_references(
+    cells: Sequence[Cell], specs: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """A note for each backbone whose rows are compared with different samples of the teacher."""
+    found: dict[str, dict[int, set[str]]] = {}
+    for cell in cells:
+        for reference in filter(None, (specs[key]["reference"] for key in cell.scores.values())):
+            if specs[reference]["seed"] == cell.seed:  # else the floor, of other noise
+                found.setdefault(cell.backbone, {}).setdefault(cell.seed, set()).add(reference)
+    for alias, by_seed in found.items():
+        if max(map(len, by_seed.values())) > 1:
+            yield (
+                f"{alias}: rows are compared with different samples of the reference, as they "
+                "differ in sample.n, sample.batch_size, sample.prompts or train.precision"
+            )
 
 
 def _namesakes(cells: Sequence[Cell]) -> list[str]:

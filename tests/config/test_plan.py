@@ -177,6 +177,22 @@ def test_a_reference_that_is_not_the_teacher_of_the_rows_is_noted(plan_of: PlanO
     assert note.startswith("b: the reference (guidance_scale 3) is no teacher among the rows")
 
 
+def test_rows_of_several_references_are_noted(plan_of: PlanOf) -> None:
+    text = (
+        "rows: [{method: fake-student, label: A}, "
+        "{method: fake-student, label: B, train: {precision: bfloat16}}]\n"
+        "metrics: [fake-distance]\nreference: {method: fake-teacher, nfe: 8}\n"
+    )
+    (note,) = plan_of(text).notes
+    assert note.startswith("b: rows are compared with different samples of the reference")
+    assert (
+        plan_of(
+            text.replace("bfloat16", "float32").replace("label: B", "label: B, params: {eta: 0.1}")
+        ).notes
+        == ()
+    )
+
+
 def test_sampling_overrides_are_part_of_the_recipe(plan_of: PlanOf) -> None:
     plan = plan_of(
         "rows:\n"
