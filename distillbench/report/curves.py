@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["draw_curve", "refused_curves"]
 
 
+INSIDE = 6
+"""The most lines whose legend is drawn inside the axes."""
+
+
 @dataclass(frozen=True)
 class _Point:
     """Mean over seeds at x, with the lowest and highest seed."""
@@ -158,7 +162,9 @@ def _dress(axes: Axes, x: str, label: str, info: MetricInfo | None, ticks: Seque
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
     if axes.get_lines():
-        axes.legend(fontsize=7, frameon=False)
+        many = len(axes.get_lines()) > INSIDE  # a long legend would lie on the lines
+        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if many else {}
+        axes.legend(fontsize=7, frameon=False, **beside)
     else:
         axes.text(0.5, 0.5, "nothing measured yet", ha="center", transform=axes.transAxes)
     axes.spines[["top", "right"]].set_visible(False)
