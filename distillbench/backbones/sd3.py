@@ -32,7 +32,7 @@ class Sd3Config(PipelineConfig):
 class Sd3(PipelineBackbone):
     """Times are 1000 sigma, the first is pure noise at 1000 (arXiv 2403.03206).
 
-    An empty prompt is the unconditional branch. Weights without the T5 encoder do as well.
+    An empty prompt is the unconditional branch.
     """
 
     Config = Sd3Config
