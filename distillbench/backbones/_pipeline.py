@@ -147,8 +147,8 @@ class PipelineBackbone(Backbone):
         self._text = TextCache(self._encode, identity, device) if self.costly_text else None
 
     def _square(self, pixels: int | None) -> tuple[int, ...]:
-        """Latent shape of a UNet's square images; `pixels` None is the size it was trained at."""
-        config = self.pipe.unet.config
+        """Latent shape of square images; `pixels` None is the size the network was trained at."""
+        config = getattr(self.pipe, self.network).config
         side = pixels // self.pipe.vae_scale_factor if pixels else config.sample_size
         return (config.in_channels, side, side)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
-from distillbench.sample.schedules import trailing
+from distillbench.sample.schedules import tdm_nodes, trailing
 
 if TYPE_CHECKING:
     from distillbench.core.process import NoiseProcess
@@ -116,8 +116,7 @@ class Backbone(ABC):
         u_i = floor((i + 1) T / K) - 1 for i = K-1..0 (TDM, arXiv 2503.06674, section 4); equal
         to the DDIM "trailing" times where K divides T. Families with a time shift override it.
         """
-        total = self.num_timesteps
-        return tuple((i + 1) * total // steps - 1 for i in reversed(range(steps)))
+        return tdm_nodes(steps, self.num_timesteps)
 
     def solver_times(self, nfe: int) -> tuple[int, ...]:
         """Times at which the teacher itself is sampled, first to last.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, PositiveInt
 
-from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineBackbone, PipelineConfig
+from distillbench.backbones._pipeline import PipelineConfig
+from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.backbones.base import Backbone, Cond
 from distillbench.core.lazy import torch
 from distillbench.sample.schedules import shifted_nodes
@@ -41,16 +42,13 @@ class CogvideoxConfig(PipelineConfig):
     node_shift: float = Field(2.0, ge=1)
 
 
-class Cogvideox(PipelineBackbone):
+class Cogvideox(TransformerBackbone):
     """Latents are (frames, channels, height, width), as diffusers orders them."""
 
     Config = CogvideoxConfig
     name = "cogvideox"
     modality = "video"
     pipeline = "CogVideoXPipeline"
-    network = "transformer"
-    targets = ATTENTION_AND_MLP
-    costly_text = True
     encode_images = Backbone.encode_images  # none: clips, not images; planning looks here
 
     def nodes(self, steps: int) -> tuple[int, ...]:
@@ -86,9 +84,6 @@ class Cogvideox(PipelineBackbone):
         channels = self.pipe.transformer.config.in_channels
         frames = (config.frames - 1) // time + 1
         return (frames, channels, config.height // space, config.width // space)
-
-    def _middle(self) -> str:
-        return f"transformer_blocks.{len(self.pipe.transformer.transformer_blocks) // 2}"
 
     def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
         frames, _, height, width = self.latent_shape

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import PositiveInt
 
-from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineBackbone, PipelineConfig
+from distillbench.backbones._pipeline import PipelineConfig
+from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.backbones.base import Cond
 from distillbench.core.lazy import torch
 
@@ -23,16 +24,13 @@ class PixartConfig(PipelineConfig):
     text_length: PositiveInt = 120
 
 
-class Pixart(PipelineBackbone):
+class Pixart(TransformerBackbone):
     """eps is the first half of the output's channels; the second is the variance, unused here."""
 
     Config = PixartConfig
     name = "pixart"
     pipeline = "PixArtAlphaPipeline"
-    network = "transformer"
     time_mlp = "adaln_single.emb.timestep_embedder"
-    targets = ATTENTION_AND_MLP
-    costly_text = True
 
     def _encode(self, prompts: Sequence[str]) -> Cond:
         config: Any = self.config
@@ -58,12 +56,4 @@ class Pixart(PipelineBackbone):
         return raw[:, : self.latent_shape[0]]
 
     def _shape(self) -> tuple[int, ...]:
-        config = self.pipe.transformer.config
-        return (config.in_channels, config.sample_size, config.sample_size)
-
-    def _middle(self) -> str:
-        return f"transformer_blocks.{len(self.pipe.transformer.transformer_blocks) // 2}"
-
-    def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
-        side = self.latent_shape[-1] // self.pipe.transformer.config.patch_size
-        return hidden.transpose(1, 2).reshape(len(hidden), -1, side, side)
+        return self._square(None)

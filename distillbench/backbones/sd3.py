@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineBackbone, PipelineConfig
+from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineConfig
+from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.backbones.base import Cond
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput
@@ -29,7 +30,7 @@ class Sd3Config(PipelineConfig):
     shift: float = Field(3.0, ge=1)
 
 
-class Sd3(PipelineBackbone):
+class Sd3(TransformerBackbone):
     """Times are 1000 sigma, the first is pure noise at 1000 (arXiv 2403.03206).
 
     An empty prompt is the unconditional branch.
@@ -39,11 +40,9 @@ class Sd3(PipelineBackbone):
     name = "sd3"
     process_kind = "flow"
     pipeline = "StableDiffusion3Pipeline"
-    network = "transformer"
     time_mlp = "time_text_embed.timestep_embedder"
     targets = (*ATTENTION_AND_MLP, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
     image_output = 1
-    costly_text = True
 
     def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
         """As the other families; refuses weights whose own shift is another.
@@ -84,15 +83,4 @@ class Sd3(PipelineBackbone):
 
     def _shape(self) -> tuple[int, ...]:
         config: Any = self.config
-        network = self.pipe.transformer.config
-        side = network.sample_size
-        if config.resolution:
-            side = config.resolution // self.pipe.vae_scale_factor
-        return (network.in_channels, side, side)
-
-    def _middle(self) -> str:
-        return f"transformer_blocks.{len(self.pipe.transformer.transformer_blocks) // 2}"
-
-    def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
-        side = self.latent_shape[-1] // self.pipe.transformer.config.patch_size
-        return hidden.transpose(1, 2).reshape(len(hidden), -1, side, side)
+        return self._square(config.resolution)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from distillbench.report.rows import Row, chosen
+from distillbench.report.rows import Row, chosen, hidden
 
 __all__ = ["Claim", "Operator", "Side", "parse_claim", "resolve"]
 
@@ -151,12 +151,8 @@ def _find(claim: Claim, side: Side, rows: Sequence[Row]) -> Row:
     unknown = [name for name in where if not any(row.has(name) for row in rows)]
     if unknown:
         raise ValueError(f"claim {claim.text!r}: no row has a field or tag {unknown[0]!r}")
-    hidden = [path for name in where for path in {row.hides(name) for row in rows} if path]
-    if hidden:
-        raise ValueError(
-            f"claim {claim.text!r}: {hidden[0].rpartition('.')[2]!r} is the sampling's, and not "
-            f"{hidden[0]!r}, which varies here; write {hidden[0]!r}"
-        )
+    if what := next(filter(None, (hidden(rows, name) for name in where)), ""):
+        raise ValueError(f"claim {claim.text!r}: {what}")
     candidates = chosen(rows, {}, where)
     labelled = [row for row in candidates if row.name == side.name]
     by_method = [row for row in candidates if side.name in (row.first.method, row.first.title)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from distillbench.run.stage import Cell, Plan
 
-__all__ = ["FIELDS", "Row", "chosen", "rows_of", "same_value"]
+__all__ = ["FIELDS", "Row", "chosen", "hidden", "rows_of", "same_value"]
 
 FIELDS = (
     "label", "group", "method", "title", "backbone", "nfe", "guidance_scale", "seeds", "updates",
@@ -70,6 +70,13 @@ class Row:
     def _varied(self, field: str) -> str | None:
         varied = self.first.varied
         return next((p for p in varied if p == field or p.rpartition(".")[2] == field), None)
+
+
+def hidden(rows: Iterable[Row], field: str) -> str:
+    """Why rows cannot be told apart by `field`, which hides what varies of them; "" where not."""
+    path = next(filter(None, (row.hides(field) for row in rows)), "")
+    what = f"{field!r} is the sampling's, and not {path!r}, which varies here; write {path!r}"
+    return what if path else ""
 
 
 def rows_of(plan: Plan) -> tuple[Row, ...]:

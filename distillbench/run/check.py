@@ -139,14 +139,11 @@ class _Checker:
 
     def selector(self, name: str, path: Path) -> None:
         """A field that rows are told apart by, and so must not mean two things."""
+        from distillbench.report.rows import hidden
+
         self.field(name, path)
-        hidden = next(filter(None, (row.hides(name) for row in self.rows)), "")
-        if hidden:
-            self.problems.add(
-                self.mark(*path),
-                f"{name!r} is the sampling's, and not {hidden!r}, which varies "
-                f"here; write {hidden!r}",
-            )
+        if what := hidden(self.rows, name):
+            self.problems.add(self.mark(*path), what)
 
     def where(self, where: Mapping[str, Any], path: Path, speaks_of: Sequence[str]) -> None:
         from distillbench.report.rows import chosen

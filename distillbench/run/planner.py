@@ -285,14 +285,11 @@ def _several_references(
 
 def _namesakes(cells: Sequence[Cell]) -> list[str]:
     """A note for different runs that nothing in a table or a claim tells apart."""
-    runs: dict[str, set[str]] = {}
-    names: dict[str, str] = {}
+    runs: dict[tuple[str, str], set[str]] = {}
     for c in cells:
-        name = f"{c.label or c.title} (nfe {c.nfe})"
-        shown = [name, c.group, c.backbone, c.guidance_scale, c.updates, c.seed, dict(c.tags),
+        shown = [c.group, c.backbone, c.guidance_scale, c.updates, c.seed, dict(c.tags),
                  dict(c.varied)]  # fmt: skip
-        key = canonical_json(shown)
-        runs.setdefault(key, set()).add(c.sample)
-        names[key] = name
-    alike = dict.fromkeys(names[key] for key, samples in runs.items() if len(samples) > 1)
+        named = f"{c.label or c.title} (nfe {c.nfe})", canonical_json(shown)
+        runs.setdefault(named, set()).add(c.sample)
+    alike = dict.fromkeys(name for (name, _), samples in runs.items() if len(samples) > 1)
     return [f"several different runs are called {name}; give each row a label" for name in alike]

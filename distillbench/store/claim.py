@@ -159,8 +159,8 @@ class Claim:
 
     def ensure_held(self) -> None:
         """Raise Interrupted when the file no longer names this claim."""
-        found = Holder.read(self.path)
-        if found is None or found.token != self.holder.token:
+        if not self.held:
+            found = Holder.read(self.path)
             raise Interrupted(f"{self.path}: taken over by {found.name if found else 'nobody'}")
 
     @property
@@ -172,9 +172,9 @@ class Claim:
     def release(self) -> None:
         """Give the stage up; a claim that was lost is left to its new holder."""
         self._over.set()
-        with self._lock, suppress(Interrupted):
-            self.ensure_held()
-            self.path.unlink(missing_ok=True)
+        with self._lock:
+            if self.held:
+                self.path.unlink(missing_ok=True)
 
     def _live(self) -> None:
         while not self._over.wait(ALIVE_EVERY):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,23 @@ def way(world: Any) -> Any:
             world.row("Tuned", 26.0, 3.0, nfe=nfe, ranked=False, updates=updates, final=final)
         world.row("TDM", 30.0, 5.0, updates=updates, final=final)
     return world
+
+
+@pytest.fixture
+def lines_over(
+    make_experiment: Any, infos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, Any], dict[str, list[float]]]:
+    """Axis, world -> label and places of each line that a curve of hps draws."""
+
+    def draw(x: str, world: Any) -> dict[str, list[float]]:
+        drawn: list[Any] = []
+        monkeypatch.setattr(curves, "save", lambda figure, *args: drawn.extend([figure]))
+        results, experiment = Results(world.plan, world.store), make_experiment()
+        config = FigureConfig(name="c", kind="curve", x=x, y="hps")
+        curves.draw_curve(config, experiment, results, infos, tmp_path)
+        return {line.get_label(): list(line.get_xdata()) for line in drawn[0].axes[0].get_lines()}
+
+    return draw
 
 
 def test_a_table_of_students_on_the_way_says_when_they_were_taken(
@@ -49,30 +67,18 @@ def test_a_table_grouped_by_updates_speaks_of_them(
 
 
 def test_runs_of_one_name_are_lines_of_their_own(
-    world: Any, make_experiment: Any, infos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Any, lines_over: Callable[[str, Any], dict[str, list[float]]]
 ) -> None:
     for _ in range(2):
         for nfe in (1, 2):
             world.row("LCM", 25.0, 3.0, nfe=nfe)
-    drawn: list[Any] = []
-    monkeypatch.setattr(curves, "save", lambda figure, *args: drawn.extend([figure]))
-    results, experiment = Results(world.plan, world.store), make_experiment()
-    config = FigureConfig(name="c", kind="curve", x="nfe", y="hps")
-    curves.draw_curve(config, experiment, results, infos, tmp_path)
-    lines = {line.get_label(): list(line.get_xdata()) for line in drawn[0].axes[0].get_lines()}
-    assert lines == {"LCM": [1, 2], "LCM (2)": [1, 2]}
+    assert lines_over("nfe", world) == {"LCM": [1, 2], "LCM (2)": [1, 2]}
 
 
 def test_a_tuned_teacher_is_a_line_over_updates_and_a_plain_one_a_level(
-    way: Any, make_experiment: Any, infos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: Any, lines_over: Callable[[str, Any], dict[str, list[float]]]
 ) -> None:
-    drawn: list[Any] = []
-    monkeypatch.setattr(curves, "save", lambda figure, *args: drawn.extend([figure]))
-    results, experiment = Results(way.plan, way.store), make_experiment()
-    config = FigureConfig(name="c", kind="curve", x="updates", y="hps")
-    curves.draw_curve(config, experiment, results, infos, tmp_path)
-    lines = {line.get_label(): list(line.get_xdata()) for line in drawn[0].axes[0].get_lines()}
-    assert lines == {
+    assert lines_over("updates", way) == {
         "Teacher, NFE 25": [0, 1], "Teacher, NFE 4": [0, 1],
         "Tuned, NFE 25": [50, 100], "Tuned, NFE 4": [50, 100], "TDM, NFE 4": [50, 100],
     }  # fmt: skip

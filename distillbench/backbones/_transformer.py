@@ -1,0 +1,25 @@
+"""What the families share whose network is a diffusion transformer over image tokens."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineBackbone
+from distillbench.core.lazy import torch
+
+__all__ = ["TransformerBackbone"]
+
+
+class TransformerBackbone(PipelineBackbone):
+    """Blocks of one width; tokens are the patches of a square latent, row by row."""
+
+    network = "transformer"
+    targets: ClassVar[tuple[str, ...]] = ATTENTION_AND_MLP
+    costly_text = True
+
+    def _middle(self) -> str:
+        return f"transformer_blocks.{len(self.pipe.transformer.transformer_blocks) // 2}"
+
+    def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
+        side = self.latent_shape[-1] // self.pipe.transformer.config.patch_size
+        return hidden.transpose(1, 2).reshape(len(hidden), -1, side, side)
