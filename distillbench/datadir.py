@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["data_root", "folder_identity", "images_folder"]
+__all__ = ["data_root", "folder_identity", "images_folder", "is_images_path"]
 
 
 def data_root() -> Path:
@@ -18,9 +18,16 @@ def images_folder(text: str) -> Path:
     """The folder of a `data.images` setting.
 
     A plain name such as "laion-aesthetic" is the folder `<data root>/images/<name>`; anything with
-    a slash is a path.
+    a slash is a path, as are "." and "..".
     """
-    return Path(text).expanduser().absolute() if "/" in text else data_root() / "images" / text
+    if is_images_path(text):
+        return Path(os.path.expanduser(text)).absolute()
+    return data_root() / "images" / text
+
+
+def is_images_path(text: str) -> bool:
+    """Whether a `data.images` setting is a path and not the name of a set."""
+    return "/" in text or text in (".", "..")
 
 
 def folder_identity(folder: Path) -> str:

@@ -221,6 +221,13 @@ class PipelineBackbone(Backbone):
         """uint8 images (B, H, W, 3), or videos (B, frames, H, W, 3)."""
         return self.codec.decode(x0)
 
+    def image_size(self) -> tuple[int, int] | None:
+        """See `Backbone.image_size`; None for video."""
+        if self.modality != "image":
+            return None
+        height, width = (side * self.pipe.vae_scale_factor for side in self.latent_shape[-2:])
+        return height, width
+
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Latents of uint8 images (B, H, W, 3)."""
         from distillbench.backbones._diffusers import ImageCodec

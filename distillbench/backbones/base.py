@@ -199,6 +199,13 @@ class Backbone(ABC):
     def decode(self, x0: torch.Tensor) -> torch.Tensor:
         """Samples: uint8 (B, H, W, 3) or (B, frames, H, W, 3); points are float32 (B, d)."""
 
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of the pictures whose latents have `latent_shape`; known after load.
+
+        None where the family does not say: training pictures must then have that size already.
+        """
+        return None
+
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Latents of uint8 images (B, H, W, 3), scaled as the network expects them."""
         raise NotImplementedError(f"{self.name} encodes no images")

@@ -93,13 +93,20 @@ class DataConfig(Model):
     """Where training prompts and real latents come from.
 
     Attributes:
-        prompts: a named prompt set or a path to .txt/.json/.jsonl; "" is the backbone's own.
+        prompts: a named prompt set or a path to .txt/.csv/.tsv/.json/.jsonl; "" is the backbone's
+            own. Images bring their captions, so that only one of the two may be given.
         images: a folder of captioned images, or the name of one under `<data root>/images`; "" lets
             the backbone's world make them.
+        resize: how an image of another size comes to that of the network: the middle is cut out,
+            all of it is kept between bars, or its shape is ignored.
+        background: what lies behind transparent parts and beside padded images: white, black, grey
+            or "#rrggbb".
     """
 
     prompts: str = ""
     images: str = ""
+    resize: Literal["center-crop", "pad", "stretch"] = "center-crop"
+    background: Annotated[str, Field(pattern="^(white|black|grey|#[0-9a-fA-F]{6})$")] = "white"
 
 
 class SampleConfig(Model):

@@ -4,8 +4,8 @@ What a stage's `spec` holds (all of it decides the result, so its hash is the st
 
     train   identity, backbone {name, params, revision}, method {name, version, params},
             train (settings without save_every), data {prompts, prompts_sha256,
-            images_sha256}, seed, teacher; for a method without nets data = {}, seed = 0 and train
-            holds the precision where it is not float32
+            images_sha256; fit of images that are read}, seed, teacher; for a method without
+            nets data = {}, seed = 0 and train holds the precision where it is not float32
     sample  identity, train (key), backbone, method, sampler (the whole recipe),
             prompts {name, sha256, n}, seed, batch_size
     score   identity, sample (key), reference (sample key or null),
@@ -45,6 +45,7 @@ def build_plan(experiment: Experiment, *, only: str = "") -> Plan:
     rows = [(point, resolved) for point in points if (resolved := planner.resolve(point))]
     if len(rows) == len(points):  # else a row that a link names may be known by its errors alone
         planner.trainings.check()
+        planner.data.check()
     check_metrics(experiment, planner.metrics, rows, problems)
     problems.raise_if_any()
     cells = planner.cells(rows)

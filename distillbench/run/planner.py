@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from distillbench.config.expand import Point
 from distillbench.config.identity import IDENTITY_VERSION, canonical_json, content_key
 from distillbench.config.marks import Problems, locate
 from distillbench.config.resolve import Resolved, Resolver
 from distillbench.config.schema import Experiment
-from distillbench.datadir import images_folder
-from distillbench.errors import BadInput, DistillbenchError
+from distillbench.errors import DistillbenchError
+from distillbench.run.datasets import Datasets, Prompts
 from distillbench.run.links import label_of
 from distillbench.run.stage import Cell, Stage, StageKind
 from distillbench.run.trainings import Trainings
@@ -23,19 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Planner"]
 
 GUIDED_COST = 2.0
-
-
-class Prompts(NamedTuple):
-    """A prompt set: the name of one, or "" and the path of a file, which is in no key."""
-
-    name: str
-    sha256: str
-    file: str
-
-    @property
-    def runtime(self) -> dict[str, str]:
-        """What a stage is told of it beside its spec."""
-        return {"prompts": self.file} if self.file else {}
 
 
 @dataclass
@@ -53,7 +40,6 @@ class Planner:
     notes: list[str]
     stages: dict[str, Stage] = field(default_factory=dict)
     points: dict[int, Point] = field(default_factory=dict)
-    _prompts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._resolver = Resolver(self.experiment, self.problems)
@@ -62,6 +48,7 @@ class Planner:
             name: self._metric_spec(name, metric) for name, metric in self.metrics.items()
         }
         self.runtime = {"threads": self.experiment.threads}
+        self.data = Datasets(self.problems, self.notes)
         self.trainings = Trainings(self)
 
     def resolve(self, point: Point) -> Resolved | None:
@@ -69,11 +56,7 @@ class Planner:
         resolved = self._resolver.resolve(point)
         if resolved is None:
             return None
-        images = point.config.data.images
-        if "/" in images and not images_folder(images).is_dir():
-            self.problems.add(locate(point.tree, ("data", "images"))[0], f"no folder {images}")
-        if resolved.trains and not images:
-            self.prompts(point, resolved, "data")
+        self.data.training(point, resolved)
         self.trainings.add(point, resolved)
         self.prompts(point, resolved, "sample")
         return resolved
@@ -236,26 +219,7 @@ class Planner:
 
     def prompts(self, point: Point, resolved: Resolved, part: str) -> Prompts:
         """The prompt set a point trains on ("data") or is sampled for ("sample")."""
-        from distillbench.sample.prompts import prompt_file, prompt_identity
-
-        backbone = resolved.used.backbone
-        own = backbone.train_prompts if part == "data" else backbone.eval_prompts
-        name = getattr(point.config, part).prompts or own
-        if not name:
-            alias = resolved.used.alias
-            mark, _ = locate(point.tree, ("backbone",))
-            what = f"backbone {alias!r} has no prompt set of its own; set {part}.prompts"
-            self.problems.add(mark, what)
-        elif name not in self._prompts:
-            try:
-                self._prompts[name] = prompt_identity(name)
-                if self._prompts[name].startswith("missing:"):
-                    self.notes.append(f"prompt set {name!r} is not on this disk; a run needs it")
-            except BadInput as error:
-                self.problems.add(locate(point.tree, (part, "prompts"))[0], error.line)
-                self._prompts[name] = ""
-        file = prompt_file(name)
-        return Prompts("" if file else name, self._prompts.get(name, ""), file)
+        return self.data.prompts(point, resolved, part)
 
 
 def _on_the_way_alone(cells: Sequence[Cell]) -> list[str]:

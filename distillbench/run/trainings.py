@@ -176,7 +176,9 @@ class Trainings:
                 # A named set that is not on this disk still plans; its training then says so.
                 there = folder_identity(folder) if folder.is_dir() else f"missing:{images}"
                 self._images[images] = there
-            return {"prompts": "", "prompts_sha256": "", "images_sha256": self._images[images]}
+            spec = {"prompts": "", "prompts_sha256": "", "images_sha256": self._images[images]}
+            fit = point.config.data.model_dump(include={"resize", "background"})
+            return {**spec, "fit": fit} if "latents" in resolved.method.needs else spec
         found = self.planner.prompts(point, resolved, "data")
         return {"prompts": found.name, "prompts_sha256": found.sha256, "images_sha256": ""}
 

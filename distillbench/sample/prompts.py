@@ -8,37 +8,48 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from distillbench.datadir import data_root
 from distillbench.errors import BadInput
+from distillbench.sample.prompt_files import SUFFIXES, is_prompt_file, read_prompt_file
 
-__all__ = ["PromptSet", "load_prompts", "planned_prompts", "prompt_file", "prompt_identity"]
+__all__ = [
+    "PromptSet", "find_prompts", "load_prompts", "planned_prompts", "prompt_file",
+    "prompt_identity", "prompts_folder",
+]  # fmt: skip
 
 GMM_PROMPTS = tuple(f"condition {k}" for k in range(8))
 # HPSv2's file names against the names its tables use.
 STYLE_NAMES = {"anime": "animation", "paintings": "painting"}
-SUFFIXES = (".txt", ".json", ".jsonl")
-_Pairs = list[tuple[str, str]]
+_Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts, each with a category name ("" for none); `sha256` is over both, line by line."""
+    """Prompts, each with a category name ("" for none).
+
+    Attributes:
+        sha256: over both, line by line.
+        unread: fields and columns of its files that mean nothing here.
+    """
 
     name: str
     prompts: tuple[str, ...]
     categories: tuple[str, ...]
+    unread: tuple[str, ...] = ()
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        lines = (f"{c}\t{p}\n" for c, p in zip(self.categories, self.prompts, strict=True))
-        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-        object.__setattr__(self, "sha256", digest)
+        pairs = list(zip(self.categories, self.prompts, strict=True))
+        text = "".join(f"{c}\t{p}\n" for c, p in pairs)
+        if text.count("\t") > len(pairs) or text.count("\n") > len(pairs):
+            text = json.dumps(pairs)  # else two prompts and one of two lines would be the same
+        object.__setattr__(self, "sha256", hashlib.sha256(text.encode()).hexdigest())
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -47,36 +58,53 @@ class PromptSet:
 def load_prompts(name: str) -> PromptSet:
     """The prompt set of a name ("world-eval", "gmm-train", "hpsv2") or of a file.
 
-    Files: .txt (one prompt a line), .json (a list of strings, or category -> list), .jsonl (strings
-    or {"prompt": ..., "category": ...} a line). Sets with categories are interleaved, so that the
-    first n prompts hold all categories evenly.
+    Files (UTF-8, with or without a byte order mark): .txt, one prompt a line of the file; .csv and
+    .tsv, whose header names a column `prompt` and maybe `category`; .json, a list of prompts or an
+    object category -> list; .jsonl, a prompt a line. A prompt in JSON is a string or an object
+    {"prompt": ..., "category": ...}. Blank lines are passed over. Sets with categories are
+    interleaved, so that the first n prompts hold all categories evenly.
 
     Raises:
-        BadInput: no such set or file, or a file that holds something else.
+        BadInput: no such set or file, or entries that are no prompts, one line for each.
     """
+    found = find_prompts(name)
+    if found is None:
+        raise BadInput(
+            f"prompt set {name!r} is not on this disk: no {{style}}.json in {prompts_folder(name)}",
+            hint="put one JSON list of prompts per style there, or name a .txt/.json/.jsonl file",
+        )
+    return found
+
+
+def find_prompts(name: str) -> PromptSet | None:
+    """As `load_prompts`, but None for a named set whose files are not on this disk."""
     if name.startswith("world-"):
         from distillbench.world.prompts import prompt_set
 
         return prompt_set(name)
     if name in ("gmm-train", "gmm-eval"):
         return PromptSet(name, GMM_PROMPTS, ("",) * len(GMM_PROMPTS))
-    if name.endswith(SUFFIXES):
-        return _make(name, _read(Path(name).expanduser()))
-    folder = _folder(name)
-    files = sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES) if name else []
-    if not files:
+    if is_prompt_file(name):
+        return _make(name, [Path(os.path.expanduser(name))])
+    if "/" in name or "\\" in name or name in ("", ".", ".."):
         raise BadInput(
-            f"prompt set {name!r} is not on this disk: no {{style}}.json in {folder}",
-            hint="put one JSON list of prompts per style there, or name a .txt/.json/.jsonl file",
+            f"{name!r} is neither a prompt file ({', '.join(SUFFIXES)}) nor the name of a set"
         )
-    return _make(name, [pair for path in files for pair in _read(path, _style(path))])
+    folder = prompts_folder(name)
+    files = sorted(p for p in folder.glob("*") if is_prompt_file(p.name))
+    return _make(name, files, styled=True) if files else None
+
+
+def prompts_folder(name: str) -> Path:
+    """Where a named set belongs."""
+    return data_root() / "prompts" / name
 
 
 def prompt_file(name: str) -> str:
     """The absolute path of a set that is a file of the user, "" for a named one."""
-    if name.startswith(("world-", "gmm-")) or not name.endswith(SUFFIXES):
+    if name.startswith(("world-", "gmm-")) or not is_prompt_file(name):
         return ""
-    return str(Path(name).expanduser().absolute())
+    return str(Path(os.path.expanduser(name)).absolute())
 
 
 def planned_prompts(name: str, sha256: str, *, file: str = "") -> PromptSet:
@@ -99,56 +127,35 @@ def prompt_identity(name: str) -> str:
     Raises:
         BadInput: a file that is missing or malformed.
     """
-    embedded = name.startswith(("world-", "gmm-")) or name.endswith(SUFFIXES)
-    if name and not embedded and not any(_folder(name).glob("*")):
-        return f"missing:{name}"
-    return load_prompts(name).sha256
+    found = find_prompts(name)
+    return found.sha256 if found else f"missing:{name}"
 
 
-def _folder(name: str) -> Path:
-    return data_root() / "prompts" / name
+def _make(name: str, files: Sequence[Path], *, styled: bool = False) -> PromptSet:
+    read, problems = [], []
+    for path in files:
+        try:
+            read.append(read_prompt_file(path, _style(path) if styled else ""))
+        except BadInput as error:
+            problems.append(error.line)
+    if problems:
+        raise BadInput("\n".join(problems))
+    mixed = _interleaved([pair for file in read for pair in file.pairs])
+    if not mixed:
+        raise BadInput(f"{name}: holds no prompts")
+    unread = tuple(dict.fromkeys(name for file in read for name in file.unread))
+    return PromptSet(name, tuple(p for p, _ in mixed), tuple(c for _, c in mixed), unread)
 
 
 def _style(path: Path) -> str:
     return STYLE_NAMES.get(path.stem, path.stem)
 
 
-def _make(name: str, pairs: _Pairs) -> PromptSet:
-    columns = [
-        [pair for pair in pairs if pair[1] == style] for style in dict.fromkeys(c for _, c in pairs)
-    ]
-    mixed = [pair for row in zip_longest(*columns) for pair in row if pair is not None]
-    if not mixed:
-        raise BadInput(f"{name}: holds no prompts")
-    return PromptSet(name, tuple(p for p, _ in mixed), tuple(c for _, c in mixed))
-
-
-def _read(path: Path, style: str = "") -> _Pairs:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise BadInput(f"{path}: cannot be read as a prompt file: {reason}") from None
-    if path.suffix == ".txt":
-        return [(line.strip(), style) for line in text.splitlines() if line.strip()]
-    try:
-        if path.suffix == ".json":
-            return list(_entries(json.loads(text), style))
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        return list(_entries(rows, style))
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: not a list of prompts ({error})") from None
-
-
-def _entries(data: Any, style: str) -> Iterable[tuple[str, str]]:
-    if isinstance(data, dict):
-        for category, prompts in data.items():
-            yield from _entries(prompts, category)
-        return
-    for row in data if isinstance(data, list) else [data]:
-        prompt, category = row, style
-        if isinstance(row, dict):
-            prompt, category = row["prompt"], row.get("category", style)
-        if not isinstance(prompt, str) or not isinstance(category, str):
-            raise TypeError(f"{row!r} is not a prompt")
-        yield prompt, category
+def _interleaved(pairs: _Pairs) -> list[tuple[str, str]]:
+    """The first of each category, then the second of each, and so on."""
+    columns: dict[str, list[tuple[str, str]]] = {}
+    for pair in pairs:
+        columns.setdefault(pair[1], []).append(pair)
+    if len(columns) == 1:
+        return list(pairs)
+    return [pair for row in zip_longest(*columns.values()) for pair in row if pair is not None]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,13 @@ import torch
 
 from distillbench.core.noise import generator
 from distillbench.errors import BadInput, NotSupported
+from distillbench.train.captions import read_captions
 from distillbench.train.method import Batch
+from distillbench.train.pictures import Resize, fitted, open_picture
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from distillbench.backbones.base import Backbone, Cond
 
 __all__ = ["DataSource", "ImageFolder"]
@@ -25,33 +28,43 @@ CACHE_BYTES = 1 << 30
 class ImageFolder:
     """Captioned images: `captions.jsonl` with {"file": ..., "text": ...} beside the images.
 
+    Args:
+        root: the folder.
+        size: (height, width) that images are brought to; None leaves them, and then the images of
+            one batch must have one size.
+        resize: how they are brought there; see `train.pictures.fitted`.
+        background: what lies behind transparent parts and beside padded pictures.
+
     Raises:
-        BadInput: no caption file, or a line that names no image and text.
+        BadInput: no caption file, or lines that name no image and text; one line for each.
     """
 
-    def __init__(self, root: Path) -> None:
-        index = root / "captions.jsonl"
-        if not index.is_file():
-            raise BadInput(
-                f"no training images in {root}: it needs captions.jsonl",
-                hint='one JSON line per image: {"file": "a.png", "text": "its caption"}',
-            )
-        rows = [json.loads(line) for line in index.read_text().splitlines() if line.strip()]
-        bad = [n for n, row in enumerate(rows, 1) if not {"file", "text"} <= row.keys()]
-        if bad or not rows:
-            raise BadInput(f"{index}: line {bad[0] if bad else 1} needs the keys file and text")
-        self.paths = tuple(root / row["file"] for row in rows)
-        self.captions = tuple(str(row["text"]) for row in rows)
+    def __init__(
+        self,
+        root: Path,
+        *,
+        size: tuple[int, int] | None = None,
+        resize: Resize = "center-crop",
+        background: str = "white",
+    ) -> None:
+        found = read_captions(root)
+        self.paths, self.captions = found.paths, found.texts
+        self.size, self.resize, self.background = size, resize, background
 
     def read(self, indices: Sequence[int]) -> torch.Tensor:
-        """uint8 (B, H, W, 3); images of one batch must have one size."""
+        """uint8 (B, H, W, 3). Raises BadInput for a file that is no picture."""
         import numpy as np
-        from PIL import Image
 
-        arrays = [np.array(Image.open(self.paths[i]).convert("RGB")) for i in indices]
+        arrays = [np.asarray(self._picture(i)) for i in indices]
         if len({a.shape for a in arrays}) > 1:
             raise BadInput(f"{self.paths[0].parent}: images differ in size; resize them to one")
         return torch.from_numpy(np.stack(arrays))
+
+    def _picture(self, index: int) -> Image:
+        picture = open_picture(self.paths[index], self.background)
+        if self.size is None:
+            return picture
+        return fitted(picture, self.size, self.resize, self.background)
 
 
 class DataSource:
@@ -64,6 +77,7 @@ class DataSource:
         batch_size: samples of a micro-batch.
         latents: whether the method needs real latents.
         images: a folder with captioned images, "" for the backbone's own world.
+        fit: `resize` and `background` of an `ImageFolder`, where they are not the defaults.
         device: where batches are put.
     """
 
@@ -76,11 +90,13 @@ class DataSource:
         batch_size: int,
         latents: bool = False,
         images: str = "",
+        fit: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> None:
         self.backbone, self.seed, self.batch_size = backbone, seed, batch_size
         self.device, self.latents = device, latents
-        self.images = ImageFolder(Path(images)) if images else None
+        size = backbone.image_size()
+        self.images = ImageFolder(Path(images), size=size, **(fit or {})) if images else None
         self.prompts = self.images.captions if self.images else tuple(prompts)
         with torch.no_grad():
             self.uncond = backbone.encode_null().to(device)

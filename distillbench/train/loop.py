@@ -196,7 +196,8 @@ class Trainer:
         data, seed = self.spec["data"], self.spec["seed"]
         self.data = DataSource(
             backbone, _prompts(data, self.runtime), seed=seed, batch_size=self.train["batch_size"],
-            latents="latents" in method.needs, images=_images(data, self.runtime), device=device,
+            latents="latents" in method.needs, images=_images(data, self.runtime),
+            fit=data.get("fit"), device=device,
         )  # fmt: skip
         scale = float(self.train.get("lr_scale", 1.0))
         for name, spec in method.nets().items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from distillbench.config.identity import (
     IDENTITY_VERSION,
@@ -242,6 +243,7 @@ def test_costs_are_network_evaluations(plan_of: PlanOf) -> None:
 def test_images_are_named_by_their_content(plan_of: PlanOf, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
     (folder / "captions.jsonl").write_text('{"file": "a.png", "text": "a"}\n')
     head = "name: t\nbase: {backbone: fake-images, sample: {prompts: gmm-eval}}\n"
     text = f"rows: [{{method: fake-real, data: {{images: {folder}}}}}]\n"

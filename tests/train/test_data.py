@@ -105,3 +105,19 @@ def test_bad_image_folders_are_explained(tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(BadInput, match="differ in size"):
         ImageFolder(tmp_path).read([0, 1])
+
+
+@pytest.mark.parametrize("how", ["center-crop", "pad", "stretch"])
+def test_pictures_of_any_size_and_kind_train_together(tmp_path: Path, how: str) -> None:
+    tiny = registry.build_backbone("tiny-sd", {})
+    tiny.load("cpu")
+    assert tiny.image_size() == (32, 32)
+    made = {"a.png": ("RGBA", (64, 20)), "b.jpg": ("L", (7, 90)), "c.tiff": ("CMYK", (32, 32))}
+    for name, (mode, size) in made.items():
+        Image.new(mode, size).save(tmp_path / name)
+    rows = [{"file": name, "text": name} for name in made]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    fit = {"resize": how, "background": "black"}
+    batch = source(tiny, images=str(tmp_path), fit=fit).batch(0, 0)
+    assert batch.latents is not None
+    assert batch.latents.shape == (6, *tiny.latent_shape)
