@@ -6,7 +6,13 @@ import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["data_root", "folder_identity", "images_folder", "is_images_path"]
+__all__ = ["cache_root", "data_root", "folder_identity", "images_folder", "is_images_path"]
+
+
+def cache_root() -> Path:
+    """`$DISTILLBENCH_CACHE`, by default `~/.cache/distillbench`."""
+    named = os.environ.get("DISTILLBENCH_CACHE", "")
+    return Path(named) if named else Path.home() / ".cache" / "distillbench"
 
 
 def data_root() -> Path:

@@ -18,7 +18,7 @@ SHARED = {"core", "errors", "datadir"}
 NETS = {"backbones", "train", "sample", "world", "registry", "store"}
 ALLOWED = {
     "core": {"core"},
-    "backbones": SHARED | {"backbones", "world", "train", "sample"},
+    "backbones": SHARED | {"backbones", "world", "train", "sample", "store"},
     "train": SHARED | NETS,
     "sample": SHARED | NETS | {"score"},
 }

@@ -10,17 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from distillbench.datadir import cache_root
 from distillbench.errors import MissingWeights
 
 __all__ = ["Source", "cache_root", "content_hash"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-def cache_root() -> Path:
-    """`$DISTILLBENCH_CACHE`, by default `~/.cache/distillbench`."""
-    named = os.environ.get("DISTILLBENCH_CACHE", "")
-    return Path(named) if named else Path.home() / ".cache" / "distillbench"
 
 
 @dataclass(frozen=True)
