@@ -5,8 +5,6 @@ Exit codes: 0 all done, 1 some stage failed, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import tempfile
 import traceback
@@ -30,7 +28,9 @@ from distillbench.cli import (
     validate,
 )
 from distillbench.cli.common import examples, print_json
+from distillbench.cli.streams import guarded_output, lost, open_streams
 from distillbench.errors import DistillbenchError
+from distillbench.store.io import unusable_path
 
 __all__ = ["app", "main"]
 
@@ -77,16 +77,26 @@ def root(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    code = run_command(arguments)
-    # A closed pipe must not turn into a message while the interpreter shuts down.
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
-    sys.exit(code)
+    open_streams()
+    sys.exit(run_command(list(sys.argv[1:] if argv is None else argv)))
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run one command; every way it can end becomes an exit code."""
+    """Run one command; every way it can end becomes an exit code.
+
+    What cannot be shown changes nothing of what a command does. Output that somebody still waits
+    for (a full disk, not a reader that left) makes the exit code 1 where it would be 0, except for
+    `run`, whose exit code says whether all stages are done.
+    """
+    with guarded_output() as output:
+        code = _run(arguments)
+    if output.failure is not None and lost(output.failure):
+        print(f"error: standard output: {output.failure.strerror}", file=sys.stderr)
+        code = code or int(arguments[:1] != ["run"])
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="distillbench", standalone_mode=False)
         return int(code or 0)
@@ -101,11 +111,9 @@ def run_command(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except DistillbenchError as error:
         return _told(error, "--json" in arguments)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
-        return _crashed(error)
+        known = unusable_path(error)
+        return _crashed(error) if known is None else _told(known, "--json" in arguments)
 
 
 def _told(error: DistillbenchError, as_json: bool) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,13 +71,13 @@ def checkpoint_folder(checkpoint: str, results: Path) -> Path:
         ArtifactError: its files, or those of a run it took as teacher, are truncated or altered.
     """
     from distillbench.errors import BadInput
-    from distillbench.store.record import Done
+    from distillbench.store.record import check_folder
+    from distillbench.store.runs import teacher_runs
 
     folder = Path(checkpoint)
     if (folder / "recipe.json").is_file():
-        for run in (folder, *_teachers(folder)):
-            if (run / "done.json").is_file():
-                Done.read(run).check(run, digests=True)
+        for run in (folder, *teacher_runs(folder)):
+            check_folder(run)
         return folder
     if folder.is_dir() or "/" in checkpoint:
         raise BadInput(f"{checkpoint}: not the folder of a finished training (no recipe.json)")
@@ -86,18 +86,9 @@ def checkpoint_folder(checkpoint: str, results: Path) -> Path:
         raise BadInput(f"{key}: a {kind} stage; a checkpoint is a train stage")
     store = store_of(results)
     folder = Path(store.verify(kind, key))
-    for run in _teachers(folder):
+    for run in teacher_runs(folder):
         store.verify(kind, run.name)
     return folder
-
-
-def _teachers(folder: Path) -> Iterator[Path]:
-    """Folders of the run a training took as teacher, of that run's teacher, and so on."""
-    from distillbench.store.io import read_json
-
-    while key := read_json(folder / "recipe.json").get("teacher"):
-        folder = folder.parent / key
-        yield folder
 
 
 def best_device(wanted: str) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillbench.run.stage import Stage
-from distillbench.store.claim import Holder
+from distillbench.store.claim import Claim, Holder
 from distillbench.store.layout import Store
 
 __all__ = ["Attempt"]
+
+LOST_AFTER = 20.0
+"""Seconds we wait for word of a process that is gone before we believe it."""
 
 
 class Attempt:
@@ -22,6 +25,26 @@ class Attempt:
         self._claim = store.claim_path(stage.kind, stage.key)
         self._moved: tuple[str, float] | None = None
         self._since = time.monotonic()
+        self._gone: float | None = None
+        self._told = 0
+        self.notes: Sequence[str] = ()
+
+    @property
+    def begun(self) -> bool:
+        """Whether a process was seen at work on it."""
+        return self._moved is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether that process has been gone for a while, though nobody reported its end.
+
+        A runner tells of deaths itself, but not of those it cannot see (a cut network).
+        """
+        if not self.begun or Claim.holder_of(self._claim) is not None:
+            self._gone = None
+            return False
+        self._gone = self._gone or time.monotonic()
+        return time.monotonic() - self._gone > LOST_AFTER
 
     @property
     def silent(self) -> float:
@@ -35,4 +58,11 @@ class Attempt:
             return None
         self._moved = (holder.token, holder.moved)
         self._since = time.monotonic()
+        self.notes = holder.notes
         return holder.progress
+
+    def untold(self, notes: Sequence[str]) -> Sequence[str]:
+        """Those of an attempt's notes that were not asked for before."""
+        fresh = notes[self._told :]
+        self._told += len(fresh)
+        return fresh

@@ -6,7 +6,7 @@ so that a local run and a run on a cluster follow one policy and write one log.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -38,6 +38,7 @@ class Result:
         log: path of its captured output, "" when there is none.
         lasting: False when the cause lies outside the stage (missing weights, altered input), so
             that the next run simply tries again.
+        notes: what it had to tell on the way; the same lines are on its claim while it runs.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Result:
     error: str = ""
     log: str = ""
     lasting: bool = True
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ class Executor(Protocol):
     @property
     def free(self) -> int:
         """Slots that a stage could start on now."""
+
+    @property
+    def room(self) -> str:
+        """What there is to run on, in words."""
 
     def submit(self, stage: Stage, *, attempt: int) -> None:
         """Start an attempt; the caller has checked that it fits."""

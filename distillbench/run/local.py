@@ -123,6 +123,11 @@ class LocalExecutor:
         return len(self._slots)
 
     @property
+    def room(self) -> str:
+        """The slots by name."""
+        return f"{len(self._slots)} slot(s) on this machine"
+
+    @property
     def free(self) -> int:
         """Slots without a running stage."""
         return len(self._free_slots())

@@ -27,6 +27,7 @@ class RunOptions:
         fail_fast: stop at the first failure (running stages write their checkpoints).
         retry_failed: try stages again that failed in an earlier run, and redo altered ones.
         stale_after: seconds without a progress event after which a stage counts as hung.
+        room_wait: seconds to wait for machines when none is left that the next stage fits on.
         functions: kind of stage -> "module:function".
     """
 
@@ -37,6 +38,7 @@ class RunOptions:
     fail_fast: bool = False
     retry_failed: bool = False
     stale_after: float = 1800.0
+    room_wait: float = 120.0
     functions: Mapping[str, str] = field(default_factory=lambda: dict(STAGE_FUNCTIONS))
 
 
@@ -60,8 +62,8 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """130 interrupted, 1 some stage failed, 0 all done."""
-        return 130 if self.interrupted else int(bool(self.failed))
+        """130 interrupted, 1 some stage failed or was not run, 0 all done."""
+        return 130 if self.interrupted else int(bool(self.failed or self.blocked))
 
 
 def open_executor(plan: Plan, store: Store, options: RunOptions, *, run: str) -> Executor:
@@ -136,6 +138,6 @@ def _require_fit(plan: Plan, executor: Executor) -> None:
         if width(stage) > executor.widest:
             raise BadInput(
                 f"{stage.label or stage.key}: needs {width(stage)} slots (GPUs, or processor "
-                f"shares) on one machine; there are {executor.widest}",
+                f"shares) on one machine; there are {executor.widest} ({executor.room})",
                 hint="Lower train.processes, or raise --gpus or --workers",
             )

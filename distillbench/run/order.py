@@ -59,6 +59,19 @@ class Order:
         """Keys neither handed out, done nor dropped."""
         return [key for key, state in self._state.items() if state in ("waiting", "ready")]
 
+    @property
+    def ready(self) -> list[str]:
+        """Keys that could be handed out if there were room."""
+        return [key for key, state in self._state.items() if state == "ready"]
+
+    def users(self, key: str) -> list[str]:
+        """Keys of the stages that read a stage's output."""
+        return self._users[key]
+
+    def fed(self, key: str) -> bool:
+        """Whether everything a stage reads is done."""
+        return all(self._state[need] == "done" for need in self.stages[key].needs)
+
     def next(self, free: int) -> Stage | None:
         """Hand out the first ready stage if it fits into `free` slots.
 
@@ -76,7 +89,7 @@ class Order:
         return None
 
     def put_back(self, key: str) -> None:
-        """Offer a stage that was handed out once more."""
+        """Offer a stage once more that was handed out, or was done and is no longer."""
         self._state[key] = "waiting"
         self._offer(key)
 
@@ -96,7 +109,6 @@ class Order:
         return dropped
 
     def _offer(self, key: str) -> None:
-        ready = all(self._state[need] == "done" for need in self.stages[key].needs)
-        if self._state[key] == "waiting" and ready:
+        if self._state[key] == "waiting" and self.fed(key):
             self._state[key] = "ready"
             heapq.heappush(self._heap, (-self._chain[key], self._place[key], key))

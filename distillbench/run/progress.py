@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -72,6 +73,7 @@ class Progress:
         self.total = self.cached = self.done = self.failed = self.blocked = 0
         self._work_total = self._work_done = self._work_began = 0.0
         self._began = time.monotonic()
+        self._deaf = False
         with storage_guard(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             self._log = open(log, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
@@ -130,12 +132,24 @@ class Progress:
         """Log one line with the time of day; a full disk must not take the run's driver down."""
         try:
             self._log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
-        except OSError as error:
-            self.show(f"log.txt cannot be written ({error.strerror}): {line}")
+        except (OSError, ValueError) as error:
+            self.show(f"log.txt cannot be written ({error}): {line}")
 
     def show(self, line: str) -> None:
-        """Show one line."""
-        print(line, file=self.stream, flush=True)
+        """Show one line, as long as there is somebody to show it to."""
+        with self._shown():
+            print(line, file=self.stream, flush=True)
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """A closed or full standard output silences the display, and nothing else."""
+        if self._deaf:
+            return
+        try:
+            yield
+        except (OSError, ValueError, SystemExit) as error:  # rich raises the last on a broken pipe
+            self._deaf = True
+            self.log(f"standard output is gone ({error}); the run goes on")
 
     def tick_line(self, line: str) -> None:
         """Say how a running stage does; a live display shows that itself."""
@@ -148,8 +162,11 @@ class Progress:
         """Say how it went and let go of the terminal and the file."""
         parts = [f"{self.cached} cached", f"{self.done} ran", f"{self.failed} failed"]
         parts += [f"{self.blocked} blocked"] if self.blocked else []
+        left = self.total - self.cached - self.done - self.failed - self.blocked
+        parts += [f"{left} not run"] if left > 0 else []
         self.say(f"{', '.join(parts)} in {_clock(time.monotonic() - self._began)}")
-        self._log.close()
+        with suppress(OSError):
+            self._log.close()
 
     def eta(self) -> float | None:
         """Seconds left, from the work done so far; None before there is anything to tell."""
@@ -179,7 +196,8 @@ class LiveProgress(Progress):
     def show(self, line: str) -> None:
         """Print above the table."""
         style = "bold red" if line.startswith("FAILED") else None
-        self._console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        with self._shown():
+            self._console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def tick_line(self, line: str) -> None:
         """The table shows it; the file keeps it."""
@@ -187,14 +205,16 @@ class LiveProgress(Progress):
 
     def tick(self) -> None:
         """Draw the table."""
-        if self._live:
-            self._live.update(self._table(), refresh=True)
+        with self._shown():
+            if self._live:
+                self._live.update(self._table(), refresh=True)
 
     def close(self) -> None:
         """Remove the table."""
-        if self._live:
-            self._live.stop()
-            self._live = None
+        with self._shown():
+            if self._live:
+                self._live.stop()
+        self._live = None
         super().close()
 
     def _table(self) -> Group:
@@ -218,7 +238,8 @@ class LiveProgress(Progress):
 def open_progress(log: Path, *, stream: IO[str] | None = None) -> Progress:
     """A live display when `stream` (standard output) is a terminal, plain lines otherwise."""
     shown = stream or sys.stdout
-    return LiveProgress(log, stream=shown) if shown.isatty() else Progress(log, stream=shown)
+    live = not shown.closed and shown.isatty()
+    return LiveProgress(log, stream=shown) if live else Progress(log, stream=shown)
 
 
 def _title(stage: Stage) -> str:

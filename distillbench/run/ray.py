@@ -14,8 +14,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from distillbench.run.environment import worker_environment
 from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result, width
 from distillbench.run.stage import Stage
 from distillbench.run.worker import run_stage
+from distillbench.store.io import storage_guard
 
 # Read by Ray when it is imported; a benchmark reports to nobody.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -117,18 +118,30 @@ class RayExecutor:
         self._device = device or ("cuda" if "GPU" in ray.cluster_resources() else "cpu")
         self._task = self._make_task()
         if self.capacity < 1:
+            asked = f"{threads} CPU" if self._device == "cpu" else "1 GPU"
+            room, where = self.room, f" {address}" if address else ""
             self.close()
-            raise BadInput(f"--runner ray: no {self._resource} in the cluster {address}".rstrip())
+            raise BadInput(
+                f"--runner ray: a stage needs {asked} on a node; the cluster{where} has {room}",
+                hint="Start nodes that have it, or choose with --gpus N (0: processors)",
+            )
 
     @property
     def capacity(self) -> int:
         """Slots of all nodes that are up, within the limit."""
-        return min(self._limit, sum(map(self._slots, ray.nodes())))
+        return min(self._limit, sum(map(self._slots, self._nodes())))
 
     @property
     def widest(self) -> int:
         """Slots of the largest node: a stage never spans nodes."""
-        return min(self._limit, max(map(self._slots, ray.nodes()), default=0))
+        return min(self._limit, max(map(self._slots, self._nodes()), default=0))
+
+    @property
+    def room(self) -> str:
+        """The nodes that are up and what stages can use of them."""
+        nodes = [node["Resources"] for node in self._nodes()]
+        have = (f"{node.get('CPU', 0):g} CPU + {node.get('GPU', 0):g} GPU" for node in nodes)
+        return f"{len(nodes)} node(s): {', '.join(have) or 'none'}"
 
     @property
     def free(self) -> int:
@@ -143,27 +156,31 @@ class RayExecutor:
         if self._device != "cpu":
             needs = {"num_cpus": 0, "num_gpus": share}
         task = self._task.options(**needs, name=f"{stage.kind} {stage.key}")
-        self._running[task.remote(job.to_json(), os.getcwd(), self._stop_file)] = stage
+        with _cluster_alive():
+            self._running[task.remote(job.to_json(), os.getcwd(), self._stop_file)] = stage
 
     def poll(self, timeout: float) -> list[Result]:
         """Collect tasks that ended."""
         if not self._running:
             time.sleep(timeout)
             return []
-        first, rest = ray.wait(list(self._running), num_returns=1, timeout=timeout)
-        more = ray.wait(rest, num_returns=len(rest), timeout=0)[0] if first and rest else []
-        return [self._result(ref) for ref in [*first, *more]]
+        with _cluster_alive():
+            first, rest = ray.wait(list(self._running), num_returns=1, timeout=timeout)
+            more = ray.wait(rest, num_returns=len(rest), timeout=0)[0] if first and rest else []
+            return [self._result(ref) for ref in [*first, *more]]
 
     def stop(self) -> None:
         """Ask all running stages to write a checkpoint and end."""
-        Path(self._stop_file).touch()
+        with storage_guard(Path(self._stop_file)):
+            Path(self._stop_file).touch()
 
     def kill(self, key: str) -> None:
         """Cancel the task by force and forget it."""
         for ref, stage in list(self._running.items()):
             if stage.key == key:
                 del self._running[ref]
-                ray.cancel(ref, force=True)
+                with suppress(RayError):  # its node, or all of the cluster, is gone
+                    ray.cancel(ref, force=True)
 
     def close(self) -> None:
         """End all tasks, and Ray itself where we started it."""
@@ -220,12 +237,13 @@ class RayExecutor:
         calls = {} if self._device == "cpu" else {"max_calls": 1}  # frees the GPU's memory
         return ray.remote(max_retries=0, runtime_env={"env_vars": variables}, **calls)(run_job)
 
-    @property
-    def _resource(self) -> str:
-        return "CPU" if self._device == "cpu" else "GPU"
+    def _nodes(self) -> list[Mapping[str, Any]]:
+        """The nodes that are up. Raises StageFailed when the cluster does not answer."""
+        with _cluster_alive():
+            return [node for node in ray.nodes() if node["Alive"]]
 
     def _slots(self, node: Mapping[str, Any]) -> int:
-        have = node["Alive"] and node["Resources"].get(self._resource, 0)
+        have = node["Resources"].get("CPU" if self._device == "cpu" else "GPU", 0)
         return int(have // self._threads if self._device == "cpu" else have)
 
     def _result(self, ref: Any) -> Result:
@@ -238,14 +256,36 @@ class RayExecutor:
             return Result(stage.key, "died", error=_first_line(error))
 
 
+@contextmanager
+def _cluster_alive() -> Iterator[None]:
+    """Turn what Ray raises when its head or our own node is gone into a StageFailed."""
+    try:
+        yield
+    except (RayError, ConnectionError, TimeoutError, RuntimeError) as error:
+        raise StageFailed(
+            f"the Ray cluster is gone ({_first_line(error)})",
+            hint="The same command resumes; finished stages are kept",
+        ) from error
+
+
 def _own_folder() -> str:
     """A folder for Ray's sockets and logs; those of runs that were killed are removed."""
     temp = Path(tempfile.gettempdir())
     for old in temp.glob(f"{_FOLDER}*"):
         owner = old.name.removeprefix(_FOLDER).partition("-")[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            _end_orphans(old)
             shutil.rmtree(old, ignore_errors=True)
     return tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-")
+
+
+def _end_orphans(folder: Path) -> None:
+    """Kill what a killed run's own Ray left running: processes whose command names its folder."""
+    for process in psutil.process_iter(["cmdline", "uids"]):
+        ours = process.info["uids"] and process.info["uids"].real == os.getuid()
+        if ours and any(str(folder) in word for word in process.info["cmdline"] or ()):
+            with suppress(psutil.Error):
+                process.kill()
 
 
 def _first_line(error: Exception) -> str:

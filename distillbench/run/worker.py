@@ -9,6 +9,8 @@ import importlib
 import shutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from distillbench.run.environment import captured, set_threads
 from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result
 from distillbench.run.provenance import provenance
 from distillbench.run.stage import Stage, lineage
+from distillbench.run.stagelog import StageLog
 from distillbench.store.claim import Claim
-from distillbench.store.io import append_jsonl, read_jsonl, storage_error, write_json
+from distillbench.store.io import storage_error, write_json, write_jsonl
 from distillbench.store.layout import Store
+from distillbench.store.record import read_sealed, seal
 
 __all__ = ["error_line", "run_stage"]
 
@@ -56,13 +60,14 @@ def run_stage(
     if not claims:
         return Result(stage.key, "busy")
     try:
-        return _run_claimed(store, job, claims, should_stop)
+        result = _run_claimed(store, job, claims, should_stop)
     except Exception as error:
         # What lies there now is the output of whoever thought us dead and took over.
-        return _ended(store, stage, error) if claims[0].held else Result(stage.key, "busy")
+        result = _ended(store, stage, error) if claims[0].held else Result(stage.key, "busy")
     finally:
         for claim in claims:
             claim.release()
+    return replace(result, notes=tuple(claims[0].holder.notes))
 
 
 def _claim(store: Store, job: Job) -> list[Claim]:
@@ -92,18 +97,14 @@ def _run_claimed(
     store.log("start", stage.kind, stage.key, attempt=job.attempt)
     tmp = store.begin(stage.kind, stage.key)
     write_json(tmp / "spec.json", _identity(stage))
-    with captured(tmp / "log.txt"):
-        try:
-            set_threads(int(stage.runtime.get("threads", 1)))
-            attempts = _attempts(store, job)
-            _call(store, job, tmp, claims, should_stop)
-        except BaseException:
-            traceback.print_exc()
-            raise
+    with captured(tmp / "log.txt"), StageLog(job, tmp) as log:
+        set_threads(int(stage.runtime.get("threads", 1)))
+        attempts = _attempts(store, job, claims[0])
+        inputs = _call(store, job, tmp, claims, should_stop, log)
     write_json(tmp / "provenance.json", {"attempts": attempts})
     for claim in claims:
         claim.ensure_held()
-    store.commit(tmp, stage.kind, stage.key, attempt=job.attempt)
+    store.commit(tmp, stage.kind, stage.key, attempt=job.attempt, inputs=inputs)
     if store.is_done(stage.kind, lineage(stage)):
         shutil.rmtree(store.checkpoints(stage.kind, lineage(stage)), ignore_errors=True)
     store.log("commit", stage.kind, stage.key, attempt=job.attempt)
@@ -120,24 +121,50 @@ def _identity(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _attempts(store: Store, job: Job) -> list[dict[str, Any]]:
+def _attempts(store: Store, job: Job, claim: Claim) -> list[dict[str, Any]]:
     """Provenance of this attempt, after that of the attempts whose checkpoint it continues."""
     this = provenance(job.stage, device=job.device, attempt=job.attempt)
     if job.stage.kind != "train":
         return [this]
     folder = store.checkpoints(job.stage.kind, lineage(job.stage))
     folder.mkdir(parents=True, exist_ok=True)
-    append_jsonl(folder / "attempts.jsonl", this)
-    return read_jsonl(folder / "attempts.jsonl")
+    path = folder / "attempts.jsonl"
+    earlier, bad = read_sealed(path)
+    if not earlier and any(folder.glob("step-*")):
+        bad = bad or 1
+    if bad:
+        _note(
+            claim, f"{path}: {bad} line(s) missing or altered; where those steps were made is lost"
+        )
+    write_jsonl(path, map(seal, [*earlier, this]))
+    return [*earlier, this]
+
+
+def _note(claim: Claim, text: str) -> None:
+    print(text, flush=True)
+    claim.note(text)
 
 
 def _call(
-    store: Store, job: Job, tmp: Path, claims: Sequence[Claim], should_stop: ShouldStop
-) -> None:  # fmt: skip
-    """Import the stage's function and call it with its inputs, each checked byte for byte."""
+    store: Store,
+    job: Job,
+    tmp: Path,
+    claims: Sequence[Claim],
+    should_stop: ShouldStop,
+    log: StageLog,
+) -> dict[str, str]:
+    """Import the stage's function and call it with its inputs, each checked byte for byte.
+
+    Returns what was read: "<kind>/<key>" -> content.
+    """
     stage = job.stage
 
     def progress(event: Mapping[str, Any]) -> None:
+        """Pass on an event of a stage; `{"note": text}` is for the user."""
+        if "note" in event:
+            _note(claims[0], str(event["note"]))
+            return
+        log.moved(event)
         claims[0].beat(event)
         for claim in claims[1:]:
             claim.ensure_held()
@@ -153,6 +180,9 @@ def _call(
     else:
         reference = store.verify("sample", stage.needs[1]) if len(stage.needs) > 1 else None
         inputs = {"sample_dir": store.verify("sample", stage.needs[0]), "reference_dir": reference}
+    kinds = {"score": "sample"}
+    read = {f"{kinds.get(stage.kind, 'train')}/{key}" for key in stage.needs}
+    contents = {name: store.content(*name.split("/")) for name in sorted(read)}
     module, _, name = job.functions[stage.kind].partition(":")
     function = getattr(importlib.import_module(module), name)
     function(
@@ -164,11 +194,14 @@ def _call(
         progress=progress,
         should_stop=should_stop,
     )
+    return contents
 
 
 def _ended(store: Store, stage: Stage, error: Exception) -> Result:
     """Clean up after an attempt that raised, and say how it ended."""
-    log = "" if isinstance(error, Interrupted) else store.keep_log(stage.kind, stage.key)
+    log = ""
+    with suppress(StorageError):  # a full disk is told by the error itself
+        log = "" if isinstance(error, Interrupted) else store.keep_log(stage.kind, stage.key)
     store.discard(stage.kind, stage.key)
     if isinstance(error, Interrupted):
         return Result(stage.key, "stopped", error=error_line(error))

@@ -18,6 +18,7 @@ from distillbench.sample.prompts import planned_prompts
 from distillbench.sample.sampler import Sampler
 from distillbench.sample.solvers import from_recipe
 from distillbench.score.metric import Samples
+from distillbench.store.record import check_folder
 from distillbench.train.export import Student, load_student
 from distillbench.train.numerics import Meter, repeatable
 from distillbench.train.state import write_json
@@ -109,14 +110,15 @@ def load_samples(directory: Path) -> Samples:
     """Read back what `sample_stage` wrote.
 
     Raises:
-        ArtifactError: files are missing or disagree.
+        ArtifactError: files are missing, disagree, or are not as they were committed.
     """
+    check_folder(directory)
     try:
         record = json.loads((directory / "samples.json").read_text(encoding="utf-8"))
         lines = (directory / "samples.jsonl").read_text(encoding="utf-8").splitlines()
         shards = sorted(directory.glob("samples-*.safetensors"))
         data = torch.cat([load_file(path)["samples"] for path in shards])
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ArtifactError(f"{directory}: no readable samples ({error})") from None
     rows = [json.loads(line) for line in lines]
     if not len(rows) == len(data) == record["n"]:

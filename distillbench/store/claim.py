@@ -1,8 +1,10 @@
 """Who is working on a stage right now: one file per stage that only its holder may rewrite.
 
-The file names the process that runs the stage, holds its last progress event, and its modification
-time is the holder's sign of life. Two drivers on one results folder therefore never run one stage
-twice at the same time, whatever runner they use, and a driver reads a worker's progress from it.
+The file names the process that runs the stage and holds its last progress event; its modification
+time changes with every sign of life. Two drivers on one results folder therefore never run one
+stage twice at the same time, whatever runner they use, and a driver reads a worker's progress from
+it. Clocks of different machines are never compared: whether a holder elsewhere lives is told by
+watching its file change, for as long as our own clock says.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +32,16 @@ __all__ = ["ALIVE_EVERY", "DEAD_AFTER", "Claim", "Holder", "clear"]
 ALIVE_EVERY = 10.0
 """Seconds between two signs of life of a holder."""
 DEAD_AFTER = 120.0
-"""Seconds without a sign of life after which a holder on another machine counts as dead."""
+"""Seconds we watch a holder on another machine without a sign of life before it counts as dead."""
 _WRITE_EVERY = 0.5
 
 
+@cache
 def _place() -> str:
-    """The machine, and the process-id namespace where there is one (containers)."""
+    """The machine and its boot, and the process-id namespace where there is one (containers)."""
     with suppress(OSError):
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
     return socket.gethostname()
 
 
@@ -59,7 +64,8 @@ class Holder:
         run: the run (one start of a driver) it works for, "" for none.
         attempt: attempt number, from 1.
         progress: its last progress event.
-        moved: when that event came, seconds since the epoch.
+        moved: when that event came, by the holder's clock.
+        notes: what it had to tell once and for all (a checkpoint that was damaged).
     """
 
     token: str
@@ -70,6 +76,7 @@ class Holder:
     attempt: int = 1
     progress: Mapping[str, Any] = field(default_factory=dict)
     moved: float = field(default_factory=time.time)
+    notes: Sequence[str] = ()
 
     @staticmethod
     def read(path: Path) -> Holder | None:
@@ -90,20 +97,37 @@ class Holder:
         return f"process {self.pid} on {self.place.split()[0]}"
 
 
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:
-        return float("inf")
+class _Watch:
+    """How long files have not changed, by this process's monotonic clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[tuple[int, ...], float]] = {}
+
+    def still_for(self, path: Path) -> float:
+        """Seconds since we last saw the file change; 0 when it is new to us."""
+        try:
+            stat = path.stat()
+        except OSError:
+            self._seen.pop(path, None)
+            return float("inf")
+        version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        known, since = self._seen.get(path, ((), 0.0))
+        if version != known:
+            since = time.monotonic()
+            self._seen[path] = (version, since)
+        return time.monotonic() - since
+
+
+_watch = _Watch()
 
 
 def _alive(path: Path, holder: Holder | None) -> bool:
     if holder is None:  # being written right now, or its writer died while writing
-        return _age(path) < ALIVE_EVERY
+        return _watch.still_for(path) < ALIVE_EVERY
     if holder.here:
         born = _born(holder.pid)
         return born > 0 and abs(born - holder.born) < 1.0
-    return _age(path) < DEAD_AFTER
+    return _watch.still_for(path) < DEAD_AFTER
 
 
 class Claim:
@@ -112,18 +136,33 @@ class Claim:
     def __init__(self, path: Path, holder: Holder) -> None:
         self.path = path
         self.holder = holder
-        self._written = 0.0
+        self._written = float("-inf")
         self._lock = threading.Lock()
         self._over = threading.Event()
         threading.Thread(target=self._live, name="claim", daemon=True).start()
 
     @staticmethod
     def holder_of(path: Path) -> Holder | None:
-        """Who holds the claim and is alive, or None when it is free to take."""
+        """Who holds the claim and is alive, or None when it is free to take.
+
+        A holder on another machine is alive when first seen; a process that asks again knows more.
+        """
         holder = Holder.read(path)
         if path.exists() and _alive(path, holder):
             return holder or Holder("", "an unknown machine", 0, 0.0)
         return None
+
+    @staticmethod
+    def free(path: Path) -> Holder | None:
+        """Remove the claim of a dead holder; return the holder when it is alive.
+
+        Whoever watched a holder die clears its claim: the process that takes the stage next may
+        see the file for the first time.
+        """
+        holder = Claim.holder_of(path)
+        if holder is None and path.exists():
+            clear(path, Holder.read(path))
+        return holder
 
     @staticmethod
     def take(path: Path, *, run: str = "", attempt: int = 1) -> Claim | None:
@@ -135,9 +174,8 @@ class Claim:
             for _ in range(2):
                 if _create(path, holder):
                     return Claim(path, holder)
-                if Claim.holder_of(path) is not None:
+                if Claim.free(path) is not None:
                     return None
-                clear(path, Holder.read(path))
         return None
 
     def beat(self, progress: Mapping[str, Any]) -> None:
@@ -146,16 +184,26 @@ class Claim:
         Raises Interrupted when another process took the claim over in the meantime.
         """
         with self._lock:
-            now = time.time()
-            self.holder = replace(self.holder, progress=dict(progress), moved=now)
-            if now - self._written < _WRITE_EVERY or self._over.is_set():
-                return
-            self._written = now
-            self.ensure_held()
-            scratch = self.path.with_name(f".{self.path.name}.{self.holder.token}")
-            with storage_guard(self.path):
-                scratch.write_text(json.dumps(asdict(self.holder)), encoding="utf-8")
-                os.replace(scratch, self.path)
+            self.holder = replace(self.holder, progress=dict(progress), moved=time.time())
+            if time.monotonic() - self._written >= _WRITE_EVERY:
+                self._publish()
+
+    def note(self, text: str) -> None:
+        """Publish a line at once; it stays on the claim. Raises Interrupted like `beat`."""
+        with self._lock:
+            notes = (*self.holder.notes, text)
+            self.holder = replace(self.holder, notes=notes, moved=time.time())
+            self._publish()
+
+    def _publish(self) -> None:
+        if self._over.is_set():
+            return
+        self._written = time.monotonic()
+        self.ensure_held()
+        scratch = self.path.with_name(f".{self.path.name}.{self.holder.token}")
+        with storage_guard(self.path):
+            scratch.write_text(json.dumps(asdict(self.holder)), encoding="utf-8")
+            os.replace(scratch, self.path)
 
     def ensure_held(self) -> None:
         """Raise Interrupted when the file no longer names this claim."""
@@ -172,7 +220,7 @@ class Claim:
     def release(self) -> None:
         """Give the stage up; a claim that was lost is left to its new holder."""
         self._over.set()
-        with self._lock:
+        with self._lock, suppress(OSError):  # a claim that cannot be removed dies with its process
             if self.held:
                 self.path.unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "append_jsonl", "fsync_dir", "fsync_file", "load_tensors", "read_json", "read_jsonl",
-    "save_tensors", "sha256", "storage_error", "storage_guard", "write_json", "write_jsonl",
+    "append_jsonl", "fsync_dir", "fsync_file", "json_text", "load_tensors", "read_json",
+    "read_jsonl", "remove", "save_tensors", "sha256", "storage_error", "storage_guard",
+    "unusable_path", "write_json", "write_jsonl",
 ]  # fmt: skip
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_UNUSABLE = frozenset(
+    {*_FULL, *_DENIED, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR,
+     errno.EISDIR}
+)  # fmt: skip
 
 
 def storage_error(error: BaseException, path: Path) -> StorageError | None:
@@ -50,6 +55,18 @@ def storage_error(error: BaseException, path: Path) -> StorageError | None:
     return None
 
 
+def unusable_path(error: BaseException) -> StorageError | None:
+    """Read an error of the operating system about a file or folder as one line, else None.
+
+    Those that a defect of ours would raise too (a file that is not there) are left alone.
+    """
+    if not isinstance(error, OSError) or error.errno not in _UNUSABLE:
+        return None
+    if error.errno in _FULL:
+        return _full(Path(error.filename or "."))
+    return _denied(error) if error.filename else None
+
+
 def _inside(name: Any, folder: Path) -> bool:
     return isinstance(name, (str, Path)) and Path(name).absolute().is_relative_to(folder)
 
@@ -64,8 +81,9 @@ def _full(path: Path) -> StorageError:
 
 
 def _denied(error: OSError) -> StorageError:
+    what = "written" if error.errno == errno.EROFS else "read or written"
     return StorageError(
-        f"{error.filename}: cannot be written ({str(error.strerror).lower()})",
+        f"{error.filename}: cannot be {what} ({str(error.strerror).lower()})",
         hint="Mend its permissions, or name another folder with --results DIR",
     )
 
@@ -101,6 +119,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder, as far as that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Yield a scratch name beside `path` that takes its place if the block succeeds."""
@@ -114,19 +141,23 @@ def _replacing(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def json_text(value: Any) -> str:
+    """JSON as the store writes it: one text for one value."""
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON (keys sorted) atomically. Raises StorageError."""
     with _replacing(path) as scratch:
-        scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        scratch.write_text(json_text(value), encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. Raises ArtifactError when it is missing or no JSON."""
+    """Read JSON. Raises ArtifactError when it is missing or no JSON, StorageError otherwise."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: missing") from error
-    except (ValueError, UnicodeDecodeError) as error:
+        with storage_guard(path):
+            return json.loads(_read_text(path))
+    except ValueError as error:
         raise ArtifactError(f"{path}: truncated or altered (no valid JSON)") from error
 
 
@@ -150,16 +181,25 @@ def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read every line. Raises ArtifactError with the line number of the first bad one."""
     rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: missing") from error
+    with storage_guard(path):
+        lines = _read_text(path).split("\n")
+    if not lines[-1]:
+        lines.pop()
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
         except ValueError as error:
             raise ArtifactError(f"{path}:{number}: truncated or altered (no JSON)") from error
     return rows
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactError(f"{path}: missing") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path}: truncated or altered (no UTF-8)") from error
 
 
 def save_tensors(

@@ -1,7 +1,8 @@
 """The content-addressed store: where a stage's files lie and how they get there.
 
 `<root>/<kind>/<key>/` appears by one rename when everything in it is on the disk, and its
-`done.json` names the size and sha256 of each file. Beside it, while they are needed:
+`done.json` names the size and sha256 of each file and holds a digest of itself. Whoever asks
+whether a stage is done has every byte of it compared. Beside it, while they are needed:
 
     <key>.claim        the process that runs the stage right now
     <key>.tmp-*        its unfinished output
@@ -15,13 +16,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import psutil
 
 from distillbench.errors import ArtifactError
 from distillbench.store.claim import Claim, Holder, clear
-from distillbench.store.io import append_jsonl, fsync_dir, fsync_file, storage_guard
-from distillbench.store.record import Done, Failure, event
+from distillbench.store.io import append_jsonl, fsync_dir, fsync_file, remove, storage_guard
+from distillbench.store.record import DONE, Done, Failure, event
 
 __all__ = ["KINDS", "Store"]
 
@@ -40,7 +43,7 @@ class Store:
         with storage_guard(self.root):
             for kind in KINDS:
                 (self.root / kind).mkdir(parents=True, exist_ok=True)
-        self.sweep()
+            self.sweep()
 
     def path(self, kind: str, key: str) -> Path:
         """The folder of a finished stage."""
@@ -65,23 +68,26 @@ class Store:
         return (name for name in names if "." not in name and self.is_done(kind, name))
 
     def is_done(self, kind: str, key: str) -> bool:
-        """Whether the stage is committed and its files have their sizes (cheap)."""
+        """Whether the stage is committed and every byte of it is what was committed."""
         return self.path(kind, key).is_dir() and self.problem(kind, key) is None
 
     def problem(self, kind: str, key: str) -> str | None:
-        """Why a stage that ran cannot be used, with what to do; None when it is done or new."""
+        """Why a stage that ran cannot be used, with what to do; None when it is done or new.
+
+        Raises:
+            StorageError: its files cannot be read.
+        """
+        folder = self.path(kind, key)
         try:
-            failure = self.failure(kind, key)
-            failure = failure if failure is not None and failure.lasting else None
-            if failure is not None and not self.path(kind, key).is_dir():
-                return f"{failure.error} (in an earlier run; --retry-failed tries again)"
-            if failure is not None:
-                raise ArtifactError(failure.error)
-            if self.path(kind, key).is_dir():
-                Done.read(self.path(kind, key)).check(self.path(kind, key), digests=False)
+            with storage_guard(folder):
+                if folder.is_dir():
+                    self._check(folder)
+                    return None
+                failure = self.failure(kind, key)
         except ArtifactError as error:
             return ArtifactError(str(error), hint=_REDO).line
-        return None
+        lasts = failure is not None and failure.lasting
+        return f"{failure.error} (--retry-failed tries again)" if failure and lasts else None
 
     def reason(self, kind: str, key: str) -> str:
         """Why a stage has no result: its problem, or what ended its last attempt; "" when new."""
@@ -94,18 +100,20 @@ class Store:
     def verify(self, kind: str, key: str) -> Path:
         """Check every byte of a finished stage before its files are used; return its folder.
 
-        Raises ArtifactError; an altered stage is recorded, so that it counts as not done from
-        then on and `--retry-failed` redoes it.
+        Raises:
+            ArtifactError: it is missing or altered.
         """
         folder = self.path(kind, key)
-        try:
-            Done.read(folder).check(folder, digests=True)
-        except ArtifactError as error:
-            if not folder.is_dir():
-                raise ArtifactError(str(error), hint="Run the same command again") from error
-            self.fail(kind, key, Failure(error=str(error)))
-            raise ArtifactError(str(error), hint=_REDO) from error
+        if not folder.is_dir():
+            raise ArtifactError(f"{folder}: missing", hint="Run the same command again")
+        problem = self.problem(kind, key)
+        if problem is not None:
+            raise ArtifactError(problem)
         return folder
+
+    def content(self, kind: str, key: str) -> str:
+        """Digest of what other stages read of a finished stage. Raises ArtifactError."""
+        return Done.read(self.path(kind, key)).content
 
     def begin(self, kind: str, key: str) -> Path:
         """Make a fresh folder for a stage's output; earlier attempts' folders are removed."""
@@ -122,14 +130,26 @@ class Store:
         for folder in (self.root / kind).glob(f"{key}.tmp-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def commit(self, tmp: Path, kind: str, key: str, *, attempt: int = 1) -> Path:
+    def commit(
+        self,
+        tmp: Path,
+        kind: str,
+        key: str,
+        *,
+        attempt: int = 1,
+        inputs: Mapping[str, str] | None = None,
+    ) -> Path:
         """Make `tmp` the stage's folder: sync, `done.json` last, one rename.
 
-        Raises StorageError; when the stage was committed by someone else meanwhile, theirs stays.
+        Args:
+            inputs: "<kind>/<key>" of each stage it was made from -> `content` of that.
+
+        Raises:
+            StorageError: the disk; when someone else committed the stage meanwhile, theirs stays.
         """
         final = self.path(kind, key)
         with storage_guard(final):
-            done = Done.of(tmp, attempt=attempt)
+            done = Done.of(tmp, attempt=attempt, inputs=inputs)
             for name in done.files:
                 fsync_file(tmp / name)
             for folder in [p for p in tmp.rglob("*") if p.is_dir()]:
@@ -167,7 +187,7 @@ class Store:
         folder = self.path(kind, key)
         with storage_guard(folder):
             self._failed(kind, key).unlink(missing_ok=True)
-            if not folder.is_dir() or self._intact(folder):
+            if not folder.is_dir() or self.problem(kind, key) is None:
                 return None
             taken = len(list(folder.parent.glob(f"{key}.bad-*")))
             aside = folder.with_name(f"{key}.bad-{taken + 1}")
@@ -177,6 +197,10 @@ class Store:
     def holder(self, kind: str, key: str) -> Holder | None:
         """The live process that runs the stage, None when nobody does."""
         return Claim.holder_of(self.claim_path(kind, key))
+
+    def free(self, kind: str, key: str) -> Holder | None:
+        """The live process that runs the stage; the claim of one that died is removed."""
+        return Claim.free(self.claim_path(kind, key))
 
     def abandon(self, kind: str, key: str, *, run: str) -> str:
         """Clean up after a process of `run` known to be dead; the path of its log, "" for none.
@@ -192,18 +216,39 @@ class Store:
         return log
 
     def sweep(self) -> list[Path]:
-        """Remove unfinished output whose process is dead; return what was removed.
+        """Remove what dead processes left behind; return it.
 
-        A live stage claims before it makes its folder and releases after the rename, so output
-        without a live claim belongs to nobody.
+        A live stage claims before it makes its folder and releases after the rename, so what lies
+        beside a stage without a live claim belongs to nobody: unfinished output, and half-written
+        claims and records. Checkpoints stay until their stage is finished.
         """
-        removed = []
+        removed = [*self._left_requests()]
         for kind in KINDS:
-            for folder in sorted((self.root / kind).glob("*.tmp-*")):
-                if self.holder(kind, folder.name.split(".tmp-")[0]) is None:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    removed.append(folder)
+            for path in sorted((self.root / kind).iterdir()):
+                key, _, rest = path.name.removeprefix(".").partition(".")
+                if rest and self._is_left(kind, key, path, rest):
+                    remove(path)
+                    removed.append(path)
         return removed
+
+    def _left_requests(self) -> Iterator[Path]:
+        """Remove requests to stop (`.stop-<run>`) of runs that hold no stage any more."""
+        claims = [Holder.read(path) for path in self.root.glob("*/*.claim")]
+        runs = {holder.run for holder in claims if holder is not None}
+        for path in self.root.glob(".stop-*"):
+            if path.name.removeprefix(".stop-") not in runs:
+                remove(path)
+                yield path
+
+    def _is_left(self, kind: str, key: str, path: Path, rest: str) -> bool:
+        writer = rest.rpartition(".")[2].partition("-")[0]  # of a half-written record
+        if rest.startswith("failed.") and writer.isdigit() and psutil.pid_exists(int(writer)):
+            return False
+        unfinished = rest.startswith("tmp-") or path.name.startswith(".")
+        over = rest in ("ckpt", "failed.json", "failed.log", "claim")
+        if not (unfinished or over) or self.holder(kind, key) is not None:
+            return False
+        return unfinished or rest == "claim" or self.is_done(kind, key)
 
     def log(self, name: str, kind: str, key: str, **fields: object) -> None:
         """Append one line to the store's history, `events.jsonl`."""
@@ -212,12 +257,20 @@ class Store:
     def _failed(self, kind: str, key: str) -> Path:
         return self.root / kind / f"{key}.failed.json"
 
-    def _intact(self, folder: Path) -> bool:
-        try:
-            Done.read(folder).check(folder, digests=True)
-        except ArtifactError:
-            return False
-        return True
+    def _check(self, folder: Path) -> None:
+        """Compare a stage's folder with its marker, and its inputs with what is stored now."""
+        done = Done.read(folder)
+        done.check(folder)
+        for name, content in done.inputs.items():
+            source = self.root / name
+            if not (source / DONE).exists():
+                continue
+            try:
+                same = Done.read(source).content == content
+            except ArtifactError:
+                continue  # a damaged marker is the source's own problem
+            if not same:
+                raise ArtifactError(f"{folder}: made from another {name} than is stored now")
 
     def _forget(self, kind: str, key: str) -> None:
         """Drop what only an unfinished stage needs."""

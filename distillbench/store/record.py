@@ -2,78 +2,161 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from distillbench.errors import ArtifactError
-from distillbench.store.io import read_json, sha256, write_json
+from distillbench.store.hashes import file_sha256, folder_book
+from distillbench.store.io import json_text, read_json, sha256, storage_guard, write_json
 
-__all__ = ["DONE", "Done", "Failure", "event"]
+__all__ = ["DONE", "Done", "Failure", "check_folder", "event", "read_sealed", "seal", "unseal"]
 
 DONE = "done.json"
+RECORDS = frozenset({"cost.json", "log.txt", "provenance.json", "spec.json", "train.jsonl"})
+"""Files of a stage that tell how it went; no other stage reads them."""
+_UNSEALED = {"attempt", "files", "finished"}  # the fields of markers before there were seals
+
+
+def seal(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with a digest of itself, so that no digit of it can change unseen."""
+    return {**body, "seal": hashlib.sha256(json_text(body).encode()).hexdigest()}
+
+
+def unseal(sealed: Mapping[str, Any]) -> dict[str, Any]:
+    """What `seal` was given. Raises ValueError when it is not the same any more."""
+    body = {name: value for name, value in sealed.items() if name != "seal"}
+    if seal(body) != sealed:
+        raise ValueError("its own digest differs")
+    return body
+
+
+def read_sealed(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The sound records of a file with a sealed one a line, and how many lines are not sound."""
+    if not path.exists():
+        return [], 0
+    sound, bad = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            sound.append(unseal(json.loads(line)))
+        except (ValueError, AttributeError):
+            bad += 1
+    return sound, bad
 
 
 @dataclass(frozen=True)
 class Done:
-    """The commit marker of a stage's folder: the size and sha256 of every file in it.
+    """The commit marker of a folder: the size and sha256 of every file in it.
 
     Attributes:
         files: relative path -> {"size": bytes, "sha256": hex}.
         attempt: which attempt succeeded, from 1.
         finished: seconds since the epoch.
+        inputs: "<kind>/<key>" of each stage it was made from -> `content` of that.
     """
 
     files: Mapping[str, Mapping[str, Any]]
     attempt: int = 1
     finished: float = field(default_factory=time.time)
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
-    def of(folder: Path, *, attempt: int) -> Done:
+    def of(folder: Path, *, attempt: int = 1, inputs: Mapping[str, str] | None = None) -> Done:
         """Read sizes and digests of all files under `folder`."""
         paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != DONE)
         files = {
             p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": sha256(p)}
             for p in paths
         }
-        return Done(files=files, attempt=attempt)
+        return Done(files=files, attempt=attempt, inputs=dict(inputs or {}))
 
     @staticmethod
     def read(folder: Path) -> Done:
-        """Read the marker. Raises ArtifactError when it is missing or no marker."""
-        raw = read_json(folder / DONE)
-        try:
-            files = {
-                str(k): {"size": v["size"], "sha256": v["sha256"]} for k, v in raw["files"].items()
-            }
-            return Done(files=files, attempt=raw["attempt"], finished=raw["finished"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"{folder / DONE}: truncated or altered (not a marker)") from error
+        """Read the marker. Raises ArtifactError when it is missing, no marker, or altered."""
+        path = folder / DONE
+        with storage_guard(path):
+            try:
+                stat = path.stat()
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise ArtifactError(f"{path}: missing") from error
+            return _read(path, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns,
+                                stat.st_ctime_ns))  # fmt: skip
+
+    @property
+    def content(self) -> str:
+        """Digest of what other stages read of the folder."""
+        read = {name: file["sha256"] for name, file in self.files.items() if name not in RECORDS}
+        return hashlib.sha256(json_text(read).encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
         """Write the marker; it is the last file a stage writes."""
-        write_json(folder / DONE, asdict(self))
+        write_json(folder / DONE, seal(asdict(self)))
 
-    def check(self, folder: Path, *, digests: bool) -> None:
-        """Compare the folder with the marker: sizes always, sha256 when `digests`.
+    def check(self, folder: Path) -> None:
+        """Compare every file of the folder with the marker, byte for byte.
 
-        Raises ArtifactError naming the first file that differs.
+        Digests are remembered for as long as a file stays as it is, in one book a store.
+
+        Raises:
+            ArtifactError: names the first file that differs, and in what.
+            StorageError: a file cannot be read.
         """
+        book = _book_of(folder.absolute().parent.parent)
         for name, want in self.files.items():
-            path = folder / name
-            try:
-                size = os.stat(path).st_size
-            except OSError as error:
-                raise ArtifactError(f"{path}: missing") from error
-            if size != want["size"]:
-                raise ArtifactError(
-                    f"{path}: truncated or altered ({size} bytes, not {want['size']})"
-                )
-            if digests and sha256(path) != want["sha256"]:
-                raise ArtifactError(f"{path}: altered (its sha256 differs from {DONE})")
+            with storage_guard(folder / name):
+                _compare(folder / name, want, book)
+
+
+def check_folder(folder: Path) -> None:
+    """Check every byte of a stage's folder; one that no stage made has no marker and passes.
+
+    Raises:
+        ArtifactError: it is not what its stage committed.
+    """
+    if (folder / DONE).exists() or (folder / "spec.json").exists():
+        Done.read(folder).check(folder)
+
+
+@cache
+def _book_of(root: Path) -> str:
+    return folder_book("store", root)
+
+
+def _compare(path: Path, want: Mapping[str, Any], book: str) -> None:
+    try:
+        size = os.stat(path).st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ArtifactError(f"{path}: missing") from error
+    if size != want["size"]:
+        raise ArtifactError(f"{path}: truncated or altered ({size} bytes, not {want['size']})")
+    # A digest that was remembered wrongly must not condemn a sound file.
+    found = file_sha256(path, book=book)
+    if found != want["sha256"] and (found := sha256(path)) != want["sha256"]:
+        was = str(want["sha256"])
+        raise ArtifactError(f"{path}: altered (sha256 {found[:12]}, {DONE} says {was[:12]})")
+
+
+@lru_cache(maxsize=16384)
+def _read(path: Path, version: tuple[int, ...]) -> Done:
+    """Parse a marker; `version` tells one state of the file from another."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = json.loads(text)
+        if not isinstance(raw, dict) or (text != json_text(raw) and raw.keys() != _UNSEALED):
+            raise ValueError("not a marker")
+        body = raw if raw.keys() == _UNSEALED else unseal(raw)
+        files = {
+            str(k): {"size": v["size"], "sha256": v["sha256"]} for k, v in body["files"].items()
+        }
+        return Done(**{**body, "files": files})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path}: truncated or altered (not a marker, or changed)") from error
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from distillbench import registry
 from distillbench.errors import ArtifactError, NotSupported
+from distillbench.store.record import check_folder
+from distillbench.store.runs import teacher_runs
 from distillbench.train.state import write_json
 
 if TYPE_CHECKING:
@@ -84,8 +86,9 @@ def load_student(train_dir: Path, device: str = "cpu") -> Student:
     """Rebuild a trained student from its folder alone, in the precision it was trained in.
 
     Raises:
-        ArtifactError: the folder is not that of a finished training.
+        ArtifactError: the folder is not that of a finished training, or not as it was committed.
     """
+    check_folder(train_dir)
     recipe = _read(train_dir / "recipe.json")
     backbone = registry.build_backbone(recipe["backbone"]["name"], recipe["backbone"]["params"])
     parts = recipe["method"]
@@ -108,12 +111,11 @@ def adopt_run(backbone: Backbone, train_dir: Path) -> None:
     Runs lie side by side in the store, so a run finds its teacher by its key.
 
     Raises:
-        ArtifactError: the folder is not that of a finished training.
+        ArtifactError: the folder is not that of a finished training, or not as it was committed.
     """
-    earlier = _read(train_dir / "recipe.json").get("teacher")
-    if earlier:
-        adopt_run(backbone, train_dir.parent / earlier)
-    backbone.adopt(_net(backbone, train_dir, name="adopted"))
+    for run in reversed([train_dir, *teacher_runs(train_dir)]):
+        check_folder(run)
+        backbone.adopt(_net(backbone, run, name="adopted"))
 
 
 def _net(backbone: Backbone, train_dir: Path, *, name: str = "") -> NetHandle:

@@ -228,7 +228,9 @@ class Trainer:
         self.saved_at = str(path)
 
     def _resume(self) -> None:
-        saved = state.latest(self.checkpoints, at_most=self.stop)
+        if self.team.rank == 0:
+            state.sweep(self.checkpoints)
+        saved = state.latest(self.checkpoints, at_most=self.stop, tell=self._tell)
         if saved is None:
             return
         for role in self.roles.values():
@@ -238,6 +240,10 @@ class Trainer:
         if self.team.rank == 0:
             self.meter.resume(saved.state["cost"])
         self.step, self.log, self.saved_at = saved.step, list(saved.log), str(saved.path)
+
+    def _tell(self, text: str) -> None:
+        """A line for the user; ranks above 0 see the same and say nothing (see `follow`)."""
+        self.progress({"kind": "train", "note": text})
 
     def _finish(self) -> None:
         cost = self._cost()

@@ -1,8 +1,9 @@
 """Checkpoints that a killed run resumes from: plain tensors and JSON, written atomically.
 
 `<root>/step-00000200/` holds `tensors.safetensors` (weights, averages and Adam moments of every
-role), `state.json` (step, costs, loss scale) and `train.jsonl` (the log so far). The two newest
-are kept: the older one is what remains when a machine dies while writing the other. A training
+role), `state.json` (step, costs, loss scale), `train.jsonl` (the log so far) and `done.json`, the
+digests that all of it is held against before it is continued. The two newest are kept: the older
+one is what remains when a machine dies while writing the other, or a disk alters it. A training
 that ends earlier than another it shares its updates with leaves the other's checkpoints alone.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-__all__ = ["Saved", "flatten_adam", "latest", "restore_adam", "save", "write_json"]
+from distillbench.errors import ArtifactError
+from distillbench.store.record import Done
+
+__all__ = ["Saved", "flatten_adam", "latest", "restore_adam", "save", "sweep", "write_json"]
 
 KEEP = 2
 Tensors = dict[str, torch.Tensor]
@@ -59,6 +63,7 @@ def save(root: Path, step: int, tensors: Tensors, state: Mapping[str, Any], log:
     save_file(plain, building / "tensors.safetensors")
     (building / "train.jsonl").write_text("".join(log), encoding="utf-8")
     write_json(building / "state.json", {"step": step, **state})
+    Done.of(building).write(building)
     for file in building.iterdir():
         _flush(file)
     shutil.rmtree(folder, ignore_errors=True)
@@ -69,12 +74,34 @@ def save(root: Path, step: int, tensors: Tensors, state: Mapping[str, Any], log:
     return folder
 
 
-def latest(root: Path, *, at_most: int) -> Saved | None:
-    """The newest checkpoint under `root` of at most so many steps, None where there is none."""
-    folders = _up_to(root, at_most)
-    if not folders:
-        return None
-    folder = folders[-1]
+def latest(
+    root: Path, *, at_most: int, tell: Callable[[str], None] = lambda text: None
+) -> Saved | None:
+    """The newest sound checkpoint under `root` of at most so many steps, None where there is none.
+
+    Args:
+        tell: gets a line for each newer one that is damaged and was passed over.
+    """
+    found = _up_to(root, at_most)
+    for folder in reversed(found):
+        try:
+            Done.read(folder).check(folder)
+        except ArtifactError as error:
+            older = folder != found[0]
+            then = "trying the checkpoint before it" if older else "the training starts anew"
+            tell(f"damaged checkpoint: {error}; {then}")
+            continue
+        return _read(folder)
+    return None
+
+
+def sweep(root: Path) -> None:
+    """Remove checkpoints that a killed process did not finish; only the owner of `root` may."""
+    for left in root.glob("step-*.tmp-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _read(folder: Path) -> Saved:
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     log = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     tensors = load_file(folder / "tensors.safetensors")
@@ -103,9 +130,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _up_to(root: Path, step: int) -> list[Path]:
-    """Whole checkpoints of at most so many steps, oldest first."""
-    whole = sorted(p for p in root.glob("step-????????") if (p / "state.json").is_file())
-    return [p for p in whole if int(p.name.removeprefix("step-")) <= step]
+    """Checkpoints of at most so many steps, oldest first."""
+    found = sorted(p for p in root.glob("step-????????") if p.name.removeprefix("step-").isdigit())
+    return [p for p in found if int(p.name.removeprefix("step-")) <= step]
 
 
 def _flush(path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from distillbench.run.options import Outcome
+from distillbench.run.signals import Signals
 from distillbench.run.stage import Plan, Stage
 from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
@@ -100,3 +101,27 @@ def test_two_drivers_share_one_grid(
     assert [o.exit_code for o in outcomes] == [0, 0]
     assert sorted(outcomes[0].ran + outcomes[1].ran) == sorted(plan.stages)
     assert set(starts(store).values()) == {1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_asks_to_stop_like_a_scheduler_does(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, number: int
+) -> None:
+    stages = make_chain("slow", steps=60, pause=0.05)
+    _signal_when(store, stages[0], number)
+    outcome, shown = run(store, make_plan(stages))
+    assert (outcome.interrupted, outcome.exit_code) == (True, 130)
+    assert "stopped after step" in shown
+
+
+def test_under_nohup_a_closed_terminal_is_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        signals = Signals()
+        with signals.counted():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.count == 1
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

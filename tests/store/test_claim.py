@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distillbench.errors import Interrupted
-from distillbench.store.claim import DEAD_AFTER, Claim, Holder, clear
+from distillbench.store.claim import ALIVE_EVERY, DEAD_AFTER, Claim, Holder, clear
 
 HOLD = """
 import sys, time
@@ -72,17 +72,77 @@ def test_progress_is_published(path: Path) -> None:
     claim.release()
 
 
-def test_a_holder_on_another_machine_lives_by_its_signs_of_life(path: Path) -> None:
+class Clock:
+    """Moves what `time.monotonic` tells."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.real = time.monotonic
+
+    def __call__(self) -> float:
+        return self.real() + self.ahead
+
+    def forward(self, seconds: float) -> None:
+        self.ahead += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("distillbench.store.claim.time.monotonic", made)
+    return made
+
+
+def test_a_holder_on_another_machine_lives_while_its_file_changes(path: Path, clock: Clock) -> None:
     claim = Claim.take(path)
     assert claim is not None
     far = replace(claim.holder, token="far", place="elsewhere pid:[1]", pid=1)
     path.write_text(json.dumps(asdict(far)))
+    clock.forward(DEAD_AFTER - 1)
+    assert Claim.take(path) is None  # first seen now, whatever its modification time says
+    clock.forward(DEAD_AFTER - 1)
+    os.utime(path, (4e9, 4e9))  # by a clock that is decades ahead
     assert Claim.take(path) is None
-    old = time.time() - DEAD_AFTER - 1
-    os.utime(path, (old, old))
+    clock.forward(DEAD_AFTER - 1)
+    os.utime(path, (1, 1))  # and one that is far behind
+    assert Claim.take(path) is None
+    clock.forward(DEAD_AFTER + 1)
     second = Claim.take(path)
     assert second is not None
     second.release()
+    claim.release()
+
+
+def test_whoever_saw_a_holder_die_clears_its_claim_for_others(path: Path, clock: Clock) -> None:
+    claim = Claim.take(path)
+    assert claim is not None
+    path.write_text(json.dumps(asdict(replace(claim.holder, token="far", place="elsewhere"))))
+    assert Claim.free(path) is not None
+    clock.forward(DEAD_AFTER + 1)
+    assert Claim.free(path) is None
+    assert not path.exists()
+    claim.release()
+
+
+def test_a_claim_that_names_nobody_is_watched_before_it_is_free(path: Path, clock: Clock) -> None:
+    path.write_text("")  # its writer died, or writes right now
+    assert Claim.take(path) is None
+    clock.forward(ALIVE_EVERY + 1)
+    claim = Claim.take(path)
+    assert claim is not None
+    claim.release()
+
+
+def test_notes_stay_on_the_claim(path: Path) -> None:
+    claim = Claim.take(path)
+    assert claim is not None
+    claim.beat({"step": 1})
+    claim.note("a checkpoint was damaged")
+    claim.note("so was the other")
+    holder = Holder.read(path)
+    assert holder is not None
+    assert list(holder.notes) == ["a checkpoint was damaged", "so was the other"]
+    assert holder.progress == {"step": 1}
     claim.release()
 
 

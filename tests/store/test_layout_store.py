@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from distillbench.errors import ArtifactError, StorageError
-from distillbench.store.claim import Claim
+from distillbench.store.claim import Claim, Holder, _place
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure
 
@@ -52,29 +54,96 @@ def test_nothing_counts_before_the_commit(store: Store) -> None:
     assert list(store.keys("train")) == []
 
 
-@pytest.mark.parametrize("damage", ["truncate", "delete", "marker", "no marker"])
-def test_damage_that_shows_in_sizes_is_seen_at_once(store: Store, damage: str) -> None:
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def flip(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "part/log.txt", "done.json"])
+@pytest.mark.parametrize("damage", [truncate, empty, flip, Path.unlink])
+def test_any_damage_is_seen_at_once_and_named(
+    store: Store, name: str, damage: Callable[[Path], None]
+) -> None:
     folder = commit(store)
-    name = {"marker": "done.json", "no marker": "done.json"}.get(damage, "weights.bin")
-    if damage in ("delete", "no marker"):
-        (folder / name).unlink()
-    else:
-        os.truncate(folder / name, 50)
+    assert store.is_done("train", KEY)
+    damage(folder / name)
     assert not store.is_done("train", KEY)
+    assert list(store.keys("train")) == []
     problem = store.problem("train", KEY)
     assert problem is not None
     assert str(folder / name) in problem
     assert "--retry-failed" in problem
-
-
-def test_an_altered_byte_is_found_on_use_and_remembered(store: Store) -> None:
-    folder = commit(store)
-    (folder / "weights.bin").write_bytes(bytes(100))
-    assert store.is_done("train", KEY)  # the cheap check sees sizes only
-    with pytest.raises(ArtifactError, match=r"weights\.bin: altered"):
+    with pytest.raises(ArtifactError, match=name.rpartition("/")[2]):
         store.verify("train", KEY)
+
+
+def test_every_changed_byte_of_a_marker_is_seen(store: Store) -> None:
+    marker = commit(store) / "done.json"
+    sound = marker.read_bytes()
+    for position in range(len(sound)):
+        changed = bytearray(sound)
+        changed[position] = ord("7") if changed[position] != ord("7") else ord("8")
+        marker.write_bytes(changed)
+        assert not store.is_done("train", KEY), position
+    marker.write_bytes(sound)
+    assert store.is_done("train", KEY)
+
+
+def test_a_byte_put_back_makes_the_stage_whole_again(store: Store) -> None:
+    path = commit(store) / "weights.bin"
+    path.write_bytes(bytes(100))
     assert not store.is_done("train", KEY)
-    assert "weights.bin" in (store.problem("train", KEY) or "")
+    path.write_bytes(bytes(range(100)))
+    assert store.is_done("train", KEY)
+
+
+def test_markers_from_before_there_were_seals_are_read(store: Store) -> None:
+    folder = commit(store)
+    marker = json.loads((folder / "done.json").read_text())
+    old = {name: marker[name] for name in ("attempt", "files", "finished")}
+    (folder / "done.json").write_text(json.dumps(old))
+    assert store.is_done("train", KEY)
+    flip(folder / "weights.bin")
+    assert not store.is_done("train", KEY)
+
+
+def test_a_stage_made_from_other_inputs_than_are_stored_now_is_named(store: Store) -> None:
+    commit(store)
+    tmp = store.begin("sample", KEY)
+    (tmp / "x").write_text("x")
+    made_from = {f"train/{KEY}": store.content("train", KEY)}
+    store.commit(tmp, "sample", KEY, inputs=made_from)
+    assert store.is_done("sample", KEY)
+    os.rename(store.path("train", KEY), store.root / "train" / "aside")
+    assert store.is_done("sample", KEY)  # nothing is known against it
+    tmp = store.begin("train", KEY)
+    (tmp / "weights.bin").write_bytes(bytes(100))
+    store.commit(tmp, "train", KEY)
+    assert f"made from another train/{KEY}" in (store.problem("sample", KEY) or "")
+
+
+def test_a_store_that_cannot_be_read_is_one_line(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = commit(store)
+
+    def denied(path: object, *rest: object, **more: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", denied)
+        with pytest.raises(StorageError, match="cannot be read or written"):
+            store.problem("train", KEY)
+    assert store.verify("train", KEY) == folder
 
 
 def test_reset_moves_altered_folders_aside_and_keeps_sound_ones(store: Store) -> None:
@@ -132,6 +201,23 @@ def test_sweep_removes_what_nobody_works_on_and_keeps_checkpoints(store: Store) 
     assert store.checkpoints("train", "dead").exists()
     claim.release()
     assert store.sweep() == [mine]
+
+
+def test_sweep_removes_what_a_kill_left_of_claims_records_and_checkpoints(store: Store) -> None:
+    folder = commit(store)
+    beside = folder.parent
+    store.checkpoints("train", KEY).mkdir()
+    store.fail("train", KEY, Failure(error="before it was committed"))
+    names = (f".{KEY}.claim.0a1b", f".{KEY}.failed.json.999999999-0a", f"{KEY}.claim")
+    dead = Holder("0a1b", _place(), 999999999, 1.0)
+    for name in names:
+        (beside / name).write_text(json.dumps(asdict(dead)))
+    (store.root / ".stop-0a1b0a1b").touch()
+    store.fail("train", "other", Failure(error="to be told"))
+    store.sweep()
+    assert sorted(p.name for p in beside.iterdir()) == [KEY, "other.failed.json"]
+    assert not (store.root / ".stop-0a1b0a1b").exists()
+    assert store.is_done("train", KEY)
 
 
 def test_begin_forgets_earlier_attempts(store: Store) -> None:
