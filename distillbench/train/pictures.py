@@ -39,6 +39,8 @@ def open_picture(path: Path, background: str = "white") -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
+                image.verify()  # checksums, and the end of the file; the picture is used up by it
+            with Image.open(path) as image:
                 return _rgb(image, background)
     except BadInput:
         raise
