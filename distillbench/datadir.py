@@ -3,10 +3,61 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-__all__ = ["cache_root", "data_root", "folder_identity", "images_folder", "is_images_path"]
+__all__ = [
+    "Need", "cache_root", "data_root", "folder_identity", "images_folder", "is_images_path", "package",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a stage cannot do without, and that the project does not bring.
+
+    Attributes:
+        kind: what sort of thing it is.
+        name: as experiments or package indices call it.
+        problem: why it cannot be used as things are; "" when all is well.
+        fix: where to get it, or the command or setting that mends it.
+        size: bytes to fetch, about; 0 where nobody knows.
+        license: of what is to be fetched; "" where nobody knows.
+    """
+
+    kind: Literal["weights", "prompts", "images", "samples", "package", "device", "disk"]
+    name: str
+    problem: str = ""
+    fix: str = ""
+    size: int = 0
+    license: str = ""
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        size = f"about {_bytes(self.size)}" if self.size else ""
+        facts = ", ".join(part for part in (size, self.license) if part)
+        parts = (self.problem or "there", facts if self.problem else "", self.fix)
+        return f"{self.kind} {self.name}: " + "; ".join(part for part in parts if part)
+
+
+def package(module: str, install: str) -> Need:
+    """The need of a Python package, looked for without importing it.
+
+    Args:
+        module: its top-level module.
+        install: the command that installs it.
+    """
+    there = importlib.util.find_spec(module) is not None
+    return Need("package", module, *(("", "") if there else ("is not installed", install)))
+
+
+def _bytes(size: int) -> str:
+    unit, scale = next((u, s) for u, s in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1))
+                       if size >= s)  # fmt: skip
+    return f"{size / scale:.3g} {unit}"
 
 
 def cache_root() -> Path:

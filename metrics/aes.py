@@ -7,11 +7,13 @@ moves the score without an error (5.05 against 4.44, and 20 to 30).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from distillbench.core.lazy import F, torch
+from distillbench.datadir import Need
 from distillbench.errors import BadInput
 from distillbench.score.choice import OPENAI, Choice, checked
 from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
@@ -24,6 +26,8 @@ NAMED = {
         "sac+logos+ava1-l14-linearMSE.pth",
         "christophschuhmann/improved-aesthetic-predictor",
         "21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
+        size=3_700_000,
+        license="Apache-2.0",
     )
 }
 # The CLIP each head was trained on.
@@ -75,6 +79,10 @@ class Aes(Metric):
     def revision(self) -> str:
         """Identity of the head and of the CLIP below it."""
         return f"{self._head.revision()}+{self._trunk.revision()}"
+
+    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
+        """The head and its CLIP."""
+        return (*self._head.requirements(), *self._trunk.requirements())
 
     def load(self, device: str = "cpu") -> None:
         """Read the head and its CLIP. Raises MissingWeights, BadInput."""

@@ -6,8 +6,11 @@ by tens of points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from distillbench.datadir import Need
 from distillbench.score.choice import OPENAI, Choice, checked
 from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.weights import Published
@@ -18,6 +21,8 @@ NAMED = OPENAI | {
         "open_clip_pytorch_model.bin",
         "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
         arch="ViT-bigG-14",
+        size=10_200_000_000,
+        license="MIT",
     )
 }
 
@@ -55,6 +60,10 @@ class Clip(Metric):
     def revision(self) -> str:
         """Identity of the network's weights."""
         return self._choice.revision()
+
+    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
+        """The network."""
+        return self._choice.requirements()
 
     def load(self, device: str = "cpu") -> None:
         """Read the network. Raises MissingWeights."""

@@ -9,20 +9,28 @@ that keeps the teacher's map from noise to picture can fall below that floor (me
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from distillbench.core.lazy import torch
+from distillbench.datadir import Need
 from distillbench.errors import BadInput, NotSupported
 from distillbench.score.choice import Choice, checked
 from distillbench.score.jackknife import jackknife
 from distillbench.score.metric import Metric, MetricInfo, Samples, Scores
 from distillbench.score.weights import Published
+from distillbench.world import weights as shipped
 
 NAMED = {
     "inception-2015": Published(
-        "inception-2015", "inception-2015-12-05.pt", "NVIDIA StyleGAN3 metrics (TorchScript)"
+        "inception-2015",
+        "inception-2015-12-05.pt",
+        "NVIDIA StyleGAN3 metrics (TorchScript)",
+        size=95_600_000,
+        license="NVIDIA Source Code License",
     )
 }
 
@@ -70,6 +78,21 @@ class Fid(Metric):
     def revision(self) -> str:
         """Identity of the extractor."""
         return self._choice.revision()
+
+    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
+        """The extractor, and more samples than features."""
+        dim = self._features_known()
+        few = n <= dim and not self.config.allow_small_n
+        problem = f"FID with {dim}-d features needs more than {dim} samples, not {n}" if few else ""
+        fix = "raise sample.n, or set allow_small_n if a biased number will do" if few else ""
+        return (*self._choice.requirements(), Need("samples", f"of {self.name}", problem, fix))
+
+    def _features_known(self) -> int:
+        """Dimension of the features, 0 where only the loaded extractor tells."""
+        path = shipped.folder("tiny-inception") if self.config.weights == "tiny" else None
+        if path is not None:
+            return int(json.loads((path / "config.json").read_text(encoding="utf-8"))["dim"])
+        return 2048 if self.config.weights in NAMED else 0
 
     def load(self, device: str = "cpu") -> None:
         """Read the extractor. Raises MissingWeights."""

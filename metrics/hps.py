@@ -7,16 +7,21 @@ sample sets on one prompt list. v2.0 and v2.1 are different scales.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from distillbench.datadir import Need
 from distillbench.score.choice import Choice, checked
 from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.weights import Published, Resize
 
 SOURCE = "xswu/HPSv2@697403c78157020a1ae59d23f111aa58ced35b0a"
+KIND: Any = {"arch": "ViT-H-14", "size": 1_972_000_000, "license": "Apache-2.0"}
 NAMED = {
-    "hpsv2.1": Published("hpsv2.1", "HPS_v2.1_compressed.pt", SOURCE, arch="ViT-H-14"),
-    "hpsv2.0": Published("hpsv2.0", "HPS_v2_compressed.pt", SOURCE, arch="ViT-H-14"),
+    "hpsv2.1": Published("hpsv2.1", "HPS_v2.1_compressed.pt", SOURCE, **KIND),
+    "hpsv2.0": Published("hpsv2.0", "HPS_v2_compressed.pt", SOURCE, **KIND),
 }
 
 
@@ -59,6 +64,10 @@ class Hps(Metric):
     def revision(self) -> str:
         """Identity of the scorer's weights."""
         return self._choice.revision()
+
+    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
+        """The scorer."""
+        return self._choice.requirements()
 
     def load(self, device: str = "cpu") -> None:
         """Read the scorer. Raises MissingWeights."""

@@ -9,16 +9,21 @@ may be negative.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from distillbench.backbones.gmm import labels_of
 from distillbench.core.lazy import torch
+from distillbench.datadir import Need
 from distillbench.score.exact import Condition, by_condition, world_revision
 from distillbench.score.metric import Metric, MetricInfo, Samples, Scores
 from distillbench.score.progress import tick
 
 BANDWIDTHS = (0.1, 0.3, 1.0)
 ROWS = 256
+LEAST = 3
 
 
 class Mmd(Metric):
@@ -42,9 +47,17 @@ class Mmd(Metric):
         """Hash of the world."""
         return world_revision()
 
+    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
+        """Three samples of each condition that occurs."""
+        drawn = [] if n >= LEAST * len(prompts) else [prompts[i % len(prompts)] for i in range(n)]
+        few = sum(count < LEAST for count in Counter(labels_of(drawn)).values())
+        problem = f"{few} conditions have fewer than {LEAST} of the {n} samples" if few else ""
+        fix = f"raise sample.n to {LEAST * len(prompts)}" if few else ""
+        return (Need("samples", f"of {self.name}", problem, fix),)
+
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
         """The discrepancy, averaged over the conditions that occur. Raises BadInput below 3."""
-        conditions = by_condition(samples, at_least=3)
+        conditions = by_condition(samples, at_least=LEAST)
         found = []
         for done, condition in enumerate(conditions):
             tick(done, len(conditions))

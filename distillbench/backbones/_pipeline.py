@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from distillbench.backbones._source import Source
-from distillbench.backbones.base import Backbone, Cond, Prediction
+from distillbench.backbones._on_disk import BackboneOnDisk
+from distillbench.backbones.base import Cond, Prediction
 from distillbench.core.lazy import torch
 from distillbench.core.predict import guided, x0_eps
 from distillbench.errors import BadInput, NotSupported
@@ -56,25 +56,21 @@ class PipelineConfig(NetworkConfig):
     revision: str = ""
 
 
-class PipelineBackbone(Backbone):
+class PipelineBackbone(BackboneOnDisk):
     """Base of the families; a family says how prompts and the network's arguments are made.
 
     Attributes:
         pipeline: class name of the pipeline in diffusers.
-        network: which of its parts denoises.
         time_mlp: path of the time embedding's MLP in that part.
         targets: layers that get adapters by default.
         middle: path of the layer that `features` calls "mid".
-        load_options: further arguments of `from_pretrained`.
         costly_text: encode each prompt once and keep it on disk.
         image_output: which of a layer's outputs is the image, where layers have several.
     """
 
     pipeline: ClassVar[str]
-    network: ClassVar[str] = "unet"
     time_mlp: ClassVar[str] = "time_embedding"
     targets: ClassVar[tuple[str, ...]] = UNET_LAYERS
-    load_options: ClassVar[Mapping[str, Any]] = {}
     costly_text: ClassVar[bool] = False
     image_output: ClassVar[int] = 0
 
@@ -105,11 +101,6 @@ class PipelineBackbone(Backbone):
         return hidden
 
     # ---- Backbone ---------------------------------------------------------------------------
-
-    def source(self) -> Source:
-        """Where the weights come from."""
-        config: Any = self.config
-        return Source(config.model, config.revision)
 
     def revision(self) -> str:
         """Content hash of a folder, a pinned commit, or "unpinned:..."."""

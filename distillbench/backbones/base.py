@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel
 
 from distillbench.core.lazy import torch
+from distillbench.datadir import Need
 from distillbench.errors import NotSupported
 from distillbench.sample.schedules import tdm_nodes, trailing
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from distillbench.core.process import NoiseProcess
     from distillbench.train.nets import NetHandle
 
-__all__ = ["Backbone", "Cond", "Modality", "Prediction"]
+__all__ = ["Backbone", "Cond", "Footprint", "Modality", "Prediction"]
 
 Modality = Literal["image", "video", "point"]
 
@@ -70,6 +71,14 @@ class Prediction:
     raw: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """Parameters of the network, and bytes of one decoded sample."""
+
+    parameters: int = 0
+    sample_bytes: int = 0
+
+
 class Backbone(ABC):
     """One pretrained teacher: network, noise process, text encoder and decoder.
 
@@ -105,6 +114,17 @@ class Backbone(ABC):
     def has_features(self) -> bool:
         """Whether the family offers hidden activations, which discriminators read."""
         return type(self).features is not Backbone.features
+
+    def requirements(self) -> Sequence[Need]:
+        """What loading it takes that the project does not bring, met or not.
+
+        Only what can be looked for at once and without torch: files, packages, never the network.
+        """
+        return ()
+
+    def footprint(self) -> Footprint:
+        """Sizes that the disk space of a run is reckoned from; zeros where they are not known."""
+        return Footprint()
 
     @abstractmethod
     def revision(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, PositiveInt
@@ -49,6 +50,7 @@ class Cogvideox(TransformerBackbone):
     name = "cogvideox"
     modality = "video"
     pipeline = "CogVideoXPipeline"
+    published = (13_500_000_000, "Apache-2.0")
     encode_images = Backbone.encode_images  # none: clips, not images; planning looks here
 
     def nodes(self, steps: int) -> tuple[int, ...]:
@@ -84,6 +86,11 @@ class Cogvideox(TransformerBackbone):
         channels = self.pipe.transformer.config.in_channels
         frames = (config.frames - 1) // time + 1
         return (frames, channels, config.height // space, config.width // space)
+
+    def _sample_bytes(self, folder: Path) -> int:
+        """Of one decoded clip."""
+        config: Any = self.config
+        return int(3 * config.frames * config.height * config.width)
 
     def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
         frames, _, height, width = self.latent_shape

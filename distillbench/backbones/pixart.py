@@ -30,6 +30,7 @@ class Pixart(TransformerBackbone):
     Config = PixartConfig
     name = "pixart"
     pipeline = "PixArtAlphaPipeline"
+    published = (21_800_000_000, "CreativeML OpenRAIL++-M")
     time_mlp = "adaln_single.emb.timestep_embedder"
 
     def _encode(self, prompts: Sequence[str]) -> Cond:

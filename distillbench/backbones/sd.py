@@ -29,6 +29,7 @@ class Sd(PipelineBackbone):
     Config: ClassVar[type[BaseModel]] = SdConfig
     name = "sd"
     pipeline = "StableDiffusionPipeline"
+    published = (4_300_000_000, "CreativeML OpenRAIL-M")
     load_options: ClassVar[Mapping[str, Any]] = {
         "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False,
     }  # fmt: skip

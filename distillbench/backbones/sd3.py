@@ -40,6 +40,7 @@ class Sd3(TransformerBackbone):
     name = "sd3"
     process_kind = "flow"
     pipeline = "StableDiffusion3Pipeline"
+    published = (15_500_000_000, "Stability AI Community License, accepted on the hub")
     time_mlp = "time_text_embed.timestep_embedder"
     targets = (*ATTENTION_AND_MLP, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
     image_output = 1

@@ -29,6 +29,7 @@ class Sdxl(PipelineBackbone):
     Config = SdxlConfig
     name = "sdxl"
     pipeline = "StableDiffusionXLPipeline"
+    published = (13_900_000_000, "CreativeML OpenRAIL++-M")
 
     def _encode(self, prompts: Sequence[str]) -> Cond:
         tokens, _, pooled, _ = self.pipe.encode_prompt(

@@ -8,6 +8,7 @@ from distillbench.backbones._pipeline import NetworkConfig
 from distillbench.backbones._source import Source
 from distillbench.backbones.sd import Sd
 from distillbench.core.lazy import torch
+from distillbench.datadir import Need
 from distillbench.world import weights
 
 __all__ = ["TinySd", "TinySdConfig"]
@@ -34,6 +35,10 @@ class TinySd(Sd):
     def revision(self) -> str:
         """The sha256 that the weights' card states."""
         return weights.revision(WEIGHTS)
+
+    def requirements(self) -> tuple[Need, ...]:
+        """Nothing: the package brings the weights."""
+        return ()
 
     def _shape(self) -> tuple[int, ...]:
         return self._square(None)

@@ -13,17 +13,35 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 import distillbench
-from distillbench.cli.common import JsonOption, ResultsOption, examples, nearest, print_json
-from distillbench.errors import DistillbenchError
+from distillbench.cli.common import (
+    JsonOption,
+    PluginOption,
+    ProfileOption,
+    ResultsOption,
+    SetOption,
+    examples,
+    nearest,
+    open_experiment,
+    print_json,
+    store_of,
+)
+from distillbench.errors import BadInput, DistillbenchError
+
+if TYPE_CHECKING:
+    from distillbench.run.requirements import Requirement
 
 __all__ = ["EPILOG", "Finding", "doctor", "examine"]
 
-EPILOG = examples("distillbench doctor", "distillbench doctor --results /data/results --json")
+EPILOG = examples(
+    "distillbench doctor",
+    "distillbench doctor experiments/table1.yaml --profile paper",
+    "distillbench doctor --results /data/results --json",
+)
 OLDEST_PYTHON = (3, 11)
 LITTLE_DISK = 5 << 30
 LATEX = ("pdflatex", "tectonic", "lualatex", "xelatex")
@@ -38,17 +56,41 @@ class Finding:
     fix: str = ""
 
 
-def doctor(results: ResultsOption = Path("results"), json: JsonOption = False) -> None:
-    """Check Python, torch, devices, versions, weights, the results folder, Ray and LaTeX."""
-    findings = list(examine(results))
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Experiment whose needs are checked.")
+    ] = None,
+    profile: ProfileOption = None,
+    results: ResultsOption = Path("results"),
+    sets: SetOption = None,
+    plugin: PluginOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check this machine, or all that an experiment needs: weights, data, devices, disk."""
+    needs: list[Requirement] = []
+    if file is not None:
+        from distillbench.run.requirements import requirements
+
+        _, plan = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
+        needs = requirements(plan, store_of(results))
+        findings = [_finding(found) for found in needs]
+    elif profile or sets or plugin:
+        raise BadInput("--profile, --set and --plugin speak of an experiment; name its file")
+    else:
+        findings = list(examine(results))
     if json:
-        print_json([asdict(finding) for finding in findings])
+        more: list[dict[str, Any]] = [found.as_json() for found in needs] or [{} for _ in findings]
+        print_json([asdict(f) | extra for f, extra in zip(findings, more, strict=True)])
     else:
         for finding in findings:
             fix = f"; {finding.fix}" if finding.fix else ""
             print(f"{finding.state:4}  {finding.what}{fix}")
     if any(finding.state == "fail" for finding in findings):
         raise typer.Exit(1)
+
+
+def _finding(found: Requirement) -> Finding:
+    return Finding("fail" if found.need.problem else "ok", found.line)
 
 
 def examine(results: Path) -> Iterator[Finding]:

@@ -21,8 +21,10 @@ from distillbench.cli.common import (
     print_json,
     store_of,
 )
+from distillbench.cli.needs import missing_lines
 
 if TYPE_CHECKING:
+    from distillbench.run.requirements import Requirement
     from distillbench.run.stage import Cell, Plan
     from distillbench.run.status import StageStatus
 
@@ -46,17 +48,25 @@ def plan(
 ) -> None:
     """Show the grid, its stages, and which of them are cached, new or stale."""
     from distillbench.run.plan import build_plan
+    from distillbench.run.requirements import missing
     from distillbench.run.status import plan_status
 
     experiment, whole = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
     part = build_plan(experiment, only=only) if only else whole
-    show_plan(part, plan_status(part, store_of(results), whole=whole), as_json=json)
+    store = store_of(results)
+    show_plan(part, plan_status(part, store, whole=whole), missing(part, store), as_json=json)
 
 
-def show_plan(made: Plan, status: Mapping[str, StageStatus], *, as_json: bool) -> None:
-    """Print a plan against the store."""
+def show_plan(
+    made: Plan,
+    status: Mapping[str, StageStatus],
+    lacking: Sequence[Requirement],
+    *,
+    as_json: bool,
+) -> None:
+    """Print a plan against the store, and what its stages need and this machine has not."""
     if as_json:
-        print_json(_as_json(made, status))
+        print_json({**_as_json(made, status), "missing": [need.as_json() for need in lacking]})
         return
     taken = any(not cell.final for cell in made.cells)
     head = ("row", "backbone", "nfe", *(["updates"] if taken else []), "seeds", "train", "sample",
@@ -70,6 +80,8 @@ def show_plan(made: Plan, status: Mapping[str, StageStatus], *, as_json: bool) -
         print(f"  {state} x{count}: {reason}")
     for note in made.notes:
         print(f"  note: {note}")
+    for line in missing_lines(lacking):
+        print(line)
 
 
 def _rows(made: Plan) -> list[list[Cell]]:

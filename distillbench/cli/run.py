@@ -23,6 +23,7 @@ from distillbench.cli.common import (
     require_writable,
     store_of,
 )
+from distillbench.cli.needs import StoreWithReasons, refuse
 from distillbench.cli.plan import show_plan
 from distillbench.cli.table import print_tables, report_json
 
@@ -38,6 +39,7 @@ EPILOG = examples(
     "distillbench run experiments/table1.yaml --only 'method=tdm,lcm nfe=4' -n",
     "distillbench run experiments/table1.yaml --profile paper --runner ray --gpus 8",
     "distillbench run experiments/smoke.yaml --set seeds=[0,1,2] --workers 2",
+    "distillbench run experiments/table1.yaml --profile paper --allow-missing",
 )
 
 
@@ -73,6 +75,9 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Run what can though something is missing.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Show the plan and stop.")
     ] = False,
@@ -84,15 +89,20 @@ def run(
     from distillbench.run.options import RunOptions
     from distillbench.run.plan import build_plan
     from distillbench.run.progress import open_progress
+    from distillbench.run.requirements import Setup, missing, without
     from distillbench.run.status import plan_status
 
     experiment, whole = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
     part = build_plan(experiment, only=only) if only else whole
     store = store_of(results)
+    lacking = missing(part, store, Setup(runner.value, gpus, bool(address)))
     if dry_run:
-        show_plan(part, plan_status(part, store, whole=whole), as_json=json)
+        show_plan(part, plan_status(part, store, whole=whole), lacking, as_json=json)
         return
     require_writable(results)
+    if not allow_missing:
+        refuse(lacking)
+    part, blocked = without(part, lacking, lambda stage: store.is_done(stage.kind, stage.key))
     options = RunOptions(
         runner=runner.value,
         address=address,
@@ -104,8 +114,11 @@ def run(
     outdir = results / whole.name
     # With --json the standard output is the document alone.
     progress = open_progress(outdir / "log.txt", stream=sys.stderr if json else sys.stdout)
+    for need in lacking:
+        progress.say(f"missing: {need.line}")
     outcome = execute(part, store, options, progress=progress)
-    _finish(experiment, whole, store, outdir, outcome, as_json=json)
+    outcome.failed |= blocked
+    _finish(experiment, whole, StoreWithReasons(store, blocked), outdir, outcome, as_json=json)
     raise typer.Exit(outcome.exit_code)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from distillbench.datadir import Need
 from distillbench.score.weights import ClipSource, Published, Resize, clip_folder, identity
 from distillbench.world import weights as shipped
 
@@ -25,6 +26,8 @@ OPENAI = {
             "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
             "ViT-L-14",
             quickgelu=True,
+            size=890_000_000,
+            license="MIT",
         ),
         Published(
             "openai-ViT-L-14-336",
@@ -33,6 +36,8 @@ OPENAI = {
             "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
             "ViT-L-14-336",
             quickgelu=True,
+            size=891_000_000,
+            license="MIT",
         ),
         Published(
             "openai-ViT-B-32",
@@ -41,6 +46,8 @@ OPENAI = {
             "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
             "ViT-B-32",
             quickgelu=True,
+            size=338_000_000,
+            license="MIT",
         ),
     )
 }
@@ -81,6 +88,17 @@ class Choice:
         if self.weights == "tiny":
             return f"tiny:{shipped.revision(self.tiny)}"
         return f"custom:{identity(self.path())}"
+
+    def requirements(self) -> tuple[Need, ...]:
+        """The weights as something a run needs; the shipped ones are no need."""
+        if self.weights in self.named:
+            return (self.named[self.weights].need(),)
+        if self.weights == "tiny":
+            return ()
+        path = self.path()
+        there = path.is_file() or path.is_dir()
+        problem, fix = ("", "") if there else ("nothing is there", "name a file or a folder")
+        return (Need("weights", str(path), problem, fix),)
 
     @property
     def kind(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from distillbench.core.lazy import torch
+from distillbench.datadir import Need
 
 __all__ = ["Metric", "MetricInfo", "Samples", "Scores", "mean_scores"]
 
@@ -107,6 +108,17 @@ class Metric(ABC):
     def revision(self) -> str:
         """Identity of the weights it scores with; known without torch; "" for none."""
         return ""
+
+    def requirements(self, n: int, prompts: Sequence[str] = ()) -> Sequence[Need]:
+        """What scoring n samples takes (weights, packages, samples enough), met or not.
+
+        Only what can be looked for at once and without torch: files, packages, never the network.
+
+        Args:
+            n: samples of the set, and of its reference.
+            prompts: the set they go through in turn; empty where it is not on this disk.
+        """
+        return ()
 
     def load(self, device: str = "cpu") -> None:  # noqa: B027 (a metric without weights)
         """Read the weights onto `device`. Raises MissingWeights with the place they belong."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from distillbench.datadir import data_root
+from distillbench.datadir import Need, data_root
 from distillbench.errors import BadInput, MissingWeights
 
 __all__ = [
@@ -43,6 +43,8 @@ class Published:
         sha256: of the file, checked before use; "" where no trustworthy value is known.
         arch: network name in open_clip, where the file holds a CLIP.
         quickgelu: the network was trained with QuickGELU.
+        size: bytes of the file, about.
+        license: of the weights, as their project states it.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Published:
     sha256: str = ""
     arch: str = ""
     quickgelu: bool = False
+    size: int = 0
+    license: str = ""
 
     @property
     def revision(self) -> str:
@@ -76,6 +80,19 @@ class Published:
                 hint=f"replace it by {self.file} of {self.source} (sha256 {self.sha256})",
             )
         return path
+
+    def need(self) -> Need:
+        """The file as something a run needs, with where to get it."""
+        path = data_root() / "weights" / self.name / self.file
+        try:
+            self.path()
+            problem = fix = ""
+        except (MissingWeights, OSError) as error:
+            there = path.exists()
+            problem = str(error) if there else f"not on this disk: no file {path}"
+            known = f" (sha256 {self.sha256})" if self.sha256 else ""
+            fix = f"get {self.file} of {self.source}{known}"
+        return Need("weights", self.name, problem, fix, self.size, self.license)
 
     def clip(self, resize: Resize) -> ClipSource:
         """This checkpoint as a CLIP with its own architecture. Raises MissingWeights."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import stat
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from distillbench.backbones._source import cache_root
+from distillbench.datadir import cache_root
 from distillbench.errors import BadInput
 from distillbench.sample.textfiles import JsonObject, json_of, lines, read_text, shown, text_problem
+from distillbench.store.hashes import file_sha256, folder_book
 from distillbench.train.pictures import open_picture
 
 __all__ = ["Captions", "picture_problems", "read_captions"]
@@ -98,73 +98,67 @@ def _row(line: str, number: int) -> dict[str, Any]:
 def picture_problems(captions: Captions) -> list[str]:
     """One line for each picture that cannot be trained on.
 
-    Every picture is decoded once, as the header of a truncated file looks whole; the verdict is
-    kept until the file changes (by device, inode, size and times).
+    Every picture is decoded once, as the header of a truncated file looks whole; what was found is
+    remembered by the file's content.
     """
-    first: dict[str, None] = dict.fromkeys(captions.files)
+    files = list(dict.fromkeys(captions.files))
     memory = _Memory(captions.root)
-    todo = [file for file in first if memory.verdict(file) is None]
-    if len(todo) > MANY:
-        print(f"decoding {len(todo)} pictures of {captions.root} once", file=sys.stderr)
+    if len(files) - memory.known > MANY:
+        print(f"decoding the pictures of {captions.root} once", file=sys.stderr)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for file, verdict in zip(todo, pool.map(_verdict(captions.root), todo), strict=True):
-            memory.put(file, verdict)
+        verdicts = list(pool.map(memory.verdict, files))
     memory.save()
-    return [line for file in first if (line := memory.verdict(file))]
-
-
-def _verdict(root: Path) -> Callable[[str], str]:
-    def of(file: str) -> str:
-        try:
-            open_picture(root / file)
-        except BadInput as error:
-            return error.line
-        except MemoryError:
-            return f"{root / file}: too large for this machine's memory"
-        return ""
-
-    return of
+    return [f"{captions.root / file}: {what}" for file, what in zip(files, verdicts) if what]
 
 
 class _Memory:
-    """Verdicts on the files of a folder, kept between processes."""
+    """Verdicts on the pictures of a folder by their sha256, kept between processes."""
 
     def __init__(self, root: Path) -> None:
-        name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:20]
-        self._root, self._file = root, cache_root() / "pictures" / f"{name}.json"
-        self._before: dict[str, Any] = {}
-        self._now: dict[str, tuple[list[int], str]] = {}
-        with suppress(OSError, ValueError):
+        self._root, self._book = root, folder_book("images", root)
+        self._file = cache_root() / "pictures" / f"{self._book}.json"
+        self._before: dict[str, str] = {}
+        self._now: dict[str, str] = {}
+        with suppress(OSError, ValueError, KeyError, TypeError):
             read = json.loads(self._file.read_text(encoding="utf-8"))
-            self._before = read["files"] if read["version"] == CHECK_VERSION else {}
+            self._before = dict(read["verdicts"]) if read["version"] == CHECK_VERSION else {}
 
-    def verdict(self, file: str) -> str | None:
-        """What was found the last time, None when the file is new or changed since."""
-        if file not in self._now:
-            known = self._before.get(file)
-            if known is None or known[0] != self._signature(file):
-                return None
-            self._now[file] = (known[0], str(known[1]))
-        return self._now[file][1]
+    @property
+    def known(self) -> int:
+        """Number of pictures looked at before."""
+        return len(self._before)
 
-    def put(self, file: str, verdict: str) -> None:
-        """Remember what was found."""
-        self._now[file] = (self._signature(file), verdict)
+    def verdict(self, file: str) -> str:
+        """What keeps a picture from being trained on, "" when nothing does."""
+        path = self._root / file
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+            sha256 = file_sha256(path, book=self._book) if regular else ""
+        except (OSError, ValueError):
+            sha256 = ""
+        if not sha256:
+            return _problem(path)
+        found = self._before.get(sha256)
+        self._now[sha256] = _problem(path) if found is None else found
+        return self._now[sha256]
 
     def save(self) -> None:
         """Write what is known by now."""
-        if {name: list(value) for name, value in self._now.items()} == self._before:
+        if self._now == self._before:
             return
         with suppress(OSError):  # a read-only home only costs time
             self._file.parent.mkdir(parents=True, exist_ok=True)
             building = self._file.with_suffix(f".{os.getpid()}.tmp")
-            text = json.dumps({"version": CHECK_VERSION, "files": self._now})
+            text = json.dumps({"version": CHECK_VERSION, "verdicts": self._now})
             building.write_text(text, encoding="utf-8")
             building.replace(self._file)
 
-    def _signature(self, file: str) -> list[int]:
-        try:
-            s = (self._root / file).stat()
-        except (OSError, ValueError):
-            return []
-        return [s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns]
+
+def _problem(path: Path) -> str:
+    try:
+        open_picture(path)
+    except BadInput as error:
+        return error.line.removeprefix(f"{path}: ")
+    except MemoryError:
+        return "too large for this machine's memory"
+    return ""

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from distillbench.core.lazy import torch
 from distillbench.core.noise import generator
+from distillbench.datadir import Need
 
 if TYPE_CHECKING:
     from distillbench.backbones.base import Backbone, Cond
@@ -160,6 +161,10 @@ class Method(ABC):
     @abstractmethod
     def nets(self) -> Mapping[str, NetSpec]:
         """The trainable roles; empty for a method that trains nothing."""
+
+    def requirements(self) -> Sequence[Need]:
+        """What it takes beside its backbone (a package, a file), met or not; no torch."""
+        return ()
 
     @abstractmethod
     def sampler(self, nfe: int) -> Sampler:

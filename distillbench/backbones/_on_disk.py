@@ -1,0 +1,141 @@
+"""A pipeline's files: whether they are on this disk, and how large it is; without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from distillbench.backbones._source import Source
+from distillbench.backbones.base import Backbone, Footprint
+from distillbench.datadir import Need
+
+__all__ = ["BackboneOnDisk", "local_folder", "settings_of"]
+
+INDEX = "model_index.json"
+WEIGHTS = (".safetensors", ".bin")
+HEADER_BYTES = 100 << 20
+
+
+class BackboneOnDisk(Backbone):
+    """Base of the backbones whose weights lie in a folder, or in the hub's cache of this machine.
+
+    Attributes:
+        network: which of the pipeline's parts denoises.
+        load_options: further arguments of `from_pretrained`; the parts it sets are not read.
+        published: bytes, about, and licence of the weights that `model` names by default.
+    """
+
+    network: ClassVar[str] = "unet"
+    load_options: ClassVar[Mapping[str, Any]] = {}
+    published: ClassVar[tuple[int, str]] = (0, "")
+
+    def source(self) -> Source:
+        """Where the weights come from."""
+        config: Any = self.config
+        return Source(config.model, config.revision)
+
+    def requirements(self) -> tuple[Need, ...]:
+        """The pipeline's folder, or the hub's snapshot of it on this disk."""
+        source = self.source()
+        own = source.model == self.Config.model_fields["model"].default
+        facts = self.published if own else (0, "")
+        return (_need(source, self.load_options, *facts),)
+
+    def footprint(self) -> Footprint:
+        """By the files on this disk; zeros without them."""
+        folder = local_folder(self.source())
+        if folder is None:
+            return Footprint()
+        return Footprint(_parameters(folder / self.network), self._sample_bytes(folder))
+
+    def _sample_bytes(self, folder: Path) -> int:
+        """Of one decoded image."""
+        side = getattr(self.config, "resolution", None)
+        if side:
+            return 3 * int(side) ** 2
+        levels = settings_of(folder, "vae").get("block_out_channels") or [0]
+        size = settings_of(folder, self.network).get("sample_size") or 0
+        sides = size if isinstance(size, list) else [size, size]
+        return int(3 * math.prod(sides) * 4 ** (len(levels) - 1))
+
+
+def local_folder(source: Source) -> Path | None:
+    """The folder a source names, or the hub's snapshot of it on this disk; None for neither.
+
+    Raises:
+        MissingWeights: as `Source.folder`.
+    """
+    folder = source.folder
+    if folder is not None:
+        return folder
+    from huggingface_hub import constants
+
+    root = Path(constants.HF_HUB_CACHE) / f"models--{source.model.replace('/', '--')}"
+    commit = source.commit or "main"
+    with suppress(OSError):
+        commit = (root / "refs" / commit).read_text(encoding="utf-8").strip()
+    snapshot = root / "snapshots" / commit
+    return snapshot if (snapshot / INDEX).is_file() else None
+
+
+def _need(source: Source, without: Iterable[str], size: int, terms: str) -> Need:
+    """The weights of a pipeline, `without` the parts that are never loaded."""
+    folder = local_folder(source)
+    if source.folder is None:
+        at = f" --revision {source.commit}" if source.commit else ""
+        fix = f"run: hf download {source.model}{at}"
+    else:
+        fix = "complete the folder"
+    if folder is None:
+        return Need("weights", str(source), "not on this disk", fix, size, terms)
+    gaps = ", ".join(_gaps(folder, set(without)))
+    problem = f"{folder} is not whole: {gaps}" if gaps else ""
+    return Need("weights", str(source), problem, fix if gaps else "", size, terms)
+
+
+def _gaps(folder: Path, without: set[str]) -> list[str]:
+    """What the pipeline's index names and the folder does not hold."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return [f"no readable {INDEX}"]
+    found = []
+    for name, kind in index.items() if isinstance(index, dict) else ():
+        if not (isinstance(kind, list) and all(kind)) or name in without:
+            continue
+        files = [p.suffix for p in _files(folder / name)]
+        network = name in ("unet", "transformer", "vae") or name.startswith("text_encoder")
+        if not files or (network and not set(WEIGHTS) & set(files)):
+            found.append(f"no {'weights in ' if files else 'folder '}{name}")
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    # A snapshot is a folder of links, which an interrupted download leaves dangling.
+    return [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
+
+
+def settings_of(folder: Path, part: str) -> dict[str, Any]:
+    """The configuration of a part, empty where there is none."""
+    with suppress(OSError, ValueError):
+        read = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+        return read if isinstance(read, dict) else {}
+    return {}
+
+
+def _parameters(folder: Path) -> int:
+    """Number of parameters of a network by the headers of its safetensors; 0 if it has none."""
+    return sum(_in_header(p) for p in _files(folder) if p.suffix == ".safetensors")
+
+
+def _in_header(path: Path) -> int:
+    with suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length < HEADER_BYTES else {}
+        return sum(math.prod(t["shape"]) for n, t in header.items() if n != "__metadata__")
+    return 0
