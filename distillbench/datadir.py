@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 __all__ = [
-    "Need", "cache_root", "data_root", "folder_identity", "images_folder", "is_images_path", "package",
+    "Need", "cache_root", "data_root", "folder_identity", "images_folder", "is_images_path",
+    "package",
 ]  # fmt: skip
 
 
