@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +30,8 @@ from distillbench.cli.table import print_tables, report_json
 
 if TYPE_CHECKING:
     from distillbench.config.schema import Experiment
-    from distillbench.run.options import Outcome
+    from distillbench.run.options import Outcome, RunOptions
+    from distillbench.run.requirements import Requirement
     from distillbench.run.stage import Plan
 
 __all__ = ["EPILOG", "run"]
@@ -85,13 +87,19 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Run an experiment; finished stages are never redone, and the same command resumes."""
-    from distillbench.run.driver import execute
     from distillbench.run.options import RunOptions
     from distillbench.run.plan import build_plan
-    from distillbench.run.progress import open_progress
-    from distillbench.run.requirements import Setup, missing, without
+    from distillbench.run.requirements import Setup, missing
     from distillbench.run.status import plan_status
 
+    options = RunOptions(
+        runner=runner.value,
+        address=address,
+        gpus=gpus,
+        workers=workers,
+        fail_fast=fail_fast,
+        retry_failed=retry_failed,
+    )
     experiment, whole = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
     part = build_plan(experiment, only=only) if only else whole
     store = store_of(results)
@@ -102,24 +110,34 @@ def run(
     require_writable(results)
     if not allow_missing:
         refuse(lacking)
-    part, blocked = without(part, lacking, lambda stage: store.is_done(stage.kind, stage.key))
-    options = RunOptions(
-        runner=runner.value,
-        address=address,
-        gpus=gpus,
-        workers=workers,
-        fail_fast=fail_fast,
-        retry_failed=retry_failed,
-    )
     outdir = results / whole.name
+    outcome, store = _execute(part, store, options, lacking, outdir / "log.txt", as_json=json)
+    _finish(experiment, whole, store, outdir, outcome, as_json=json)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _execute(
+    plan: Plan,
+    store: Any,
+    options: RunOptions,
+    lacking: Sequence[Requirement],
+    log: Path,
+    *,
+    as_json: bool,
+) -> tuple[Outcome, Any]:
+    """Run what lacks nothing; also the store, which knows why the rest was not run."""
+    from distillbench.run.driver import execute
+    from distillbench.run.progress import open_progress
+    from distillbench.run.requirements import without
+
+    able, blocked = without(plan, lacking, lambda stage: store.is_done(stage.kind, stage.key))
     # With --json the standard output is the document alone.
-    progress = open_progress(outdir / "log.txt", stream=sys.stderr if json else sys.stdout)
+    progress = open_progress(log, stream=sys.stderr if as_json else sys.stdout)
     for need in lacking:
         progress.say(f"missing: {need.line}")
-    outcome = execute(part, store, options, progress=progress)
+    outcome = execute(able, store, options, progress=progress)
     outcome.failed |= blocked
-    _finish(experiment, whole, StoreWithReasons(store, blocked), outdir, outcome, as_json=json)
-    raise typer.Exit(outcome.exit_code)
+    return outcome, StoreWithReasons(store, blocked)
 
 
 def _finish(
