@@ -45,6 +45,11 @@ EPILOG = examples(
 )
 
 
+AllowMissingOption = Annotated[
+    bool, typer.Option("--allow-missing", help="Run what can, though something is missing.")
+]
+
+
 class Runner(StrEnum):
     """Where stages run."""
 
@@ -77,9 +82,7 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Run what can though something is missing.")
-    ] = False,
+    allow_missing: AllowMissingOption = False,
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Show the plan and stop.")
     ] = False,
@@ -93,13 +96,9 @@ def run(
     from distillbench.run.status import plan_status
 
     options = RunOptions(
-        runner=runner.value,
-        address=address,
-        gpus=gpus,
-        workers=workers,
-        fail_fast=fail_fast,
-        retry_failed=retry_failed,
-    )
+        runner=runner.value, address=address, gpus=gpus, workers=workers,
+        fail_fast=fail_fast, retry_failed=retry_failed,
+    )  # fmt: skip
     experiment, whole = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
     part = build_plan(experiment, only=only) if only else whole
     store = store_of(results)
