@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from distillbench.run.stage import Plan
 
 __all__ = [
-    "FileArgument", "JsonOption", "OnlyOption", "PluginOption", "ProfileOption", "ResultsOption",
-    "SetOption", "columns", "examples", "find_run", "nearest", "open_experiment", "print_json",
-    "require_writable", "store_of",
-    "use_plugins",
+    "FileArgument", "JsonOption", "MaxCellsOption", "OnlyOption", "PluginOption", "ProfileOption",
+    "ResultsOption", "SetOption", "columns", "examples", "find_run", "nearest", "open_experiment",
+    "print_json", "require_writable", "store_of", "use_plugins",
 ]  # fmt: skip
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file (YAML).")]
@@ -34,6 +33,10 @@ ResultsOption = Annotated[Path, typer.Option(metavar="DIR", help="Where results 
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=value", help="Override an entry; may be repeated."),
+]
+MaxCellsOption = Annotated[
+    int | None,
+    typer.Option("--max-cells", metavar="N", min=1, help="Cells allowed. [default: limits.cells]"),
 ]
 OnlyOption = Annotated[
     str,
@@ -64,6 +67,7 @@ def open_experiment(
     profile: str | None = None,
     sets: Sequence[str] | None = None,
     plugins: Sequence[str] | None = None,
+    max_cells: int | None = None,
 ) -> tuple[Experiment, Plan]:
     """Load, check and plan an experiment file. Raises BadInput and ConfigError."""
     from distillbench.config.load import load_experiment
@@ -71,7 +75,8 @@ def open_experiment(
 
     use_plugins(plugins)
     require_file(file)
-    experiment = load_experiment(file, profile=profile, sets=sets or ())
+    allowed = [f"limits.cells={max_cells}"] if max_cells else []
+    experiment = load_experiment(file, profile=profile, sets=[*(sets or ()), *allowed])
     return experiment, build_plan(experiment)
 
 
@@ -79,8 +84,9 @@ def require_file(file: Path) -> None:
     """Refuse a file that is not there, naming one that may have been meant."""
     if file.is_file():
         return
-    if file.is_dir():
-        raise BadInput(f"{file}: a folder; name an experiment file (YAML)")
+    if file.exists():
+        kind = "a folder" if file.is_dir() else "not a regular file"
+        raise BadInput(f"{file}: {kind}; name an experiment file (YAML)")
     from distillbench.config.marks import did_you_mean
 
     there = [str(p) for folder in (file.parent, Path("experiments")) for p in folder.glob("*.yaml")]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distillbench.cli.common import (
     FileArgument,
     JsonOption,
+    MaxCellsOption,
     OnlyOption,
     PluginOption,
     ProfileOption,
@@ -42,6 +43,7 @@ def plan(
     profile: ProfileOption = None,
     results: ResultsOption = Path("results"),
     sets: SetOption = None,
+    max_cells: MaxCellsOption = None,
     only: OnlyOption = "",
     plugin: PluginOption = None,
     json: JsonOption = False,
@@ -51,7 +53,9 @@ def plan(
     from distillbench.run.requirements import missing
     from distillbench.run.status import plan_status
 
-    experiment, whole = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
+    experiment, whole = open_experiment(
+        file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
+    )
     part = build_plan(experiment, only=only) if only else whole
     store = store_of(results)
     show_plan(part, plan_status(part, store, whole=whole), missing(part, store), as_json=json)

@@ -13,6 +13,7 @@ import typer
 from distillbench.cli.common import (
     FileArgument,
     JsonOption,
+    MaxCellsOption,
     OnlyOption,
     PluginOption,
     ProfileOption,
@@ -75,6 +76,7 @@ def run(
     ] = None,
     results: ResultsOption = Path("results"),
     sets: SetOption = None,
+    max_cells: MaxCellsOption = None,
     only: OnlyOption = "",
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first failure.")
@@ -99,7 +101,9 @@ def run(
         runner=runner.value, address=address, gpus=gpus, workers=workers,
         fail_fast=fail_fast, retry_failed=retry_failed,
     )  # fmt: skip
-    experiment, whole = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
+    experiment, whole = open_experiment(
+        file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
+    )
     part = build_plan(experiment, only=only) if only else whole
     store = store_of(results)
     lacking = missing(part, store, Setup(runner.value, gpus, bool(address)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from distillbench.cli.common import (
     FileArgument,
     JsonOption,
+    MaxCellsOption,
     PluginOption,
     ProfileOption,
     ResultsOption,
@@ -34,13 +35,16 @@ def table(
     profile: ProfileOption = None,
     results: ResultsOption = Path("results"),
     sets: SetOption = None,
+    max_cells: MaxCellsOption = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write and show the tables of whatever is finished; missing cells say why."""
     from distillbench.report.render import build_report, write_tables
 
-    experiment, plan = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
+    experiment, plan = open_experiment(
+        file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
+    )
     report = build_report(experiment, plan, store_of(results))
     paths = write_tables(report, results / plan.name)
     if json:

@@ -9,6 +9,7 @@ import typer
 
 from distillbench.cli.common import (
     JsonOption,
+    MaxCellsOption,
     PluginOption,
     ProfileOption,
     SetOption,
@@ -31,11 +32,13 @@ def validate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Experiment files.")],
     profile: ProfileOption = None,
     sets: SetOption = None,
+    max_cells: MaxCellsOption = None,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Check files in every profile they have: schema, plug-ins, grid, tables, claims."""
     use_plugins(plugin)
+    sets = [*(sets or ()), *([f"limits.cells={max_cells}"] if max_cells else [])]
     checked = [result for file in files for result in _check(file, profile, sets)]
     if json:
         print_json(checked)

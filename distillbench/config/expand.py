@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from distillbench.config.bounds import check_cell, check_size
 from distillbench.config.explain import validated
 from distillbench.config.marks import (
     MapNode,
@@ -108,12 +109,13 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
     """All points in row order. What is impossible goes to `problems`, what is odd to `notes`."""
     tree = experiment.tree
     _check_methods(tree, problems, notes)
+    rows = [merged(tree, row) for row in tree.get("rows") or [MapNode(mark=tree.mark)]]
+    extra = [merged(tree, row) for row in tree.get("include") or []]
+    check_size(experiment, rows, extra, problems)
     drafts: list[_Draft] = []
-    for row in tree.get("rows") or [MapNode(mark=tree.mark)]:
-        for centre in _multiply(_Draft(merged(tree, row)), tree, problems):
-            drafts.append(centre)
-            drafts += _ablated(centre, tree, problems)
-    drafts += [_Draft(merged(tree, extra)) for extra in tree.get("include") or []]
+    for centre in (c for row in rows for c in _multiply(_Draft(row), tree, problems)):
+        drafts += [centre, *_ablated(centre, tree, problems)]
+    drafts += map(_Draft, extra)
     for key in ("nfe", "updates"):
         drafts = [single for draft in drafts for single in _each(draft, key)]
     kept = _excluded(drafts, experiment, problems, notes)
@@ -121,6 +123,7 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
     for draft, seeds in kept:
         config = validated(CellConfig, draft.tree, problems, owner="a row")
         if config is not None:
+            check_cell(config, draft.tree, experiment.limits, problems)
             points.append(Point(draft.tree, config, seeds, draft.varied, draft.centre, draft.named))
     return points
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Iterator
@@ -91,15 +92,23 @@ def report_invalid(
     """Note each error of a failed validation at the place it was written."""
     for path, what in explain(error, model, owner):
         mark, rest = locate(tree, path)
-        known = [p for p in rest if not isinstance(p, str) or p.isidentifier()]
+        # An index that is not in the data is one of a list made of a single value.
+        known = [p for p in rest if isinstance(p, str) and p.isidentifier()]
         shown = path_text((mark.path, *known) if mark.path else known) if rest else mark.path
         problems.add(Mark(mark.source, mark.line, mark.col, shown or path_text(path)), what)
 
 
 def validated(model: type[_ModelT], tree: Any, problems: Problems, *, owner: str) -> _ModelT | None:
-    """The model made of `tree`, or None with its errors noted at their places."""
+    """The model made of `tree`, or None with its errors noted at their places.
+
+    Nothing is converted but whole numbers to floats: `true` or '3' is no number, 1.0 no integer.
+    """
+    data = tree if tree is not None else MapNode()
     try:
-        return model.model_validate(tree if tree is not None else MapNode())
+        made = model.model_validate(data)
+        # JSON's strict mode refuses conversions and still takes lists for tuples.
+        model.model_validate_json(json.dumps(data), strict=True)
+        return made
     except ValidationError as error:
         report_invalid(error, model, tree, problems, owner=owner)
         return None

@@ -20,6 +20,7 @@ from distillbench.config.marks import (
     path_text,
     set_path,
 )
+from distillbench.config.names import check_names
 from distillbench.config.schema import CellConfig, Experiment
 from distillbench.config.yaml import read_value, read_yaml
 from distillbench.errors import BadInput, PluginError
@@ -47,6 +48,7 @@ def load_experiment(
     """
     problems = Problems()
     tree = read_yaml(FilePath(path), problems)
+    check_names(tree, problems)
     tree, applied = _with_profile(tree, profile, problems)
     for text in sets:
         tree = _with_override(tree, text, problems)

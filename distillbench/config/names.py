@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from distillbench.config.limits import TEXT, over
+from distillbench.config.limits import over
 from distillbench.config.marks import MapNode, Mark, Problems, locate
 
 __all__ = ["Label", "Name", "check_names", "label_problem", "name_problem"]
@@ -18,15 +18,21 @@ _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 )
 _FOLDERS = frozenset({"store", "figures"})
-_FILES = frozenset(
-    {"claims", "cost", "log", "plan", "report", "results.lock", "training", *_FOLDERS}
-)
+_FILES = frozenset({"claims", "cost", "log", "plan", "report", *_FOLDERS})
 """What the results folder of an experiment holds beside its tables."""
+_FIELDS = frozenset(
+    {"label", "group", "method", "title", "backbone", "nfe", "updates", "seed", "seeds",
+     "guidance_scale", "varied", "params", "tags"}
+)  # fmt: skip
+"""Words that columns and selections already have a meaning for."""
 RESERVED = {
-    "an experiment": _FOLDERS,
+    "an experiment": frozenset({"readme.md", *_FOLDERS}),
     "a table": _FILES,
-    "a figure": frozenset({"training", *_FOLDERS}),
+    "a metric": _FIELDS,
+    "a tag": _FIELDS,
 }
+_ENDINGS = {"a table": (".body",), "a metric": ("_paper", "_stderr", "_n")}
+"""What we put behind a name to make another of it."""
 LABEL = 200
 """Characters of a label, of a group, and of a tag's text."""
 
@@ -44,6 +50,8 @@ def name_problem(name: str, kind: str) -> str:
     if folded in RESERVED.get(kind, frozenset()):
         taken = ", ".join(sorted(RESERVED[kind]))
         return f"{name!r} cannot name {kind}: these are our own: {taken}"
+    if folded.endswith(_ENDINGS.get(kind, ())):
+        return f"{name!r} cannot name {kind}: that ending is our own; choose another"
     return ""
 
 

@@ -20,7 +20,9 @@ from pydantic import (
     PrivateAttr,
 )
 
+from distillbench.config.limits import Limits
 from distillbench.config.marks import MapNode
+from distillbench.config.names import Label, Name
 
 __all__ = [
     "BackboneRef", "CellConfig", "ClaimConfig", "DataConfig", "Experiment", "FigureConfig",
@@ -50,7 +52,7 @@ class BackboneRef(Model):
     """A registered backbone with its settings; the mapping's key is the alias rows use."""
 
     use: str
-    label: str = ""
+    label: Label = ""
     params: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -58,7 +60,7 @@ class MetricRef(Model):
     """A registered metric with its settings; `id` names its columns (default: its name)."""
 
     use: str
-    id: str = ""
+    id: Name.metric | Literal[""] = ""
     params: dict[str, Any] = Field(default_factory=dict)
 
     @property
@@ -85,7 +87,7 @@ class TrainConfig(Model):
     accumulate: PositiveInt = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     lr_scale: float = Field(1.0, gt=0)
-    processes: PositiveInt = 1
+    processes: Annotated[int, Field(gt=0, le=1024)] = 1
     save_every: PositiveInt = 200
 
 
@@ -158,13 +160,13 @@ class CellConfig(Model):
         tags: free labels to select rows by in tables and claims.
     """
 
-    label: str = ""
-    group: str = ""
+    label: Label = ""
+    group: Label = ""
     backbone: str = ""
     method: str = ""
     params: dict[str, Any] = Field(default_factory=dict)
-    teacher: str = ""
-    init: str = ""
+    teacher: Label = ""
+    init: Label = ""
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
@@ -172,7 +174,7 @@ class CellConfig(Model):
     updates: Annotated[list[PositiveInt], BeforeValidator(_as_list)] = []
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)
-    tags: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
 
 
 class TableConfig(Model):
@@ -190,7 +192,7 @@ class TableConfig(Model):
             maps our row label to the published row's key.
     """
 
-    name: str
+    name: Name.table
     caption: str = ""
     columns: list[str] = Field(default_factory=list)
     where: dict[str, Any] = Field(default_factory=dict)
@@ -203,10 +205,10 @@ class TableConfig(Model):
 class FigureConfig(Model):
     """One figure: `grid` (same-noise samples), or `curve` (a metric over a row field)."""
 
-    name: str
+    name: Name.figure
     kind: Literal["grid", "curve"] = "grid"
     where: dict[str, Any] = Field(default_factory=dict)
-    samples: PositiveInt = 8
+    samples: Annotated[int, Field(gt=0, le=64)] = 8
     x: str = "nfe"
     y: str = ""
 
@@ -234,14 +236,15 @@ class Experiment(Model):
         exclude: cells to leave out: field, tag, parameter or dotted path -> value or values.
         include: further partial cells, outside grid, zip and ablate.
         seeds: run seeds of every row.
+        limits: how large the grid and its rows may be (`config.limits.Limits`).
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name.experiment
     title: str = ""
-    threads: PositiveInt = 1
+    threads: Annotated[int, Field(gt=0, le=1024)] = 1
     base: CellConfig = CellConfig()
     for_method: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    backbones: dict[str, Annotated[BackboneRef, BeforeValidator(_named)]] = Field(
+    backbones: dict[Name.backbone, Annotated[BackboneRef, BeforeValidator(_named)]] = Field(
         default_factory=dict
     )
     rows: list[dict[str, Any]] = Field(default_factory=list)
@@ -253,6 +256,7 @@ class Experiment(Model):
     seeds: Annotated[list[NonNegativeInt], BeforeValidator(_as_list)] = Field(
         default_factory=lambda: [0], min_length=1
     )
+    limits: Limits = Limits()
     metrics: list[Annotated[MetricRef, BeforeValidator(_named)]] = Field(default_factory=list)
     reference: ReferenceConfig | None = None
     tables: list[TableConfig] = Field(default_factory=list)

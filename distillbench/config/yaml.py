@@ -81,7 +81,7 @@ def _text_of(path: FilePath) -> str:
 
 
 def scalar(text: str) -> Any:
-    """A plain scalar by YAML 1.2's core schema; a number too long to be one stays text."""
+    """A plain scalar by YAML 1.2's core schema; what has too many digits for an int is a float."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text) and len(text) <= 64:
@@ -192,12 +192,10 @@ class _Reader:
         return self.moved(anchor.value, path)
 
     def scalar(self, event: Any, path: Path) -> Any:
-        plain = event.style is None
-        value = scalar(str(event.value)) if plain else str(event.value)
+        value = str(event.value) if event.style is not None else scalar(str(event.value))
         what = ""
         if isinstance(value, str):
-            long = plain and (_INTEGER.fullmatch(value) or _FLOAT.fullmatch(value))
-            what = "a number of so many digits is not one" if long else text_problem(value)
+            what = text_problem(value)
         elif isinstance(value, int | float):
             what = number_problem(value, str(event.value))
         if what:
@@ -227,7 +225,7 @@ class _Reader:
             if first := (merged.marks if merges else own.marks).get(key):
                 self.problems.add(mark, f"duplicate key; first given on line {first.line}")
             elif merges:
-                merged = self.merged(value, mark)
+                merged = self.moved(self.merged(value, mark), path)
                 merged.marks[key] = mark
             else:
                 own.put(key, value, mark)
@@ -238,7 +236,7 @@ class _Reader:
         key = str(event.value)
         if event.tag is not None or event.anchor:
             self.problems.add(self.mark(event, path), "a key takes no tag and no anchor")
-        if what := text_problem(key):
+        if what := text_problem(key) or ("must be one line" if {"\n", "\t"} & {*key} else ""):
             self.problems.add(self.mark(event, path), f"key {key[:60]!r}: {what}")
         return key
 

@@ -20,7 +20,7 @@ CASES = {
     "unknown key at the top": (
         "rows: [{method: fake-student}]\nsedes: [1]\n",
         "e.yaml:5:1: sedes: unknown key. An experiment has: name, title, threads, base, "
-        "for_method, backbones, rows, grid, zip, ablate, exclude, include, seeds, metrics, "
+        "for_method, backbones, rows, grid, zip, ablate, exclude, include, seeds, limits, metrics, "
         "reference, tables, figures, claims. Did you mean 'seeds'?",
     ),
     "unknown key of a row": (
@@ -268,7 +268,7 @@ def test_a_missing_name_points_at_the_file(errors_of: Errors) -> None:
 
 def test_a_name_that_is_no_file_name(errors_of: Errors) -> None:
     (line,) = errors_of("name: a/b\n", head="")
-    assert line.startswith("e.yaml:1:1: name: string should match pattern")
+    assert line.startswith("e.yaml:1:1: name: 'a/b' cannot name an experiment")
 
 
 def test_schema_and_plugin_mistakes_are_told_together(errors_of: Errors) -> None:
