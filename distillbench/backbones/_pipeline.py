@@ -91,6 +91,11 @@ class PipelineBackbone(BackboneOnDisk):
     def _shape(self) -> tuple[int, ...]:
         """Shape of one latent."""
 
+    def call_arguments(self) -> dict[str, Any]:
+        """What the pipeline's call needs, beside prompt and sampler, to draw as this backbone."""
+        height, width = (side * self.pipe.vae_scale_factor for side in self.latent_shape[-2:])
+        return {"height": height, "width": width, "negative_prompt": None}
+
     def _output(self, raw: torch.Tensor) -> torch.Tensor:
         return raw
 

@@ -63,6 +63,15 @@ class Cogvideox(TransformerBackbone):
 
         return VideoCodec(self.pipe.vae)
 
+    def call_arguments(self) -> dict[str, Any]:
+        """With the clip's size and the text's length."""
+        config: Any = self.config
+        return {
+            "height": config.height, "width": config.width, "num_frames": config.frames,
+            "negative_prompt": None, "use_dynamic_cfg": False,
+            "max_sequence_length": self.pipe.transformer.config.max_text_seq_length,
+        }  # fmt: skip
+
     def _encode(self, prompts: Sequence[str]) -> Cond:
         length = self.pipe.transformer.config.max_text_seq_length
         tokens, _ = self.pipe.encode_prompt(

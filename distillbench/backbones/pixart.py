@@ -33,6 +33,14 @@ class Pixart(TransformerBackbone):
     published = (21_800_000_000, "CreativeML OpenRAIL++-M")
     time_mlp = "adaln_single.emb.timestep_embedder"
 
+    def call_arguments(self) -> dict[str, Any]:
+        """Prompts as they are, at the very size: the pipeline would clean and round them."""
+        config: Any = self.config
+        return {
+            **super().call_arguments(), "negative_prompt": "", "clean_caption": False,
+            "use_resolution_binning": False, "max_sequence_length": config.text_length,
+        }  # fmt: skip
+
     def _encode(self, prompts: Sequence[str]) -> Cond:
         config: Any = self.config
         tokens, mask, _, _ = self.pipe.encode_prompt(

@@ -71,6 +71,11 @@ class Sd3(TransformerBackbone):
         config: Any = self.config
         return shifted_nodes(steps, config.shift, self.num_timesteps, flow=True)
 
+    def call_arguments(self) -> dict[str, Any]:
+        """With the length of the T5 encoder's text."""
+        config: Any = self.config
+        return {**super().call_arguments(), "max_sequence_length": config.text_length}
+
     def _encode(self, prompts: Sequence[str]) -> Cond:
         config: Any = self.config
         tokens, _, pooled, _ = self.pipe.encode_prompt(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PositiveInt
 
@@ -30,6 +30,7 @@ class Sdxl(PipelineBackbone):
     name = "sdxl"
     pipeline = "StableDiffusionXLPipeline"
     published = (13_900_000_000, "CreativeML OpenRAIL++-M")
+    load_options: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}  # alters the pixels
 
     def _encode(self, prompts: Sequence[str]) -> Cond:
         tokens, _, pooled, _ = self.pipe.encode_prompt(

@@ -2,13 +2,15 @@
 
 An adapter becomes `pytorch_lora_weights.safetensors` with its rank and alpha in the metadata: left
 out, alpha defaults to another value and the student is silently an eighth of itself. A full copy
-becomes a network folder. Beside them lie a scheduler and `recipe.json`, which says how to sample.
+becomes a network folder. Beside them lie the scheduler that takes the student's very steps,
+`recipe.json` with every argument of the pipeline's call, and a README with the code to run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -20,46 +22,62 @@ from torch import Tensor
 from distillbench.backbones._network import base_weights
 from distillbench.backbones._pipeline import PipelineBackbone
 from distillbench.errors import BadInput, NotSupported
+from distillbench.sample.sampler import Sampler
+from distillbench.sample.solvers import from_recipe
+from distillbench.store.io import storage_guard
+from distillbench.train.card import write_card
 from distillbench.train.conditions import DIM
 from distillbench.train.export import load_student
 from distillbench.train.nets import NetHandle
+from distillbench.train.schedulers import Followed, Teacher, follow
 from distillbench.train.state import write_json
 
-__all__ = ["export_student"]
+__all__ = ["FORMAT", "check_empty", "export_student"]
 
+FORMAT = "distillbench export"
 LORA_FILE = "pytorch_lora_weights.safetensors"
-SCHEDULERS = {
-    "renoise": "LCMScheduler",
-    "gamma": "TCDScheduler",
-    "ddim": "DDIMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "dpmsolver++": "DPMSolverMultistepScheduler",
-    "dpmsolver++2s": "DPMSolverSinglestepScheduler",
-}
-# Families with a schedule of their own have schedulers of their own, each for some samplers.
-FOLLOWED = {
-    "CogVideoXDDIMScheduler": ("ddim", "euler"),
-    "FlowMatchEulerDiscreteScheduler": ("ddim", "euler"),
-    "FlowMatchLCMScheduler": ("renoise",),
-}
 
 
 def export_student(train_dir: Path, out: Path, *, device: str = "cpu") -> list[Path]:
     """Write the student of a finished training into the empty folder `out`; returns its files.
 
+    Nothing of a failed export stays.
+
     Raises:
         NotSupported: nothing was trained, or the backbone is no diffusers pipeline.
-        BadInput: `out` holds files already.
+        BadInput: `out` is a file, or holds files already.
     """
-    if out.exists() and any(out.iterdir()):
-        raise BadInput(f"{out}: is not empty", hint="name another folder to export into")
+    check_empty(out)
     student = load_student(train_dir, device)
     backbone, net = student.method.backbone, student.net
     if net is None:
         raise NotSupported(f"{student.method.name} trains no student, so there is none to export")
     if not isinstance(backbone, PipelineBackbone):
         raise NotSupported(f"students of backbone {backbone.name} have no diffusers form")
-    out.mkdir(parents=True, exist_ok=True)
+    existed = out.is_dir()
+    try:
+        with storage_guard(out / "recipe.json"):
+            out.mkdir(parents=True, exist_ok=True)
+            _write(train_dir, out, backbone, net)
+    except BaseException:
+        for path in out.iterdir() if out.is_dir() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if out.is_dir() and not existed:
+            out.rmdir()
+        raise
+    return sorted(path for path in out.rglob("*") if path.is_file())
+
+
+def check_empty(out: Path) -> None:
+    """Raise BadInput unless `out` is an empty folder, or can become one."""
+    above = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise BadInput(f"{above}: is a file", hint="name a new folder to export into")
+    if above == out and any(out.iterdir()):
+        raise BadInput(f"{out}: is not empty", hint="name another folder to export into")
+
+
+def _write(train_dir: Path, out: Path, backbone: PipelineBackbone, net: NetHandle) -> None:
     record = json.loads((train_dir / "recipe.json").read_text(encoding="utf-8"))
     kind = json.loads((train_dir / "net.json").read_text(encoding="utf-8"))["kind"]
     # Nobody else has the base of an adapter on a trained teacher: it goes along, merged.
@@ -69,9 +87,16 @@ def export_student(train_dir: Path, out: Path, *, device: str = "cpu") -> list[P
     left_out = write(out, backbone, net)
     if left_out:
         save_file(left_out, out / "conditions.safetensors")
-    scheduler = _write_scheduler(out, backbone, record["default"])
-    write_json(out / "recipe.json", _recipe(backbone, record, scheduler, adapter, bool(left_out)))
-    return sorted(path for path in out.rglob("*") if path.is_file())
+    sampler = from_recipe(record["default"])
+    followed = follow(sampler, _teacher(backbone))
+    followed.scheduler.save_pretrained(out / "scheduler")
+    recipe = _recipe(backbone, record, sampler, followed, adapter, sorted(left_out))
+    write_json(out / "recipe.json", {**recipe, "training": train_dir.resolve().name})
+    write_card(out, backbone, recipe)
+
+
+def _teacher(backbone: PipelineBackbone) -> Teacher:
+    return Teacher(backbone.process, backbone.prediction_type, dict(backbone.pipe.scheduler.config))
 
 
 def _split(net: NetHandle) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -129,73 +154,60 @@ def _write_merged(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict
     return conditions
 
 
-def _write_scheduler(out: Path, backbone: PipelineBackbone, sampler: Mapping[str, Any]) -> Any:
-    """The scheduler of the recipe; a family with a schedule of its own keeps its scheduler."""
-    scheduler, kind = backbone.pipe.scheduler, _solver(sampler)
-    if backbone.process_kind == "flow":
-        if kind == "renoise":
-            scheduler = diffusers.FlowMatchLCMScheduler.from_config(scheduler.config)
-    else:
-        own = "snr_shift_scale" in scheduler.config
-        made = type(scheduler) if own else getattr(diffusers, SCHEDULERS[kind])
-        clean = {"set_alpha_to_one": True} if sampler.get("end") == "clean" else {}
-        scheduler = made.from_config(scheduler.config, timestep_spacing="trailing", **clean)
-    scheduler.save_pretrained(out / "scheduler")
-    return scheduler
-
-
-def _solver(sampler: Mapping[str, Any]) -> str:
-    return str(sampler.get("solver", "") if sampler["kind"] == "ode" else sampler["kind"])
-
-
 def _recipe(
     backbone: PipelineBackbone,
     record: Mapping[str, Any],
-    scheduler: Any,
+    sampler: Sampler,
+    followed: Followed,
     adapter: bool,
-    left_out: bool,
+    left_out: list[str],
 ) -> dict[str, Any]:
     """How to rebuild and sample the student outside this package."""
-    sampler, base = record["default"], backbone.config.model_dump(mode="json")
+    base = backbone.config.model_dump(mode="json")
     loader = "load_lora_weights" if hasattr(backbone.pipe, "load_lora_weights") else "PeftModel"
-    embeds = sampler.get("embed_scale")
+    limits = _limits(sampler, followed, left_out)
+    call = _call(backbone, sampler, followed, left_out)
     recipe = {
+        "format": FORMAT,
         "pipeline": backbone.pipeline,
         "base": {"backbone": backbone.name, "params": base, "revision": backbone.revision()},
         "load_with": loader if adapter else f"from_pretrained, subfolder {backbone.network}",
+        "precision": record["precision"],
         "method": record["method"],
-        "scheduler": type(scheduler).__name__,
-        "sampler": sampler,
-        "guidance_scale": sampler["guidance_scale"] if embeds is None else embeds,
-        "num_inference_steps": len(sampler["timesteps"]),
-        "timesteps": sampler["timesteps"],
-        "diffusers_ignores": _ignored(sampler, scheduler, left_out),
+        "scheduler": type(followed.scheduler).__name__,
+        "sampler": record["default"],
+        "call": call,
+        "guidance_scale": call["guidance_scale"],
+        "num_inference_steps": len(sampler.timesteps),
+        "timesteps": list(sampler.timesteps),
+        "diffusers_ignores": list(limits),
+        "limits": limits,
     }
-    if backbone.process_kind == "flow":  # its pipelines take sigmas, to which they apply the shift
-        recipe["sigmas"] = [_unshifted(t / backbone.num_timesteps, base["shift"])
-                            for t in sampler["timesteps"]]  # fmt: skip
-    return recipe
+    if followed.sigmas is not None:  # what its pipelines take in the place of times
+        recipe["sigmas"] = followed.sigmas
+    return recipe | ({"eta": call["eta"]} if "eta" in call else {})
 
 
-def _unshifted(sigma: float, shift: float) -> float:
-    return sigma / (shift - (shift - 1) * sigma)
+def _call(
+    backbone: PipelineBackbone, sampler: Sampler, followed: Followed, left_out: list[str]
+) -> dict[str, Any]:
+    """Every argument of the pipeline's call but prompt and generator."""
+    embeds = sampler.embed_scale is not None and "conditions.guidance.weight" not in left_out
+    scale = sampler.embed_scale if embeds else sampler.guidance_scale
+    known = signature(getattr(diffusers, backbone.pipeline).__call__).parameters
+    eta = {"eta": float(getattr(sampler, "gamma", 0.0))} if "eta" in known else {}
+    return {**followed.times, "guidance_scale": scale, **eta, **backbone.call_arguments()}
 
 
-def _ignored(sampler: Mapping[str, Any], scheduler: Any, left_out: bool) -> list[str]:
-    """What of the recipe a diffusers pipeline cannot follow: it gives other samples than ours."""
-    kind, name = _solver(sampler), type(scheduler).__name__
-    parts = {
-        "conditions.safetensors": left_out,
-        "sampler.order": sampler.get("order", 1) != 1,
-        "sampler.solver": kind not in FOLLOWED.get(name, (kind,)),
-        "sampler.timesteps": not _takes(scheduler, sampler["timesteps"]),
-    }
-    return [part for part, ignored in parts.items() if ignored]
-
-
-def _takes(scheduler: Any, times: Sequence[int]) -> bool:
-    """Whether a pipeline can be given these times, or takes them by itself for their number."""
-    if "timesteps" in signature(scheduler.set_timesteps).parameters:
-        return True
-    scheduler.set_timesteps(len(times))
-    return [int(t) for t in scheduler.timesteps] == list(times)
+def _limits(sampler: Sampler, followed: Followed, left_out: list[str]) -> dict[str, str]:
+    """What of the recipe a diffusers pipeline cannot follow, and why: other samples than ours."""
+    limits = dict(followed.limits)
+    if left_out:
+        named = sorted({name.split(".")[1 if "guidance" in name else 2] for name in left_out})
+        why = f"the network also takes {' and '.join(named)}, which its pipeline does not feed"
+        limits = {"conditions.safetensors": why, **limits}
+    scale = sampler.guidance_scale
+    if scale < 1 or (scale != 1 and sampler.embed_scale is not None):
+        why = "the pipeline guides only above scale 1, and no network that embeds its scale"
+        limits["sampler.guidance_scale"] = why
+    return limits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import torch
 
 from distillbench import registry
 from distillbench.backbones.base import Backbone
+from distillbench.train import export
+from distillbench.train.method import NetSpec, Optim
+from distillbench.train.nets import NetHandle
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "blue", "circle", "square", "video"]
 FAMILIES = ("sd", "sdxl", "sd3", "pixart", "cogvideox")
@@ -241,3 +245,64 @@ def shared(request: pytest.FixtureRequest, ready: Callable[[str], Backbone]) -> 
 def loaded(request: pytest.FixtureRequest, build: Callable[..., Backbone]) -> Backbone:
     """Each family in turn, newly loaded."""
     return build(request.param)
+
+
+# ---- trained students ------------------------------------------------------------------
+
+RENOISE = {"kind": "renoise", "timesteps": [999], "guidance_scale": 1.0, "embed_scale": None,
+           "steps_k": None, "boundary": False}  # fmt: skip
+
+
+class Finished:
+    """A training's output folder with a student whose every weight was moved."""
+
+    def __init__(self, backbone: Any, root: Path, kind: Any, opts: dict[str, Any],
+                 sampler: dict[str, Any], teacher: str | None = None) -> None:  # fmt: skip
+        self.backbone, self.root = backbone, root
+        self.net: NetHandle = backbone.make_net("student", kind, **opts)
+        torch.manual_seed(3)
+        with torch.no_grad():
+            for parameter in self.net.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        root.mkdir()
+        export.write_student(root, self.net, NetSpec(Optim(1e-4), kind, opts))
+        record = {
+            "default": sampler, "method": {"name": "dmd2", "params": {}}, "precision": "float32",
+            "backbone": {"name": backbone.name, "params": dict(backbone.config)},
+            "teacher": teacher,
+        }  # fmt: skip
+        (root / "recipe.json").write_text(json.dumps(record))
+
+    def raw(self, **extra: Any) -> torch.Tensor:
+        return self.predict(**extra).raw
+
+    def predict(self, **extra: Any) -> Any:
+        x, t, cond = self.inputs()
+        with torch.no_grad():
+            return self.backbone.predict(self.net, x, t, cond, **extra)
+
+    def inputs(self) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        rng = torch.Generator().manual_seed(0)
+        x = torch.randn(1, *self.backbone.latent_shape, generator=rng)
+        return x, torch.tensor([999]), self.backbone.encode(["a red circle"])
+
+    def call(self, module: torch.nn.Module) -> torch.Tensor:
+        """Our way of calling a foreign network of this family."""
+        x, t, cond = self.inputs()
+        with torch.no_grad():
+            output: torch.Tensor = self.backbone._forward(module, x, t, cond.tensors)
+        return output
+
+
+@pytest.fixture
+def trained() -> type[Finished]:
+    """Makes the output folder of a training: see `Finished`."""
+    return Finished
+
+
+@pytest.fixture
+def finish(build: Callable[..., Any], tmp_path: Path) -> Callable[..., Finished]:
+    def make(family: str, kind: str = "lora", sampler: Any = None, **opts: Any) -> Finished:
+        return Finished(build(family), tmp_path / "run", kind, opts, sampler or RENOISE)
+
+    return make

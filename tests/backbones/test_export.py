@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -17,65 +21,16 @@ from distillbench.cli.export import export as cli_export
 from distillbench.errors import BadInput, NotSupported
 from distillbench.sample.solvers import OdeSampler
 from distillbench.train import export
-from distillbench.train.method import NetSpec, Optim
-from distillbench.train.nets import NetHandle
 from distillbench.train.to_diffusers import export_student
 
 Build = Callable[..., Any]
-RENOISE = {"kind": "renoise", "timesteps": [999], "guidance_scale": 1.0, "embed_scale": None,
-           "steps_k": None, "boundary": False}  # fmt: skip
+Finished = Any
+RENOISE = {"kind": "renoise", "timesteps": [999], "guidance_scale": 1.0, "boundary": False}
 SOLVER = {"kind": "ode", "solver": "dpmsolver++", "timesteps": [999, 499], "guidance_scale": 1.0}
+FOUR = {"kind": "renoise", "timesteps": [999, 749, 499, 249]}
+FLOW = {"kind": "ode", "timesteps": [1000, 900, 750, 500], "solver": "dpmsolver++"}
 SHIFTED = {**SOLVER, "solver": "ddim", "timesteps": [899, 449]}
 FAMILIES = ["sd", "sdxl", "sd3", "pixart", "cogvideox"]
-
-
-class Finished:
-    """A training's output folder with a student whose every weight was moved."""
-
-    def __init__(self, backbone: Any, root: Path, kind: Any, opts: dict[str, Any],
-                 sampler: dict[str, Any], teacher: str | None = None) -> None:  # fmt: skip
-        self.backbone, self.root = backbone, root
-        self.net: NetHandle = backbone.make_net("student", kind, **opts)
-        torch.manual_seed(3)
-        with torch.no_grad():
-            for parameter in self.net.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
-        root.mkdir()
-        export.write_student(root, self.net, NetSpec(Optim(1e-4), kind, opts))
-        record = {
-            "default": sampler, "method": {"name": "dmd2", "params": {}}, "precision": "float32",
-            "backbone": {"name": backbone.name, "params": dict(backbone.config)},
-            "teacher": teacher,
-        }  # fmt: skip
-        (root / "recipe.json").write_text(json.dumps(record))
-
-    def raw(self, **extra: Any) -> torch.Tensor:
-        return self.predict(**extra).raw
-
-    def predict(self, **extra: Any) -> Any:
-        x, t, cond = self.inputs()
-        with torch.no_grad():
-            return self.backbone.predict(self.net, x, t, cond, **extra)
-
-    def inputs(self) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        rng = torch.Generator().manual_seed(0)
-        x = torch.randn(1, *self.backbone.latent_shape, generator=rng)
-        return x, torch.tensor([999]), self.backbone.encode(["a red circle"])
-
-    def call(self, module: torch.nn.Module) -> torch.Tensor:
-        """Our way of calling a foreign network of this family."""
-        x, t, cond = self.inputs()
-        with torch.no_grad():
-            output: torch.Tensor = self.backbone._forward(module, x, t, cond.tensors)
-        return output
-
-
-@pytest.fixture
-def finish(build: Build, tmp_path: Path) -> Callable[..., Finished]:
-    def make(family: str, kind: str = "lora", sampler: Any = None, **opts: Any) -> Finished:
-        return Finished(build(family), tmp_path / "run", kind, opts, sampler or RENOISE)
-
-    return make
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -174,10 +129,11 @@ def test_scheduler_follows_the_recipe(
     assert config["beta_schedule"] == "scaled_linear"
 
 
+@pytest.mark.parametrize("told", ["call", "sigmas"])
 def test_a_flow_student_samples_alike_in_its_pipeline(
-    finish: Callable[..., Finished], tmp_path: Path
+    told: str, finish: Callable[..., Finished], tmp_path: Path
 ) -> None:
-    """The recipe's sigmas are those before the shift, which the pipeline applies."""
+    """By the number of steps alone, and by the sigmas that stand for it."""
     sampler = {"kind": "ode", "timesteps": [1000, 900, 750, 500], "guidance_scale": 1.0}
     run = finish("sd3", "copy", {**sampler, "solver": "ddim"})
     export_student(run.root, tmp_path / "out")
@@ -185,15 +141,20 @@ def test_a_flow_student_samples_alike_in_its_pipeline(
     assert (recipe["scheduler"], recipe["diffusers_ignores"]) == (
         "FlowMatchEulerDiscreteScheduler", [],
     )  # fmt: skip
-    assert recipe["sigmas"] == pytest.approx([1.0, 0.75, 0.5, 0.25])
+    assert recipe["call"]["num_inference_steps"] == 4
     network = SD3Transformer2DModel.from_pretrained(tmp_path / "out", subfolder="transformer")
-    pipe = type(run.backbone.pipe)(**{**run.backbone.pipe.components, "transformer": network})
+    scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(tmp_path / "out" / "scheduler")
+    pipe = type(run.backbone.pipe)(**{
+        **run.backbone.pipe.components, "transformer": network, "scheduler": scheduler
+    })  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     x, _, cond = run.inputs()
-    theirs = pipe(
-        "a red circle", latents=x.clone(), sigmas=recipe["sigmas"], guidance_scale=1.0,
-        output_type="latent", height=16, width=16, max_sequence_length=8,
-    ).images  # fmt: skip
+    call = dict(recipe["call"])
+    if told == "sigmas":
+        call["sigmas"] = recipe["sigmas"]
+        del call["num_inference_steps"]
+    theirs = pipe("a red circle", latents=x.clone(), output_type="latent", **call).images
+    assert scheduler.timesteps.tolist() == pytest.approx([1000, 900, 750, 500], abs=1e-2)
     sampler = OdeSampler(timesteps=(1000, 900, 750, 500))
     with torch.no_grad():
         ours = sampler.sample(
@@ -206,23 +167,35 @@ def test_a_flow_student_samples_alike_in_its_pipeline(
 @pytest.mark.parametrize(
     ("family", "sampler", "expected", "ignored"),
     [
-        ("sd3", RENOISE, "FlowMatchLCMScheduler", []),
-        ("sd3", SOLVER, "FlowMatchEulerDiscreteScheduler", ["sampler.solver"]),
-        ("cogvideox", RENOISE, "CogVideoXDDIMScheduler", ["sampler.solver"]),
+        ("sd3", {**RENOISE, "timesteps": [1000, 500]}, "FlowMatchLCMScheduler", []),
+        ("sd3", FLOW, "FlowMatchEulerDiscreteScheduler", ["sampler.solver"]),
+        ("sd3", {**FLOW, "kind": "gamma"}, "FlowMatchLCMScheduler", ["sampler.solver"]),
+        ("cogvideox", FOUR, "LCMScheduler", []),
         ("cogvideox", {**SOLVER, "solver": "ddim"}, "CogVideoXDDIMScheduler", []),
-        ("cogvideox", SHIFTED, "CogVideoXDDIMScheduler", ["sampler.timesteps"]),
+        ("cogvideox", SHIFTED, "DPMSolverMultistepScheduler", []),
         ("sd", {**SOLVER, "solver": "ddim"}, "DDIMScheduler", []),
-        ("sd", SHIFTED, "DDIMScheduler", ["sampler.timesteps"]),
+        ("sd", SHIFTED, "DPMSolverMultistepScheduler", []),
+        (
+            "sd",
+            {**SOLVER, "guidance_scale": 0.5},
+            "DPMSolverMultistepScheduler",
+            ["sampler.guidance_scale"],
+        ),
     ],
 )
-def test_a_scheduler_that_cannot_follow_the_recipe_is_named(
+def test_the_scheduler_follows_the_recipe_or_its_limit_is_named(
     family: str, sampler: dict[str, Any], expected: str, ignored: list[str],
     finish: Callable[..., Finished], tmp_path: Path,
 ) -> None:  # fmt: skip
+    if sampler["kind"] == "gamma":
+        sampler = {k: v for k, v in sampler.items() if k != "solver"}
     run = finish(family, "lora", sampler, rank=2)
     export_student(run.root, tmp_path / "out")
     recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
     assert (recipe["scheduler"], recipe["diffusers_ignores"]) == (expected, ignored)
+    assert list(recipe["limits"]) == ignored
+    assert all(why in (tmp_path / "out" / "README.md").read_text()
+               for why in recipe["limits"].values())  # fmt: skip
     config = json.loads((tmp_path / "out" / "scheduler" / "scheduler_config.json").read_text())
     assert config["_class_name"] == expected
 
@@ -252,9 +225,30 @@ def test_a_second_order_jump_is_said_to_be_ignored(
 def test_a_used_folder_is_refused(finish: Callable[..., Finished], tmp_path: Path) -> None:
     run = finish("sd", rank=2)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("")
+    (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(BadInput, match="not empty"):
         export_student(run.root, tmp_path / "out")
+    for under in (tmp_path / "out" / "mine.txt", tmp_path / "out" / "mine.txt" / "below"):
+        with pytest.raises(BadInput, match=r"mine\.txt: is a file"):
+            export_student(run.root, under)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_a_failed_export_leaves_nothing(
+    finish: Callable[..., Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finish("sd", rank=2)
+
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distillbench.train.to_diffusers.write_card", fail)
+    (tmp_path / "there").mkdir()
+    for out in ("there", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            export_student(run.root, tmp_path / out)
+    assert not list((tmp_path / "there").iterdir())
+    assert not (tmp_path / "new").exists()
 
 
 def test_points_have_no_diffusers_form(tmp_path: Path) -> None:
@@ -267,13 +261,13 @@ def test_points_have_no_diffusers_form(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["lora", "copy"])
 def test_an_adapter_on_a_trained_teacher_takes_it_along(
-    kind: str, build: Build, tmp_path: Path
+    kind: str, build: Build, trained: Callable[..., Finished], tmp_path: Path
 ) -> None:
     opts = {"rank": 2} if kind == "lora" else {}
-    tuned = Finished(build("sd"), tmp_path / "tuned", kind, opts, RENOISE)
+    tuned = trained(build("sd"), tmp_path / "tuned", kind, opts, RENOISE)
     backbone = build("sd")
     export.adopt_run(backbone, tmp_path / "tuned")
-    run = Finished(backbone, tmp_path / "run", "lora", {"rank": 4}, RENOISE, teacher="tuned")
+    run = trained(backbone, tmp_path / "run", "lora", {"rank": 4}, RENOISE, teacher="tuned")
     assert not torch.allclose(run.raw(), tuned.raw(), atol=1e-3)
     export_student(run.root, tmp_path / "out")
     whole = UNet2DConditionModel.from_pretrained(tmp_path / "out" / "unet")

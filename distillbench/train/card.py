@@ -1,0 +1,145 @@
+"""The README of an exported student: what it is, the code that samples it, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from distillbench.backbones._pipeline import PipelineBackbone
+
+__all__ = ["write_card"]
+
+CARD = Template("""\
+---
+library_name: diffusers
+tags: [distillation, few-step]
+---
+# A $steps student ($method)
+
+Distilled from $base by `$method`. Sampled by $scheduler in $steps. `recipe.json` holds
+the whole recipe: `call` has every argument of the pipeline's call but the prompt and the generator.
+
+## Use
+
+Run this in the folder of this file:
+
+```python
+$code
+```
+
+$check
+
+## Recipe
+
+| | |
+|---|---|
+| input times | $times |
+| scheduler | `$scheduler`, built for this recipe; the base's own gives other samples |
+| arguments | $arguments |
+| precision | $precision |
+
+## Limits
+
+$limits
+""")
+
+CODE = Template("""\
+import json
+
+import torch
+from diffusers import $imports$peft
+
+student = "."
+recipe = json.load(open(f"{student}/recipe.json"))
+$network
+pipe = $pipeline.from_pretrained(
+    $base,
+    torch_dtype={"vae": torch.float32, "default": torch.$precision},$options
+)
+pipe.scheduler = $scheduler.from_pretrained(student, subfolder="scheduler")
+$adapter
+pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+generator = torch.Generator("cpu").manual_seed(0)
+samples = pipe("a red circle", generator=generator, **recipe["call"]).$output
+$save""")
+
+SAVE = {
+    "image": 'samples[0].save("sample.png")',
+    "video": (
+        "first, *others = samples[0]\n"
+        'first.save("sample.gif", save_all=True, append_images=others, duration=125)'
+    ),
+}
+
+
+def write_card(out: Path, backbone: PipelineBackbone, recipe: Mapping[str, Any]) -> None:
+    """Write README.md beside the files of an export."""
+    limits = [f"- `{name}`: {why}." for name, why in recipe["limits"].items()]
+    steps = len(recipe["timesteps"])
+    text = CARD.substitute(
+        steps=f"{steps} step{'s' * (steps > 1)}",
+        method=recipe["method"]["name"],
+        base=f"`{backbone.source()}`",
+        scheduler=recipe["scheduler"],
+        code=_code(backbone, recipe).rstrip(),
+        check=_check(bool(limits)),
+        times=", ".join(map(str, recipe["timesteps"])),
+        arguments=", ".join(f"`{k}={v!r}`" for k, v in recipe["call"].items()),
+        precision=recipe["precision"],
+        limits="\n".join(limits) or "None known: the scheduler takes the steps of the recipe.",
+    )
+    (out / "README.md").write_text(text, encoding="utf-8")
+
+
+def _check(limited: bool) -> str:
+    if limited:
+        return "Its samples are NOT those of the benchmark: see the limits below."
+    return "On the same noise it gives the samples of the benchmark, to a grey level."
+
+
+def _code(backbone: PipelineBackbone, recipe: Mapping[str, Any]) -> str:
+    part, loader = backbone.network, recipe["load_with"]
+    kind, whole = _network_class(backbone), loader.startswith("from_pretrained")
+    names = [recipe["pipeline"], recipe["scheduler"], *([kind] if whole else [])]
+    dtype = f"torch_dtype=torch.{recipe['precision']}"
+    loaded = f'{part} = {kind}.from_pretrained(student, subfolder="{part}", {dtype})\n'
+    return CODE.substitute(
+        imports=", ".join(names),
+        peft="\nfrom peft import PeftModel" if loader == "PeftModel" else "",
+        network=loaded if whole else "",
+        pipeline=recipe["pipeline"],
+        base=_base(backbone),
+        options=_options(backbone, part if whole else ""),
+        precision=recipe["precision"],
+        scheduler=recipe["scheduler"],
+        adapter=_adapter(part, loader),
+        output="frames" if backbone.modality == "video" else "images",
+        save=SAVE[backbone.modality],
+    ).replace("\n\n\n", "\n\n").replace("\n\npipe.to", "\npipe.to")  # fmt: skip
+
+
+def _network_class(backbone: PipelineBackbone) -> str:
+    return type(getattr(backbone.pipe, backbone.network)).__name__
+
+
+def _adapter(part: str, loader: str) -> str:
+    if loader == "load_lora_weights":
+        return "pipe.load_lora_weights(student)"
+    if loader == "PeftModel":
+        return f"pipe.{part} = PeftModel.from_pretrained(pipe.{part}, student).base_model.model"
+    return ""
+
+
+def _base(backbone: PipelineBackbone) -> str:
+    source = backbone.source()
+    folder = source.folder
+    name = source.model if folder is None else str(folder.resolve())
+    return repr(name) + (f", revision={source.commit!r}" if source.commit else "")
+
+
+def _options(backbone: PipelineBackbone, whole: str) -> str:
+    options = {name: repr(value) for name, value in backbone.load_options.items()}
+    lines = {**options, **({whole: whole} if whole else {})}
+    return "".join(f"\n    {name}={value}," for name, value in lines.items())
