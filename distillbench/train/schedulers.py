@@ -11,7 +11,7 @@ named.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any
@@ -19,14 +19,12 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from torch import Tensor
 
-from distillbench.backbones.base import Prediction
-from distillbench.core.predict import raw_output, x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.sample.sampler import Sampler
+from distillbench.train.trial import Teacher, distance
 
-__all__ = ["Followed", "Teacher", "follow"]
+__all__ = ["Followed", "follow"]
 
 PROCESS = (
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
@@ -37,26 +35,6 @@ TOLERANCE = 5e-4
 PLAIN = {"clip_sample": False, "thresholding": False, "steps_offset": 1}
 DPM = {"algorithm_type": "dpmsolver++", "solver_type": "midpoint", "lower_order_final": True}
 GRIDS = (50, 40, 100, 25, 20)
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """What a scheduler must know of the model.
-
-    Attributes:
-        process: its noise process.
-        prediction_type: what its network puts out.
-        config: its own scheduler's settings, of which the numbers of the process are taken.
-    """
-
-    process: NoiseProcess
-    prediction_type: str
-    config: Mapping[str, Any]
-
-    @property
-    def family(self) -> str:
-        """The scheduler class of a family that has a schedule of its own, else ""."""
-        return "CogVideoXDDIMScheduler" if "snr_shift_scale" in self.config else ""
 
 
 @dataclass(frozen=True)
@@ -91,13 +69,13 @@ def follow(sampler: Sampler, teacher: Teacher) -> Followed:
     if sampler.nfe != len(sampler.timesteps):
         why = "no scheduler of diffusers evaluates the network twice a step"
         return replace(candidates[0], limits={"sampler.order": why})
-    nearest, distance = candidates[0], math.inf
+    nearest, least = candidates[0], math.inf
     for followed in (c for c in candidates if not c.limits):
-        away = _distance(followed, sampler, teacher)
+        away = distance(followed.scheduler, followed.times, sampler, teacher)
         if away <= TOLERANCE:
             return followed
-        if away < distance:
-            nearest, distance = followed, away
+        if away < least:
+            nearest, least = followed, away
     name = type(nearest.scheduler).__name__
     why = f"no scheduler of diffusers takes these steps; {name} comes nearest"
     return replace(nearest, limits=nearest.limits or {"sampler.solver": why})
@@ -260,58 +238,3 @@ def _fitted(sigmas: Sequence[float], total: int) -> dict[str, float] | None:
 
 def _unshifted(sigma: float, shift: float) -> float:
     return sigma / (shift - (shift - 1) * sigma)
-
-
-# ---- trial --------------------------------------------------------------------------------
-
-
-def _distance(followed: Followed, sampler: Sampler, teacher: Teacher) -> float:
-    """How far from our end the scheduler's steps end, on a made-up network and equal noise."""
-    start = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1))
-    network = _network(teacher)
-    ours = _ours(sampler, teacher, network, start)
-    theirs = _theirs(followed, sampler, network, start)
-    away = float((theirs - ours).abs().max() / ours.abs().max())
-    return away if math.isfinite(away) else math.inf
-
-
-def _network(teacher: Teacher) -> Callable[[Tensor, Tensor], Tensor]:
-    """Predicts bounded data that change with x and t, in the teacher's parameterisation."""
-
-    def raw(x: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = teacher.process.alpha_sigma(t, x)
-        x0 = torch.tanh(0.7 * x + torch.cos(t.float() / 100).reshape(-1, 1, 1, 1))
-        eps = (x - alpha * x0) / sigma.clamp(min=1e-4)
-        return raw_output(x0, eps, alpha, sigma, teacher.prediction_type)
-
-    return raw
-
-
-def _ours(
-    sampler: Sampler, teacher: Teacher, network: Callable[[Tensor, Tensor], Tensor], x: Tensor
-) -> Tensor:
-    rng = torch.Generator().manual_seed(2)
-
-    def denoise(x_t: Tensor, t: Tensor, *, end_t: Tensor | None = None) -> Prediction:
-        raw = network(x_t, t)
-        at_t = teacher.process.alpha_sigma(t, x_t)
-        return Prediction(*x0_eps(raw, x_t, *at_t, teacher.prediction_type), raw)
-
-    return sampler.sample(
-        denoise, x, teacher.process, lambda _: torch.randn(x.shape, generator=rng)
-    )
-
-
-def _theirs(
-    followed: Followed, sampler: Sampler, network: Callable[[Tensor, Tensor], Tensor], x: Tensor
-) -> Tensor:
-    """The loop of a pipeline."""
-    scheduler = followed.scheduler
-    scheduler.set_timesteps(**followed.times)
-    extra = {"generator": torch.Generator().manual_seed(2), "eta": getattr(sampler, "gamma", 0.0)}
-    extra = {k: v for k, v in extra.items() if k in signature(scheduler.step).parameters}
-    x = x * getattr(scheduler, "init_noise_sigma", 1.0)
-    for t in scheduler.timesteps:
-        scaled = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
-        x = scheduler.step(network(scaled, t.expand(len(x))), t, x, return_dict=False, **extra)[0]
-    return x

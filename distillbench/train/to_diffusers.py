@@ -29,8 +29,9 @@ from distillbench.train.card import write_card
 from distillbench.train.conditions import DIM
 from distillbench.train.export import load_student
 from distillbench.train.nets import NetHandle
-from distillbench.train.schedulers import Followed, Teacher, follow
+from distillbench.train.schedulers import Followed, follow
 from distillbench.train.state import write_json
+from distillbench.train.trial import Teacher
 
 __all__ = ["FORMAT", "check_empty", "export_student"]
 

@@ -24,8 +24,9 @@ from distillbench.sample.generate import generate_images
 from distillbench.sample.sampler import Sampler
 from distillbench.sample.solvers import from_recipe
 from distillbench.train.export import Student, load_student
-from distillbench.train.schedulers import Teacher, follow
+from distillbench.train.schedulers import follow
 from distillbench.train.to_diffusers import export_student
+from distillbench.train.trial import Teacher
 
 Build = Callable[..., Any]
 TIMES = [999, 749, 499, 249]
