@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from compare import leftovers, reproducible
 
 from distillbench.store.claim import Holder
-
-# Measured times and provenance differ between any two runs.
-UNEQUAL = ("cost.", "log.txt", "provenance.json", "done.json", "plan.json", "report.html")
 
 
 class Killer:
@@ -101,19 +99,6 @@ class Killer:
             committed |= {event["key"]} if event["event"] == "commit" else set()
         return again
 
-    def leftovers(self) -> list[str]:
-        """Files beside the finished stages."""
-        return sorted(str(p) for p in self.store.glob("*/*") if "." in p.name)
-
-    def files(self) -> dict[str, bytes]:
-        """Everything that must be reproducible, by path inside the results folder."""
-        inside = [p for p in self.results.rglob("*") if p.is_file() and p.parent != self.store]
-        return {
-            str(p.relative_to(self.results)): p.read_bytes()
-            for p in inside
-            if p.parent != self.results and not p.name.startswith(UNEQUAL)
-        }
-
 
 def main() -> int:
     """Run the test, print its record as JSON; 0 when everything held."""
@@ -136,7 +121,7 @@ def main() -> int:
     killed = Killer(work / "killed", [*command, "--runner", asked.runner], seed=asked.seed)
     mean_wait = asked.every or max(2.0, took / asked.kills)
     codes = [code, killed.kill_for(asked.kills, mean_wait=mean_wait)]
-    want, got = whole.files(), killed.files()
+    want, got = reproducible(whole.results), reproducible(killed.results)
     differ = sorted(n for n in want.keys() | got.keys() if want.get(n) != got.get(n))
     record = {
         "experiment": asked.experiment,
@@ -147,7 +132,7 @@ def main() -> int:
         "starts": sum(e["event"] == "start" for e in killed.events()),
         "commits": sum(e["event"] == "commit" for e in killed.events()),
         "started_after_commit": killed.repeated(),
-        "leftovers": killed.leftovers(),
+        "leftovers": leftovers(killed.store),
         "files_compared": len(want),
         "files_that_differ": len(differ),
         "differ": differ[:20],
