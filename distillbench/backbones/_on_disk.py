@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from distillbench.backbones._source import Source
+from distillbench.backbones._tokens import counter
 from distillbench.backbones.base import Backbone, Footprint
 from distillbench.datadir import Need
 
@@ -44,6 +45,23 @@ class BackboneOnDisk(Backbone):
         own = source.model == self.Config.model_fields["model"].default
         facts = self.published if own else (0, "")
         return (_need(source, self.load_options, *facts),)
+
+    def cut_prompts(self, prompts: Sequence[str]) -> int:
+        """By the encoder that reads most of a prompt; 0 where its tokenizer is not known."""
+        folder = local_folder(self.source())
+        lengths = self._text_lengths(folder) if folder else {}
+        name = max(lengths, key=lambda part: lengths[part], default="")
+        count = counter(folder / name) if folder and name else None
+        return sum(n > lengths[name] for n in count(prompts)) if count else 0
+
+    def _text_lengths(self, folder: Path) -> dict[str, int]:
+        """Folder of each tokenizer -> tokens of a prompt that its encoder reads."""
+        length = getattr(self.config, "text_length", None)
+        if length:
+            last = sorted(p.name for p in folder.glob("tokenizer*") if p.is_dir())[-1:]
+            return dict.fromkeys(last, int(length))
+        found = settings_of(folder, "tokenizer", "tokenizer_config.json").get("model_max_length")
+        return {"tokenizer": found} if isinstance(found, int) else {}
 
     def footprint(self) -> Footprint:
         """By the files on this disk; zeros without them."""
@@ -119,10 +137,10 @@ def _files(folder: Path) -> list[Path]:
     return [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
 
 
-def settings_of(folder: Path, part: str) -> dict[str, Any]:
+def settings_of(folder: Path, part: str, file: str = "config.json") -> dict[str, Any]:
     """The configuration of a part, empty where there is none."""
     with suppress(OSError, ValueError):
-        read = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+        read = json.loads((folder / part / file).read_text(encoding="utf-8"))
         return read if isinstance(read, dict) else {}
     return {}
 

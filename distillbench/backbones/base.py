@@ -122,6 +122,20 @@ class Backbone(ABC):
         """
         return ()
 
+    def check_prompts(self, prompts: Sequence[str], *, latents: bool) -> None:  # noqa: B027
+        """Refuse prompts that the backbone knows nothing of; known without torch.
+
+        Args:
+            latents: real latents are to be made for them too (`training_latents`).
+
+        Raises:
+            BadInput: naming the first of them.
+        """
+
+    def cut_prompts(self, prompts: Sequence[str]) -> int:
+        """How many prompts are longer than all a text encoder reads; 0 too where nobody knows."""
+        return 0
+
     def footprint(self) -> Footprint:
         """Sizes that the disk space of a run is reckoned from; zeros where they are not known."""
         return Footprint()

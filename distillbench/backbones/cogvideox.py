@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, PositiveInt
 
+from distillbench.backbones._on_disk import settings_of
 from distillbench.backbones._pipeline import PipelineConfig
 from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.backbones.base import Backbone, Cond
@@ -95,6 +96,10 @@ class Cogvideox(TransformerBackbone):
         channels = self.pipe.transformer.config.in_channels
         frames = (config.frames - 1) // time + 1
         return (frames, channels, config.height // space, config.width // space)
+
+    def _text_lengths(self, folder: Path) -> dict[str, int]:
+        length = settings_of(folder, "transformer").get("max_text_seq_length")
+        return {"tokenizer": int(length)} if length else {}
 
     def _sample_bytes(self, folder: Path) -> int:
         """Of one decoded clip."""

@@ -197,6 +197,10 @@ class Gmm(Backbone):
         """Points are their own samples; float32 (B, 2)."""
         return x0.detach().float().cpu()
 
+    def check_prompts(self, prompts: Sequence[str], *, latents: bool) -> None:
+        """See `Backbone.check_prompts`: there are eight, and the empty one."""
+        labels_of(prompts)
+
     def training_latents(self, prompts: Sequence[str], rng: torch.Generator) -> torch.Tensor:
         """Exact draws of each prompt's mixture."""
         return self.exact.sample(torch.tensor(labels_of(prompts)), rng).to(self.device)

@@ -36,6 +36,13 @@ class TinySd(Sd):
         """The sha256 that the weights' card states."""
         return weights.revision(WEIGHTS)
 
+    def check_prompts(self, prompts: Sequence[str], *, latents: bool) -> None:
+        """See `Backbone.check_prompts`: real latents are of scenes that prompts describe."""
+        from distillbench.world.captions import scene_of
+
+        for prompt in prompts if latents else ():
+            scene_of(prompt)
+
     def requirements(self) -> tuple[Need, ...]:
         """Nothing: the package brings the weights."""
         return ()

@@ -45,6 +45,7 @@ class Datasets:
     problems: Problems
     notes: list[str]
     _prompts: dict[str, str] = field(default_factory=dict)
+    _fitted: set[tuple[str, str, bool]] = field(default_factory=set)
     _looked_at: set[tuple[str, bool]] = field(default_factory=set)
     _fitting: list[Point] = field(default_factory=list)
 
@@ -138,8 +139,29 @@ class Datasets:
             else:
                 self._prompts[name] = found.sha256 if found else f"missing:{name}"
                 self._describe(point, name, found, prompts_folder(name))
+        if name and name != own:
+            self._fits(point, resolved, part, name)
         file = prompt_file(name)
         return Prompts("" if file else name, self._prompts.get(name, ""), file)
+
+    def _fits(self, point: Point, resolved: Resolved, part: str, name: str) -> None:
+        """Whether the backbone knows what to make of the prompts, and reads all of them."""
+        from distillbench.sample.prompts import find_prompts
+
+        latents = part == "data" and "latents" in resolved.method.needs
+        asked = resolved.used.alias, name, latents
+        if asked in self._fitted or self._prompts[name].partition(":")[0] in ("", "missing"):
+            return
+        self._fitted.add(asked)
+        found, backbone = find_prompts(name), resolved.used.backbone
+        prompts = found.prompts if found else ()
+        try:
+            backbone.check_prompts(prompts, latents=latents)
+        except BadInput as error:
+            self._problem(point, part, "prompts", f"{name}: {error.line}")
+        if cut := backbone.cut_prompts(prompts):
+            what = f"{name}: {cut} of {len(prompts)} prompts are longer than the text encoder of "
+            self._note(point, "prompts", f"{what}{resolved.used.alias} reads, and cut there")
 
     def _describe(self, point: Point, name: str, found: PromptSet | None, folder: Path) -> None:
         if found is None:

@@ -122,3 +122,16 @@ def test_every_bad_prompt_is_told_at_its_setting(plan_of: PlanOf) -> None:
     found = problems(plan_of, row("prompts: p.jsonl", method="fake-student"))
     assert [line.split("p.jsonl:")[1][:2] for line in found] == ["1:", "3:"]
     assert all(line.startswith("e.yaml:3:38: rows[0].data.prompts: p.jsonl:") for line in found)
+
+
+def test_prompts_that_a_world_does_not_know_are_told(plan_of: PlanOf) -> None:
+    Path("p.txt").write_text("a cat\n")
+    head = "name: t\nbase: {backbone: gmm, train: {steps: 2}}\n"
+    with pytest.raises(ConfigError) as caught:
+        plan_of(row("prompts: p.txt", method="tdm"), head=head)
+    (found,) = caught.value.problems
+    assert found.startswith("e.yaml:3:29: rows[0].data.prompts: p.txt: prompt 'a cat': the gmm")
+    head = head.replace("gmm", "tiny-sd")
+    Path("p.txt").write_text("a cat\n" + "long " * 40)
+    notes = plan_of(row("prompts: p.txt", method="tdm"), head=head).notes
+    assert any("p.txt: 1 of 2 prompts are longer than the text encoder of" in n for n in notes)
