@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillbench.errors import BadInput
+from distillbench.plaintext import visible
 
 if TYPE_CHECKING:
     from distillbench.config.schema import Experiment
@@ -147,7 +148,7 @@ def print_json(value: Any) -> None:
 
 def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Rows as aligned text, cut to the width of the terminal when there is one."""
-    table = [list(map(str, head)), *(list(map(str, row)) for row in rows)]
+    table = [[visible(" ".join(str(c).split("\n"))) for c in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in table]
     if sys.stdout.isatty():

@@ -30,6 +30,7 @@ from distillbench.cli import (
 from distillbench.cli.common import examples, print_json
 from distillbench.cli.streams import guarded_output, lost, open_streams
 from distillbench.errors import DistillbenchError
+from distillbench.plaintext import visible
 from distillbench.store.io import unusable_path
 
 __all__ = ["app", "main"]
@@ -122,7 +123,7 @@ def _told(error: DistillbenchError, as_json: bool) -> int:
     if as_json:
         print_json({"ok": False, "exit_code": error.exit_code, "errors": lines})
     for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {visible(line)}", file=sys.stderr)
     return error.exit_code
 
 

@@ -23,6 +23,7 @@ from distillbench.cli.common import (
     store_of,
 )
 from distillbench.cli.needs import missing_lines
+from distillbench.plaintext import visible
 
 if TYPE_CHECKING:
     from distillbench.run.requirements import Requirement
@@ -83,7 +84,7 @@ def show_plan(
     for (state, reason), count in reasons.items():
         print(f"  {state} x{count}: {reason}")
     for note in made.notes:
-        print(f"  note: {note}")
+        print(visible(f"  note: {note}"))
     for line in missing_lines(lacking):
         print(line)
 

@@ -19,6 +19,7 @@ from distillbench.cli.common import (
     use_plugins,
 )
 from distillbench.errors import BadInput
+from distillbench.plaintext import visible
 
 __all__ = ["EPILOG", "validate"]
 
@@ -72,9 +73,9 @@ def _check_one(file: Path, profile: str | None, sets: list[str] | None) -> dict[
 def _tell(result: dict[str, Any]) -> None:
     name = result["file"] + (f" (profile {result['profile']})" if result["profile"] else "")
     if result["errors"]:
-        typer.echo("\n".join(result["errors"]), err=True)
+        typer.echo(visible("\n".join(result["errors"])), err=True)
         typer.echo(f"{name}: {len(result['errors'])} error(s)", err=True)
         return
     print(f"{name}: ok, {result['rows']} rows, {result['stages']} stages")
     for note in result["notes"]:
-        print(f"  note: {note}")
+        print(visible(f"  note: {note}"))

@@ -22,12 +22,15 @@ _VERDICTS = {"holds": "bold green", "fails": "bold red", "undecided": "yellow"}
 def console_table(table: Table) -> RichTable:
     """The table as a rich renderable, without its notes."""
     shown = RichTable(
-        title=table.caption or table.name, title_justify="left", box=None, pad_edge=False
+        title=Text(" ".join((table.caption or table.name).split()), style="italic"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
     )
     for column in table.columns:
         head = [column.span, column.label, UNICODE_ARROWS[column.direction]]
         right = column.kind != "field"
-        shown.add_column(" ".join(filter(None, head)), justify="right" if right else "left",
+        shown.add_column(Text(" ".join(filter(None, head))), justify="right" if right else "left",
                          overflow="fold")  # fmt: skip
     for name, lines in table.groups:
         if name:
@@ -55,7 +58,7 @@ def claims_table(verdicts: Sequence[Verdict], infos: Mapping[str, MetricInfo]) -
         if verdict.reason:
             claim.append(f"\n{verdict.reason}", style="dim")
         word = Text(verdict.verdict, style=_VERDICTS[verdict.verdict])
-        shown.add_row(word, claim, text[4], text[5], text[7], text[8])
+        shown.add_row(word, claim, *(Text(text[i]) for i in (4, 5, 7, 8)))
     return shown
 
 

@@ -120,7 +120,7 @@ def _levels(
     for style, row, value in zip(cycle((":", "-.", "--")), rows, values, strict=False):
         if value is not None:
             steps = f", NFE {row.first.nfe}"
-            label = name.removesuffix(steps) + steps
+            label = " " * name.startswith("_") + name.removesuffix(steps) + steps
             axes.axhline(value, color="0.45", linestyle=style, linewidth=1.2, label=label)
 
 
@@ -143,6 +143,7 @@ def _draw(axes: Axes, number: int, name: str, points: list[_Point], *, ranked: b
     colour = COLOURS[number % len(COLOURS)] if ranked else "0.45"
     again = number // len(COLOURS)  # a colour's second line is told by marker and dashes
     style = ("-", "-.", ":")[min(again, 2)] if ranked else "--"
+    name = f" {name}" if name.startswith("_") else name  # else the legend leaves it out
     xs, ys = [p.x for p in points], [p.y for p in points]
     axes.plot(
         xs, ys, color=colour, linestyle=style, label=name, linewidth=1.4,

@@ -91,7 +91,8 @@ def write_tables(report: Report, outdir: Path) -> list[Path]:
     paths += write_table(report.cost, outdir)
     if report.verdicts:
         paths += write_claims(report.verdicts, report.infos, outdir)
-    for name in report.refused:
+    asked = {config.name for config in tables_of(report.experiment)}
+    for name in report.refused.keys() & asked:
         for suffix in SUFFIXES:
             (outdir / f"{name}{suffix}").unlink(missing_ok=True)
     return [*paths, write_text(outdir / "plan.json", to_json(plan_json(report.results.plan)))]

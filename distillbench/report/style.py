@@ -33,6 +33,11 @@ def save(
     figure: Figure, stem: Path, suffixes: tuple[str, ...], *, tight: bool = True
 ) -> list[Path]:
     """Write the figure in each format; returns the paths."""
+    from matplotlib.text import Text
+
+    # Labels are text of the experiment's author: a dollar in one begins no formula.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(stem.name + suffix) for suffix in suffixes]
     for path in paths:

@@ -31,16 +31,22 @@ _TEXT = {
     "RIGHT SINGLE QUOTATION MARK": "'", "LEFT DOUBLE QUOTATION MARK": "``",
     "RIGHT DOUBLE QUOTATION MARK": "''", "HORIZONTAL ELLIPSIS": r"\ldots{}",
 }  # fmt: skip
+# Pairs that fonts draw as one other sign; an empty group between them keeps them as typed.
+_LIGATURES = frozenset({"--", "''", "``", ",,", "<<", ">>", "?`", "!`"})
 _ARROWS: dict[Direction, str] = {"up": r"$\uparrow$", "down": r"$\downarrow$", "": ""}
 
 
 def escape(text: str) -> str:
-    """Plain text as LaTeX text: special characters escaped, Unicode spelled in commands.
+    """Plain text as LaTeX text on one line: all characters as typed, Unicode spelled in commands.
 
     A character that has no spelling (e.g. Chinese) becomes its code point in brackets, because an
     engine would otherwise stop at it.
     """
-    spelled = "".join(map(_character, text.replace("+-", "\u00b1")))
+    spelled = ""
+    for char in " ".join(text.replace("+-", "\u00b1").split()):
+        piece = _character(char)
+        spelled += "{}" if spelled[-1:] + piece[:1] in _LIGATURES else ""
+        spelled += piece
     return " ".join(spelled.split())
 
 
@@ -82,7 +88,7 @@ def head_tex(column: Column) -> str:
 def cell_tex(cell: Cell, column: Column) -> str:
     """A cell: best bold, second underlined, its error small behind it, footnote marks raised."""
     text = cell.text if cell.text == MISSING or column.kind == "field" else _number(cell.text)
-    if column.kind == "field":
+    if column.kind == "field" and cell.text != MISSING:
         text = escape(text)
     wrap = {1: r"\textbf{%s}", 2: r"\underline{%s}"}.get(cell.rank, "%s")
     text = wrap % text

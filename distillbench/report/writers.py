@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillbench.report.table import Cell, Column, Table
+from distillbench.plaintext import visible
+from distillbench.report.table import MISSING, Cell, Column, Table
 from distillbench.report.tex import arrow, cell_tex, escape, head_tex
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ __all__ = [
 
 SUFFIXES = (".tex", ".body.tex", ".csv", ".md", ".json")
 _COUNTS = ("nfe", "seeds", "guidance_scale")
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?%?")
 _SCORER = re.compile(r"\((tiny|custom)\)")
 UNICODE_ARROWS = {"up": "\u2191", "down": "\u2193", "": ""}
 
@@ -91,7 +94,8 @@ def table_md(table: Table) -> str:
         title=md_escape(table.caption or table.name), groups=list(groups),
         heads=[_md_head(column) for column in table.columns],
         rules=["---" if c.kind == "field" else "---:" for c in table.columns],
-        footnotes=[(m, _pm(t)) for m, t in table.footnotes], notes=[_pm(n) for n in table.notes],
+        footnotes=[(m, _md_line(t)) for m, t in table.footnotes],
+        notes=[_md_line(note) for note in table.notes],
     )  # fmt: skip
 
 
@@ -122,10 +126,14 @@ def _csv_heads(column: Column) -> list[str]:
 
 
 def to_csv(heads: list[str], rows: list[list[Any]]) -> str:
-    """CSV text with full-precision numbers and empty cells for None."""
+    """CSV text with full-precision numbers and empty cells for None.
+
+    Text that a spreadsheet would take for a formula (it begins with = + - @, a tab or a line end)
+    gets an apostrophe before it; numbers, negative ones too, stay numbers.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(heads)
+    writer.writerow([_exact(head) for head in heads])
     writer.writerows([["" if v is None else _exact(v) for v in row] for row in rows])
     return out.getvalue()
 
@@ -198,18 +206,28 @@ def _label(table: Table) -> str:
 
 
 def _exact(value: Any) -> Any:
+    if isinstance(value, str):
+        formula = _FORMULA.match(value) and not _NUMBER.fullmatch(value) and value != MISSING
+        return f"'{value}" if formula else value
     return repr(value) if isinstance(value, float) else value
 
 
-def _pm(text: str) -> str:
-    return text.replace("+-", "\u00b1")
-
-
 def md_escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    for char in "\\|*_`<[":
+    """Text that Markdown shows as it is, on one line."""
+    for char in "\\|*_`<[~$":
         text = text.replace(char, f"\\{char}")
-    return " ".join(text.split())
+    text = re.sub(r"&(?=#?\w+;)", r"\&", text)  # else an entity
+    return " ".join(visible(text).split())
+
+
+def _md_line(text: str) -> str:
+    """A line of its own that begins no list, heading or quotation."""
+    escaped = md_escape(text.replace("+-", "\u00b1"))
+    return re.sub(r"^([-+#>=]|[0-9]+(?=[.)]))", _unblocked, escaped)
+
+
+def _unblocked(start: re.Match[str]) -> str:
+    return start[1] + "\\" if start[1].isdigit() else f"\\{start[1]}"
 
 
 def _md_head(column: Column) -> str:

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from distillbench.plaintext import visible
 from distillbench.run.stage import Stage
 from distillbench.store.io import storage_guard
 
@@ -125,6 +126,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Show and log one line."""
+        line = visible(" ".join(line.splitlines()))
         self.log(line)
         self.show(line)
 
@@ -231,7 +233,7 @@ class LiveProgress(Progress):
         for track in self.running.values():
             bar = ProgressBar(total=1.0, completed=track.fraction, width=16)
             took = _clock(time.monotonic() - track.since)
-            table.add_row(_title(track.stage), bar, took, track.text)
+            table.add_row(Text(_title(track.stage)), bar, took, Text(track.text))
         return Group(Text(head + self._eta_text(), style="bold"), table)
 
 
