@@ -120,6 +120,9 @@ def _gaps(folder: Path, without: set[str]) -> list[str]:
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        if (folder / "recipe.json").is_file() and (folder / "scheduler").is_dir():
+            return ["an export, a student without the rest of its pipeline; to build on that "
+                    "student name its row as `teacher` or `init`"]  # fmt: skip
         return [f"no readable {INDEX}"]
     found = []
     for name, kind in index.items() if isinstance(index, dict) else ():

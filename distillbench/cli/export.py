@@ -17,38 +17,47 @@ from distillbench.cli.common import (
     use_plugins,
 )
 from distillbench.cli.sample import CheckpointArgument, checkpoint_folder
-from distillbench.store.io import read_json
+from distillbench.store.io import read_json, require_folder
 
 __all__ = ["EPILOG", "export"]
 
 EPILOG = examples(
     "distillbench list runs",
     "distillbench export 58017a9e -o my-student",
+    "distillbench export 58017a9e --nfe 8 -o my-student",
 )
 
 
 def export(
     checkpoint: CheckpointArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="DIR", help="New or empty folder to write.")
+    ],
+    nfe: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Evaluations of its recipe. [default: its own]"),
+    ] = None,
     results: ResultsOption = Path("results"),
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write a student so that diffusers loads it, with the recipe it is sampled by."""
     use_plugins(plugin)
+    require_folder(out, empty=True)
     folder = checkpoint_folder(checkpoint, results)
     from distillbench.train.to_diffusers import export_student
 
-    paths = export_student(folder, out)
-    ignored = read_json(out / "recipe.json")["diffusers_ignores"]
+    paths = export_student(folder, out, nfe=nfe)
+    limits = read_json(out / "recipe.json")["limits"]
     if json:
         files = [str(path) for path in paths]
-        print_json({"checkpoint": str(folder), "files": files, "diffusers_ignores": ignored})
+        report = {"files": files, "diffusers_ignores": list(limits), "limits": limits}
+        print_json({"checkpoint": str(folder), **report})
         return
-    if ignored:
+    if limits:
         print(
-            f"warning: diffusers does not follow {' and '.join(ignored)} of recipe.json, so its "
-            "samples are not ours",
+            f"warning: diffusers does not follow {' and '.join(limits)} of recipe.json, so its "
+            f"samples are not ours: {'; '.join(limits.values())}",
             file=sys.stderr,
         )
     for path in paths:

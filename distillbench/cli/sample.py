@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,7 @@ from distillbench.cli.common import (
     store_of,
     use_plugins,
 )
+from distillbench.store.io import require_folder
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +32,7 @@ EPILOG = examples(
     "distillbench sample 58017a9e --prompt 'a large red circle' --nfe 4 -o samples",
     "distillbench sample results/store/train/58017a9ef9c54ae6e26b --prompt x --seed 7 -o samples",
 )
+_NUMBER = re.compile(r"[0-9]{5,9}\.(png|gif)")
 CheckpointArgument = Annotated[
     str, typer.Argument(metavar="CHECKPOINT", help="Folder of a training, or its key.")
 ]
@@ -38,7 +42,10 @@ DeviceOption = Annotated[str, typer.Option(metavar="D", help="cpu, cuda, cuda:1.
 def sample(
     checkpoint: CheckpointArgument,
     prompt: Annotated[list[str], typer.Option(metavar="P", help="What to draw; may be repeated.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where images go.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="DIR", help="Where images go; none is overwritten."),
+    ],
     nfe: Annotated[int, typer.Option(metavar="N", min=1, help="Network evaluations.")] = 4,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the noise.")] = 0,
     device: DeviceOption = "",
@@ -46,8 +53,12 @@ def sample(
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Sample a student for prompts of your own."""
+    """Sample a student for prompts of your own.
+
+    Images are numbered on from those in the folder, in the order of the prompts.
+    """
     use_plugins(plugin)
+    require_folder(out)
     folder = checkpoint_folder(checkpoint, results)
     from distillbench.sample.generate import generate_images
     from distillbench.train.export import load_student
@@ -67,7 +78,7 @@ def checkpoint_folder(checkpoint: str, results: Path) -> Path:
     """The folder of a finished training, by path or by key.
 
     Raises:
-        BadInput: neither a folder nor the key of a training.
+        BadInput: neither a folder nor the key of a training; an export.
         ArtifactError: its files, or those of a run it took as teacher, are truncated or altered.
     """
     from distillbench.errors import BadInput
@@ -75,6 +86,8 @@ def checkpoint_folder(checkpoint: str, results: Path) -> Path:
     from distillbench.store.runs import teacher_runs
 
     folder = Path(checkpoint)
+    if folder.name in ("", ".."):  # so that the runs beside it are found
+        folder = folder.resolve()
     if (folder / "recipe.json").is_file():
         for run in (folder, *teacher_runs(folder)):
             check_folder(run)
@@ -101,16 +114,23 @@ def best_device(wanted: str) -> str:
 
 
 def _save(samples: torch.Tensor, prompts: Sequence[str], out: Path) -> list[Path]:
-    """PNG per image, GIF per video, and one points.json for points in the plane."""
+    """PNG per image, GIF per video, and one points.json for points in the plane.
+
+    Files are only ever made new: numbers go on from the highest in the folder.
+    """
     from distillbench.store.io import storage_guard, write_json
 
     with storage_guard(out):
         out.mkdir(parents=True, exist_ok=True)
         if samples.ndim == 2:
             points = [{"prompt": p, "point": x.tolist()} for p, x in zip(prompts, samples)]
-            write_json(out / "points.json", points)
-            return [out / "points.json"]
-        return [_save_one(item, out / f"{index:05d}") for index, item in enumerate(samples)]
+            names = chain(["points.json"], (f"points-{i}.json" for i in count(2)))
+            path = next(out / name for name in names if not (out / name).exists())
+            write_json(path, points)
+            return [path]
+        first = 1 + max((int(p.stem) for p in out.glob("*.*") if _NUMBER.fullmatch(p.name)),
+                        default=-1)  # fmt: skip
+        return [_save_one(item, out / f"{first + i:05d}") for i, item in enumerate(samples)]
 
 
 def _save_one(item: torch.Tensor, stem: Path) -> Path:
@@ -118,8 +138,7 @@ def _save_one(item: torch.Tensor, stem: Path) -> Path:
 
     frames = [Image.fromarray(frame.numpy()) for frame in (item if item.ndim == 4 else item[None])]
     path = stem.with_suffix(".gif" if item.ndim == 4 else ".png")
-    if len(frames) > 1:
-        frames[0].save(path, save_all=True, append_images=frames[1:], duration=125, loop=0)
-    else:
-        frames[0].save(path)
+    clip = {"save_all": True, "append_images": frames[1:], "duration": 125, "loop": 0}
+    with path.open("xb") as file:
+        frames[0].save(file, path.suffix[1:], **(clip if len(frames) > 1 else {}))
     return path

@@ -17,15 +17,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillbench.errors import ArtifactError, StorageError
+from distillbench.errors import ArtifactError, BadInput, StorageError
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
     "append_jsonl", "fsync_dir", "fsync_file", "json_text", "load_tensors", "read_json",
-    "read_jsonl", "remove", "save_tensors", "sha256", "storage_error", "storage_guard",
-    "unusable_path", "write_json", "write_jsonl",
+    "read_jsonl", "remove", "require_folder", "save_tensors", "sha256", "storage_error",
+    "storage_guard", "unusable_path", "write_json", "write_jsonl",
 ]  # fmt: skip
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -96,6 +96,21 @@ def storage_guard(path: Path) -> Iterator[None]:
     except OSError as error:
         known = storage_error(error, path) or (_denied(error) if error.errno in _DENIED else None)
         raise known or StorageError(f"{error.filename or path}: {error.strerror}") from error
+
+
+def require_folder(path: Path, *, empty: bool = False) -> None:
+    """Refuse a place that a command cannot write its files to, before it does any work.
+
+    Raises:
+        BadInput: there is a file, the folder cannot be written, or is not empty where it must be.
+    """
+    there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise BadInput(f"{there}: not a folder", hint="name a folder to write into")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"{there}: cannot be written", hint="name another folder")
+    if empty and there == path and any(path.iterdir()):
+        raise BadInput(f"{path}: is not empty", hint="name another folder")
 
 
 def fsync_file(path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from distillbench.errors import ArtifactError
+from distillbench.errors import ArtifactError, BadInput
 from distillbench.store.io import read_json
 
-__all__ = ["teacher_runs"]
+__all__ = ["teacher_runs", "training_recipe"]
 
 
 def teacher_runs(folder: Path) -> list[Path]:
@@ -17,6 +18,7 @@ def teacher_runs(folder: Path) -> list[Path]:
 
     Raises:
         ArtifactError: a recipe.json is missing, or names no run, or leads in a circle.
+        BadInput: the folder is an export, not a training.
     """
     seen = [folder]
     while key := _teacher(seen[-1]):
@@ -27,9 +29,28 @@ def teacher_runs(folder: Path) -> list[Path]:
     return seen[1:]
 
 
+def training_recipe(folder: Path) -> dict[str, Any]:
+    """The recipe.json of a training's folder.
+
+    Raises:
+        ArtifactError: it is missing or no JSON object.
+        BadInput: it is that of an export for diffusers, which has lost what a training knows.
+    """
+    path = folder / "recipe.json"
+    recipe = read_json(path)
+    if not isinstance(recipe, dict):
+        raise ArtifactError(f"{path}: truncated or altered (not an object)")
+    if "pipeline" in recipe and "backbone" not in recipe:
+        run = recipe.get("training")
+        raise BadInput(
+            f"{folder}: an export for diffusers, not the folder of a training",
+            hint="run the code of its README.md" + (f", or name training {run}" if run else ""),
+        )
+    return recipe
+
+
 def _teacher(folder: Path) -> str:
-    recipe = read_json(folder / "recipe.json")
-    key = recipe.get("teacher") if isinstance(recipe, dict) else 0
+    key = training_recipe(folder).get("teacher")
     if key is None or (isinstance(key, str) and Path(key).name == key):
         return key or ""
     raise ArtifactError(f"{folder / 'recipe.json'}: teacher {key!r} is no key of a run beside it")

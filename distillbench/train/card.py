@@ -16,10 +16,11 @@ CARD = Template("""\
 library_name: diffusers
 tags: [distillation, few-step]
 ---
-# A $steps student ($method)
+# A $steps-step student ($method)
 
-Distilled from $base by `$method`. Sampled by $scheduler in $steps. `recipe.json` holds
-the whole recipe: `call` has every argument of the pipeline's call but the prompt and the generator.
+Distilled from $base by `$method`; trained in run $training.
+`recipe.json` holds the whole recipe: its `call` has every argument of the pipeline's call but the
+prompt and the generator.
 
 ## Use
 
@@ -77,9 +78,9 @@ SAVE = {
 def write_card(out: Path, backbone: PipelineBackbone, recipe: Mapping[str, Any]) -> None:
     """Write README.md beside the files of an export."""
     limits = [f"- `{name}`: {why}." for name, why in recipe["limits"].items()]
-    steps = len(recipe["timesteps"])
     text = CARD.substitute(
-        steps=f"{steps} step{'s' * (steps > 1)}",
+        steps=len(recipe["timesteps"]),
+        training=f"`{recipe['training']}`",
         method=recipe["method"]["name"],
         base=f"`{backbone.source()}`",
         scheduler=recipe["scheduler"],

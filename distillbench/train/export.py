@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from distillbench import registry
 from distillbench.errors import ArtifactError, NotSupported
 from distillbench.store.record import check_folder
-from distillbench.store.runs import teacher_runs
+from distillbench.store.runs import teacher_runs, training_recipe
 from distillbench.train.state import write_json
 
 if TYPE_CHECKING:
@@ -87,9 +87,12 @@ def load_student(train_dir: Path, device: str = "cpu") -> Student:
 
     Raises:
         ArtifactError: the folder is not that of a finished training, or not as it was committed.
+        BadInput: it is an export for diffusers.
     """
     check_folder(train_dir)
-    recipe = _read(train_dir / "recipe.json")
+    recipe = training_recipe(train_dir)
+    if missing := sorted({"backbone", "method", "precision"} - recipe.keys()):
+        raise ArtifactError(f"{train_dir / 'recipe.json'}: no {missing[0]}: not of a training")
     backbone = registry.build_backbone(recipe["backbone"]["name"], recipe["backbone"]["params"])
     parts = recipe["method"]
     method = registry.build_method(parts["name"], parts["params"], backbone)

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from distillbench.backbones._network import base_weights
 from distillbench.backbones._pipeline import PipelineBackbone
-from distillbench.errors import BadInput, NotSupported
+from distillbench.errors import NotSupported
 from distillbench.sample.sampler import Sampler
 from distillbench.sample.solvers import from_recipe
-from distillbench.store.io import storage_guard
+from distillbench.store.io import require_folder, storage_guard
 from distillbench.train.card import write_card
 from distillbench.train.conditions import DIM
 from distillbench.train.export import load_student
@@ -33,33 +33,40 @@ from distillbench.train.schedulers import Followed, follow
 from distillbench.train.state import write_json
 from distillbench.train.trial import Teacher
 
-__all__ = ["FORMAT", "check_empty", "export_student"]
+__all__ = ["export_student"]
 
-FORMAT = "distillbench export"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
-def export_student(train_dir: Path, out: Path, *, device: str = "cpu") -> list[Path]:
+def export_student(
+    train_dir: Path, out: Path, *, nfe: int | None = None, device: str = "cpu"
+) -> list[Path]:
     """Write the student of a finished training into the empty folder `out`; returns its files.
 
     Nothing of a failed export stays.
 
+    Args:
+        nfe: network evaluations of the recipe written along; None is the training's default.
+
     Raises:
-        NotSupported: nothing was trained, or the backbone is no diffusers pipeline.
+        NotSupported: nothing was trained, the backbone is no diffusers pipeline, or the method is
+            not sampled with `nfe` evaluations.
         BadInput: `out` is a file, or holds files already.
     """
-    check_empty(out)
+    require_folder(out, empty=True)
     student = load_student(train_dir, device)
     backbone, net = student.method.backbone, student.net
     if net is None:
         raise NotSupported(f"{student.method.name} trains no student, so there is none to export")
     if not isinstance(backbone, PipelineBackbone):
         raise NotSupported(f"students of backbone {backbone.name} have no diffusers form")
+    record = json.loads((train_dir / "recipe.json").read_text(encoding="utf-8"))
+    recipe = from_recipe(record["default"]) if nfe is None else student.method.sampler(nfe)
     existed = out.is_dir()
     try:
         with storage_guard(out / "recipe.json"):
             out.mkdir(parents=True, exist_ok=True)
-            _write(train_dir, out, backbone, net)
+            _write(train_dir, out, backbone, net, {**record, "sampler": recipe})
     except BaseException:
         for path in out.iterdir() if out.is_dir() else ():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -69,17 +76,13 @@ def export_student(train_dir: Path, out: Path, *, device: str = "cpu") -> list[P
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def check_empty(out: Path) -> None:
-    """Raise BadInput unless `out` is an empty folder, or can become one."""
-    above = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not above.is_dir():
-        raise BadInput(f"{above}: is a file", hint="name a new folder to export into")
-    if above == out and any(out.iterdir()):
-        raise BadInput(f"{out}: is not empty", hint="name another folder to export into")
-
-
-def _write(train_dir: Path, out: Path, backbone: PipelineBackbone, net: NetHandle) -> None:
-    record = json.loads((train_dir / "recipe.json").read_text(encoding="utf-8"))
+def _write(
+    train_dir: Path,
+    out: Path,
+    backbone: PipelineBackbone,
+    net: NetHandle,
+    record: Mapping[str, Any],
+) -> None:
     kind = json.loads((train_dir / "net.json").read_text(encoding="utf-8"))["kind"]
     # Nobody else has the base of an adapter on a trained teacher: it goes along, merged.
     merged = kind == "lora" and bool(record.get("teacher"))
@@ -88,11 +91,12 @@ def _write(train_dir: Path, out: Path, backbone: PipelineBackbone, net: NetHandl
     left_out = write(out, backbone, net)
     if left_out:
         save_file(left_out, out / "conditions.safetensors")
-    sampler = from_recipe(record["default"])
+    sampler: Sampler = record["sampler"]
     followed = follow(sampler, _teacher(backbone))
     followed.scheduler.save_pretrained(out / "scheduler")
     recipe = _recipe(backbone, record, sampler, followed, adapter, sorted(left_out))
-    write_json(out / "recipe.json", {**recipe, "training": train_dir.resolve().name})
+    recipe["training"] = train_dir.resolve().name
+    write_json(out / "recipe.json", recipe)
     write_card(out, backbone, recipe)
 
 
@@ -169,14 +173,13 @@ def _recipe(
     limits = _limits(sampler, followed, left_out)
     call = _call(backbone, sampler, followed, left_out)
     recipe = {
-        "format": FORMAT,
         "pipeline": backbone.pipeline,
         "base": {"backbone": backbone.name, "params": base, "revision": backbone.revision()},
         "load_with": loader if adapter else f"from_pretrained, subfolder {backbone.network}",
         "precision": record["precision"],
         "method": record["method"],
         "scheduler": type(followed.scheduler).__name__,
-        "sampler": record["default"],
+        "sampler": sampler.model_dump(mode="json"),
         "call": call,
         "guidance_scale": call["guidance_scale"],
         "num_inference_steps": len(sampler.timesteps),

@@ -229,7 +229,7 @@ def test_a_used_folder_is_refused(finish: Callable[..., Finished], tmp_path: Pat
     with pytest.raises(BadInput, match="not empty"):
         export_student(run.root, tmp_path / "out")
     for under in (tmp_path / "out" / "mine.txt", tmp_path / "out" / "mine.txt" / "below"):
-        with pytest.raises(BadInput, match=r"mine\.txt: is a file"):
+        with pytest.raises(BadInput, match=r"mine\.txt: not a folder"):
             export_student(run.root, under)
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
