@@ -67,6 +67,8 @@ def print_tables(report: Report) -> None:
         console.print(notes_text(made), "")
     if report.verdicts:
         console.print(claims_table(report.verdicts, report.infos), "")
+    for text in report.results.damaged():
+        print(f"damaged: {text}")
 
 
 def report_json(report: Report, paths: list[Path]) -> dict[str, Any]:
@@ -77,5 +79,6 @@ def report_json(report: Report, paths: list[Path]) -> dict[str, Any]:
         "tables": [asdict(made) for made in report.tables],
         "claims": [asdict(verdict) for verdict in report.verdicts],
         "refused": dict(report.refused),
+        "damaged": report.results.damaged(),
         "files": [str(path) for path in paths],
     }

@@ -165,6 +165,13 @@ class Results:
         reason = self.store.reason(stage.kind, key)
         return f"{what} failed: {_one_line(reason)}" if reason else f"{what} is not done"
 
+    def damaged(self) -> list[str]:
+        """Stages of the plan whose files are not what was committed, each with the reason."""
+        stages = self.plan.stages.values()
+        there = [s for s in stages if self.store.path(s.kind, s.key).is_dir()]
+        reasons = ((stage, self.store.reason(stage.kind, stage.key)) for stage in there)
+        return [f"{s.kind} stage {s.key} ({s.label}): {why}" for s, why in reasons if why]
+
     def _seed_score(self, cell: Cell, metric: str) -> SeedScore:
         key = cell.scores.get(metric)
         if key is None:

@@ -41,8 +41,9 @@ def read_sealed(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The sound records of a file with a sealed one a line, and how many lines are not sound."""
     if not path.exists():
         return [], 0
-    sound, bad = [], 0
-    for line in path.read_bytes().splitlines():
+    *lines, torn = path.read_bytes().split(b"\n")
+    sound, bad = [], int(bool(torn))
+    for line in lines:
         try:
             sound.append(unseal(json.loads(line)))
         except (ValueError, AttributeError):
