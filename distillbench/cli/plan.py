@@ -108,7 +108,7 @@ def _row(
     }
     states = [_states(status, names) for names in keys.values()]
     seeds = ",".join(str(cell.seed) for cell in cells)
-    return [first.label or first.title, first.backbone, first.nfe, *updates, seeds, *states]
+    return [first.name, first.backbone, first.nfe, *updates, seeds, *states]
 
 
 def _states(status: Mapping[str, StageStatus], keys: Sequence[str]) -> str:

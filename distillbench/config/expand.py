@@ -25,7 +25,7 @@ from distillbench.config.marks import (
     set_path,
 )
 from distillbench.config.schema import CellConfig, Experiment
-from distillbench.config.select import has_key, known_keys, matches
+from distillbench.config.select import Fields, ambiguity, drafted, matches, unknown
 from distillbench.registry import METHODS
 
 __all__ = ["Point", "expand"]
@@ -254,18 +254,19 @@ def _excluded(
 ) -> list[tuple[_Draft, tuple[int, ...]]]:
     rules: list[Any] = experiment.tree.get("exclude") or []
     seeds = tuple(dict.fromkeys(experiment.seeds))
-    views = [{**draft.tree, "varied": draft.varied, "seed": None} for draft in drafts]
     used = [False] * len(rules)
+    views: list[Fields] = []
     kept = []
-    for draft, view in zip(drafts, views, strict=True):
-        left = []
-        for seed in seeds:
-            hits = [i for i, rule in enumerate(rules) if matches({**view, "seed": seed}, rule)]
-            for index in hits:
-                used[index] = True
-            left += [] if hits else [seed]
+    for draft in drafts:
+        view = drafted(draft.tree, draft.varied) if rules else Fields({})
+        runs = [view.with_field("seed", seed) for seed in seeds]
+        views += runs[:1]
+        hits = [[i for i, rule in enumerate(rules) if matches(run, rule.items())] for run in runs]
+        for index in itertools.chain(*hits):
+            used[index] = True
+        left = tuple(seed for seed, hit in itertools.zip_longest(seeds, hits) if not hit)
         if left:
-            kept.append((draft, tuple(left)))
+            kept.append((draft, left))
     for rule, hit in zip(rules, used, strict=True):
         _check_rule(rule, hit, views, problems, notes)
     if drafts and not kept:
@@ -274,16 +275,12 @@ def _excluded(
 
 
 def _check_rule(
-    rule: Any, hit: bool, views: Sequence[Mapping[str, Any]], problems: Problems, notes: list[str]
+    rule: Any, hit: bool, views: Sequence[Fields], problems: Problems, notes: list[str]
 ) -> None:
-    unknown = [key for key in rule if not has_key(views, key)]
-    for key in unknown:
-        words = known_keys(views)
-        problems.add(
-            _mark_of(rule, key),
-            f"no row has {key!r}; rows have: {', '.join(words)}.{did_you_mean(key, words)}",
-        )
-    if not hit and not unknown:
+    wrong = {name: unknown(views, [name]) or ambiguity(views, name) for name in rule}
+    for name in filter(wrong.get, wrong):
+        problems.add(_mark_of(rule, name), wrong[name])
+    if not hit and not any(wrong.values()):
         mark = getattr(rule, "mark", Mark())
         notes.append(f"{mark.prefix}excludes nothing")
 

@@ -249,7 +249,7 @@ def _mixed(
 ) -> MixedProtocols:
     def name(item: SeedScore) -> str:
         cell, key = item.cell, item.cell.scores[metric][:8]
-        return f"{cell.label or cell.title} (nfe {cell.nfe}, seed {cell.seed}, {key})"
+        return f"{cell.name} (nfe {cell.nfe}, seed {cell.seed}, {key})"
 
     a, b = _protocol(first), _protocol(other)
     differences = "; ".join(f"{f}: {a.get(f)!r} against {b.get(f)!r}" for f in fields)

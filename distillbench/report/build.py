@@ -18,7 +18,7 @@ from distillbench.report.notes import (
     ranking_note,
 )
 from distillbench.report.published import PublishedRow, PublishedTable, load_published, normalise
-from distillbench.report.rows import FIELDS, Row
+from distillbench.report.rows import Row
 from distillbench.report.table import (
     MISSING,
     Cell,
@@ -152,7 +152,7 @@ class _Builder:
         """Whether a column name means a field of the rows rather than a metric."""
         if find_metric(name, list(self.infos)) is not None:
             return False
-        return name in FIELDS or any(row.has(name) for row in self.rows)
+        return any(row.fields.has(name) for row in self.rows)
 
     def default_fields(self) -> list[str]:
         """The label and NFE, and what else tells the rows apart."""

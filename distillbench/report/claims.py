@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from distillbench.report.rows import Row, chosen, hidden
+from distillbench.config.select import ambiguity, matches, unknown
+from distillbench.report.rows import Row, chosen
 
 __all__ = ["Claim", "Operator", "Side", "parse_claim", "resolve"]
 
@@ -148,16 +149,15 @@ def resolve(claim: Claim, rows: Sequence[Row]) -> tuple[Row, Row]:
 
 def _find(claim: Claim, side: Side, rows: Sequence[Row]) -> Row:
     where = {**claim.where, **side.where}
-    unknown = [name for name in where if not any(row.has(name) for row in rows)]
-    if unknown:
-        raise ValueError(f"claim {claim.text!r}: no row has a field or tag {unknown[0]!r}")
-    if what := next(filter(None, (hidden(rows, name) for name in where)), ""):
-        raise ValueError(f"claim {claim.text!r}: {what}")
+    fields = [row.fields for row in rows]
+    for name in where:
+        if what := unknown(fields, [name]) or ambiguity(fields, name):
+            raise ValueError(f"claim {claim.text!r}: {what}")
     candidates = chosen(rows, {}, where)
     labelled = [row for row in candidates if row.name == side.name]
     by_method = [row for row in candidates if side.name in (row.first.method, row.first.title)]
     for called in (labelled, by_method):
-        found = [row for row in called if row.matches(where)]
+        found = [row for row in called if matches(row.fields, where.items())]
         if len(found) == 1:
             return found[0]
         if called:

@@ -1,18 +1,19 @@
-"""Rows: all seeds of one line of a table, and how a user's words select them."""
+"""Rows: all seeds of one line of a table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
-from distillbench.run.stage import Cell, Plan
+from distillbench.config.select import PLAIN, Fields, matches
+from distillbench.run.stage import Cell, Plan, fields_of
 
-__all__ = ["FIELDS", "Row", "chosen", "hidden", "rows_of", "same_value"]
+__all__ = ["FIELDS", "Row", "chosen", "rows_of"]
 
-FIELDS = (
-    "label", "group", "method", "title", "backbone", "nfe", "guidance_scale", "seeds", "updates",
-)  # fmt: skip
+FIELDS: Final = (*PLAIN, "seeds")
+"""The row fields; `seeds` is their number."""
 
 
 @dataclass(frozen=True)
@@ -35,48 +36,18 @@ class Row:
     @property
     def name(self) -> str:
         """What a table calls it."""
-        return self.first.label or self.first.title or self.first.method
+        return self.first.name
 
-    def has(self, field: str) -> bool:
-        """Whether `field` is a row field, a tag or a varied path of it."""
-        return field in FIELDS or field in self.first.tags or self._varied(field) is not None
+    @cached_property
+    def fields(self) -> Fields:
+        """What it can be selected by, and shown by."""
+        run = fields_of(self.first)
+        plain = {name: value for name, value in run.plain.items() if name != "seed"}
+        return Fields({**plain, "seeds": len(self.cells)}, run.tags, run.varied, run.settings)
 
     def get(self, field: str) -> Any:
-        """A row field, a tag, or a varied value (by its path or its last part); else None."""
-        if field == "label":
-            return self.name
-        if field == "seeds":
-            return len(self.cells)
-        if field in FIELDS:
-            return getattr(self.first, field)
-        path = self._varied(field)
-        return self.first.tags.get(field) if path is None else self.first.varied[path]
-
-    def hides(self, field: str) -> str:
-        """The varied path that a row field of the same last part hides, "" for none."""
-        path = self._varied(field) if field in FIELDS else None
-        if (
-            path is None
-            or path == field
-            or self.first.varied[path] == getattr(self.first, field, None)
-        ):
-            return ""
-        return path
-
-    def matches(self, where: Mapping[str, Any]) -> bool:
-        """Whether every field equals its value, or one of its values."""
-        return all(_any_same(self.get(field), wanted) for field, wanted in where.items())
-
-    def _varied(self, field: str) -> str | None:
-        varied = self.first.varied
-        return next((p for p in varied if p == field or p.rpartition(".")[2] == field), None)
-
-
-def hidden(rows: Iterable[Row], field: str) -> str:
-    """Why rows cannot be told apart by `field`, which hides what varies of them; "" where not."""
-    path = next(filter(None, (row.hides(field) for row in rows)), "")
-    what = f"{field!r} is the sampling's, and not {path!r}, which varies here; write {path!r}"
-    return what if path else ""
+        """The value of a field of the selection language, None where it has none."""
+        return self.fields.get(field)
 
 
 def rows_of(plan: Plan) -> tuple[Row, ...]:
@@ -90,20 +61,11 @@ def rows_of(plan: Plan) -> tuple[Row, ...]:
 def chosen(
     rows: Iterable[Row], where: Mapping[str, Any], speaks_of: Iterable[str] = ()
 ) -> tuple[Row, ...]:
-    """Rows that match `where`.
+    """Rows that match `where`, see `config.select`.
 
     Students taken on the way are left out unless `where` or the fields in `speaks_of` (a table's
     columns, a curve's axis) ask for `updates`.
     """
     on_the_way = "updates" in where or "updates" in speaks_of
-    return tuple(row for row in rows if (on_the_way or row.first.final) and row.matches(where))
-
-
-def same_value(ours: Any, wanted: Any) -> bool:
-    """Equality that lets a text `4` of a claim meet the number 4 of a row."""
-    return ours is not None and (ours == wanted or str(ours) == str(wanted))
-
-
-def _any_same(ours: Any, wanted: Any) -> bool:
-    options = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-    return any(same_value(ours, option) for option in options)
+    fit = (row for row in rows if on_the_way or row.first.final)
+    return tuple(row for row in fit if matches(row.fields, where.items()))

@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from distillbench.config.leaves import leaves
 from distillbench.errors import ArtifactError
 
-__all__ = ["Sample", "Score", "flatten", "read_score"]
+__all__ = ["Sample", "Score", "read_score"]
 
 
 class Sample(NamedTuple):
@@ -94,21 +95,9 @@ def read_score(folder: Path) -> Score:
         rows = json.loads(f"[{','.join(line for line in lines if line)}]")
         path = folder / "protocol.json"
         protocol = json.loads(path.read_text(encoding="utf-8"))
-        return Score(folder, tuple(rows), flatten(protocol))
+        return Score(folder, tuple(rows), dict(leaves(protocol)))
     except (OSError, ValueError) as error:
         raise ArtifactError(
             f"{path.parent.name}/{path.name}: not readable ({type(error).__name__})",
             hint="delete the folder and run again",
         ) from error
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted keys, sorted."""
-    flat: dict[str, Any] = {}
-    for key in sorted(tree):
-        value = tree[key]
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -9,6 +9,7 @@ from distillbench.config.expand import Point
 from distillbench.config.marks import Mark, Path, Problems, did_you_mean, locate
 from distillbench.config.resolve import Resolved
 from distillbench.config.schema import Experiment
+from distillbench.config.select import Fields, ambiguity, unknown
 from distillbench.errors import BadInput
 from distillbench.run.stage import Plan
 
@@ -62,14 +63,11 @@ class _Checker:
     """Holds what all outputs are checked against."""
 
     def __init__(self, experiment: Experiment, rows: Sequence[Row], problems: Problems) -> None:
-        from distillbench.report.rows import FIELDS
-
         self.experiment = experiment
         self.rows = rows
         self.problems = problems
         self.metrics = [ref.key for ref in experiment.metrics]
-        tags = [str(tag) for row in rows for tag in (*row.first.tags, *row.first.varied)]
-        self.fields = list(dict.fromkeys([*FIELDS, *tags]))
+        self.fields = [row.fields for row in rows]
 
     def mark(self, *path: str | int) -> Mark:
         return locate(self.experiment.tree, path)[0]
@@ -130,19 +128,18 @@ class _Checker:
     # ---- parts --------------------------------------------------------------------------
 
     def column(self, name: str, path: Path) -> None:
-        if name not in self.fields and not self.is_metric(name) and not self.has(name):
-            self.unknown("column", name, [*self.fields, *self.metrics], path)
+        if not self.is_metric(name):
+            self.field(name, path, "metric or field")
 
-    def field(self, name: str, path: Path) -> None:
-        if not self.has(name):
-            self.unknown("row field or tag", name, self.fields, path)
+    def field(self, name: str, path: Path, what: str = "field") -> None:
+        known = self.metrics if what != "field" else []
+        if problem := unknown([*self.fields, Fields(dict.fromkeys(known))], [name], what):
+            self.problems.add(self.mark(*path), problem)
 
     def selector(self, name: str, path: Path) -> None:
         """A field that rows are told apart by, and so must not mean two things."""
-        from distillbench.report.rows import hidden
-
         self.field(name, path)
-        if what := hidden(self.rows, name):
+        if what := ambiguity(self.fields, name):
             self.problems.add(self.mark(*path), what)
 
     def where(self, where: Mapping[str, Any], path: Path, speaks_of: Sequence[str]) -> None:
@@ -192,9 +189,6 @@ class _Checker:
         guess = did_you_mean(name, allowed)
         known = ", ".join(allowed)
         self.problems.add(self.mark(*path), f"unknown {what} {name!r}; allowed: {known}.{guess}")
-
-    def has(self, name: str) -> bool:
-        return any(row.has(name) for row in self.rows)
 
     def is_metric(self, name: str) -> bool:
         from distillbench.report.build import find_metric

@@ -15,12 +15,12 @@ What a stage's `spec` holds (all of it decides the result, so its hash is the st
 from __future__ import annotations
 
 from distillbench.config.expand import expand
-from distillbench.config.marks import Problems, did_you_mean
+from distillbench.config.marks import Problems
 from distillbench.config.schema import Experiment
-from distillbench.config.select import has_key, known_keys, matches_only, parse_only
+from distillbench.config.select import ambiguity, matches, parse_only, unknown
 from distillbench.errors import BadInput
 from distillbench.run.planner import Planner
-from distillbench.run.stage import Plan
+from distillbench.run.stage import Plan, fields_of
 
 __all__ = ["build_plan"]
 
@@ -53,27 +53,18 @@ def build_plan(experiment: Experiment, *, only: str = "") -> Plan:
     plan = Plan(experiment.folder, planner.stages, tuple(cells), tuple(notes))
     check_outputs(experiment, plan, problems)
     problems.raise_if_any()
-    return _selected(plan, planner, only) if only else plan
+    return _selected(plan, only) if only else plan
 
 
-def _selected(plan: Plan, planner: Planner, only: str) -> Plan:
+def _selected(plan: Plan, only: str) -> Plan:
     terms = parse_only(only)
-    cells, views = [], []
-    for cell in plan.cells:
-        view = {**planner.points[cell.row].tree, "varied": cell.varied}
-        fields = ("group", "method", "title", "backbone", "nfe", "updates", "seed",
-                  "guidance_scale")  # fmt: skip
-        view |= {name: getattr(cell, name) for name in fields}
-        view["label"] = cell.label or cell.title
-        views.append(view)
-        if matches_only(view, terms):
-            cells.append(cell)
-    for key in [key for key, _ in terms if not has_key(views, key)]:
-        known = known_keys(views)
-        what = f"--only {only}: no row has {key!r}; rows have: {', '.join(known)}"
-        raise BadInput(f"{what}.{did_you_mean(key, known)}")
+    views = [fields_of(cell) for cell in plan.cells]
+    for name, _ in terms:
+        if what := unknown(views, [name]) or ambiguity(views, name):
+            raise BadInput(f"--only {only}: {what}")
+    cells = [cell for cell, view in zip(plan.cells, views, strict=True) if matches(view, terms)]
     if not cells:
-        labels = ", ".join(dict.fromkeys(cell.label or cell.title for cell in plan.cells))
+        labels = ", ".join(dict.fromkeys(cell.name for cell in plan.cells))
         raise BadInput(f"--only {only}: selects no row; labels: {labels}")
     wanted: set[str] = set()
     todo = [key for cell in cells for key in (cell.sample, *cell.scores.values())]

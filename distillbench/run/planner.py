@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillbench.config.expand import Point
 from distillbench.config.identity import IDENTITY_VERSION, canonical_json, content_key
+from distillbench.config.leaves import leaves
 from distillbench.config.marks import Problems, locate
 from distillbench.config.resolve import Resolved, Resolver
 from distillbench.config.schema import Experiment
@@ -87,7 +88,8 @@ class Planner:
                 self.notes.append(f"{label} and {same} are the same run; it is done once")
             row = len(self.points)
             self.points[row] = point
-            cells += [self._cell(row, point, resolved, sample) for sample in samples]
+            settings = _settings(point, resolved)
+            cells += [self._cell(row, point, resolved, sample, settings) for sample in samples]
         self.notes += [*_on_the_way_alone(cells), *_namesakes(cells), *self._other_teachers(cells)]
         return cells
 
@@ -108,7 +110,14 @@ class Planner:
                              "distances to it are not to theirs")  # fmt: skip
         return notes
 
-    def _cell(self, row: int, point: Point, resolved: Resolved, sample: Stage) -> Cell:
+    def _cell(
+        self,
+        row: int,
+        point: Point,
+        resolved: Resolved,
+        sample: Stage,
+        settings: Mapping[str, Any],
+    ) -> Cell:
         config = point.config
         seed = int(sample.spec["seed"])
         return Cell(
@@ -129,6 +138,7 @@ class Planner:
             scores={name: self._score(name, point, resolved, sample).key for name in self.metrics},
             tags=config.tags,
             varied=point.varied,
+            settings=settings,
         )
 
     # ---- stages -------------------------------------------------------------------------
@@ -222,10 +232,20 @@ class Planner:
         return self.data.prompts(point, resolved, part)
 
 
+def _settings(point: Point, resolved: Resolved) -> dict[str, Any]:
+    """Dotted path -> value of all that a row was given or takes by default."""
+    parts = {
+        **point.config.model_dump(mode="json"),
+        "params": resolved.method.config.model_dump(mode="json"),
+        "sampler": resolved.recipe.model_dump(mode="json"),
+    }
+    return dict(leaves(parts))
+
+
 def _on_the_way_alone(cells: Sequence[Cell]) -> list[str]:
     """A note for rows that no table shows unless it speaks of updates."""
     ends = {(c.label, c.title, c.backbone) for c in cells if c.final}
-    names = [c.label or c.title for c in cells if (c.label, c.title, c.backbone) not in ends]
+    names = [c.name for c in cells if (c.label, c.title, c.backbone) not in ends]
     return [f"{name} is taken before the end of its training alone; tables, curves and claims "
             "show it where they speak of updates" for name in dict.fromkeys(names)]  # fmt: skip
 
@@ -253,7 +273,7 @@ def _namesakes(cells: Sequence[Cell]) -> list[str]:
     for c in cells:
         shown = [c.group, c.backbone, c.guidance_scale, c.updates, c.seed, dict(c.tags),
                  dict(c.varied)]  # fmt: skip
-        named = f"{c.label or c.title} (nfe {c.nfe})", canonical_json(shown)
+        named = f"{c.name} (nfe {c.nfe})", canonical_json(shown)
         runs.setdefault(named, set()).add(c.sample)
     alike = dict.fromkeys(name for (name, _), samples in runs.items() if len(samples) > 1)
     return [f"several different runs are called {name}; give each row a label" for name in alike]

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Cell", "Plan", "Stage", "StageKind", "lineage"]
+from distillbench.config.select import PLAIN, Fields
+
+__all__ = ["Cell", "Plan", "Stage", "StageKind", "fields_of", "lineage"]
 
 StageKind = Literal["train", "sample", "score"]
 
@@ -52,6 +54,7 @@ class Cell:
         tags: free labels.
         varied: the grid/zip/ablate values that made this cell, path -> value.
         ranked: False for teachers, trained ones too, which a table never ranks.
+        settings: dotted path into the row -> value, defaults of its method included.
         train, sample: stage keys. scores: metric id -> score stage key.
     """
 
@@ -72,6 +75,18 @@ class Cell:
     scores: Mapping[str, str]
     tags: Mapping[str, Any] = field(default_factory=dict)
     varied: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What a table calls its row."""
+        return self.label or self.title or self.method
+
+
+def fields_of(cell: Cell) -> Fields:
+    """What a run can be selected by."""
+    plain = {name: getattr(cell, name) for name in (*PLAIN, "seed")} | {"label": cell.name}
+    return Fields(plain, cell.tags, cell.varied, cell.settings)
 
 
 @dataclass(frozen=True)

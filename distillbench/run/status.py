@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from distillbench.config.leaves import leaves
 from distillbench.run.stage import Plan, Stage
 
 if TYPE_CHECKING:
@@ -114,22 +115,12 @@ def differences(
         replaced: key of a stage of the plan -> key of its stored predecessor; a spec that needs
             the one where the other needed its predecessor has not changed in that by itself.
     """
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = dict(leaves(old)), dict(leaves(new))
     for path in sorted({*before, *after}):
         was, now = before.get(path), after.get(path)
         if was != now:
             same = replaced is not None and isinstance(now, str) and replaced.get(now) == was
             yield f"{path} follows" if same else f"{path} {_shown(was)} -> {_shown(now)}"
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, tuple):
-        yield path, list(value)
-    else:
-        yield path, value
 
 
 def _shown(value: Any) -> str:

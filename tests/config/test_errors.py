@@ -149,8 +149,9 @@ CASES = {
     ),
     "exclusion by an unknown word": (
         "rows: [{method: fake-student, params: {eta: 1}}]\nexclude: [{etta: 1}]\n",
-        "e.yaml:5:12: exclude[0].etta: no row has 'etta'; rows have: label, group, method, title, "
-        "backbone, nfe, seed, guidance_scale, eta. Did you mean 'eta'?",
+        "e.yaml:5:12: exclude[0].etta: unknown field 'etta'; rows have: label, group, method, "
+        "title, backbone, nfe, updates, guidance_scale, seed, steps, eta, loss, embed, and dotted "
+        "paths such as train.batch_size. Did you mean 'eta'?",
     ),
     "unknown prompt set": (
         "rows: [{method: fake-student, sample: {prompts: none.txt}}]\n",
@@ -163,15 +164,16 @@ CASES = {
     "unknown table column": (
         "rows: [{method: fake-student}]\nmetrics: [fake-spread]\n"
         "tables: [{name: a, columns: [label, fake-spraed]}]\n",
-        "e.yaml:6:37: tables[0].columns[1]: unknown column 'fake-spraed'; allowed: label, group, "
-        "method, title, backbone, nfe, guidance_scale, seeds, updates, fake-spread. "
+        "e.yaml:6:37: tables[0].columns[1]: unknown metric or field 'fake-spraed'; rows have: "
+        "label, group, method, title, backbone, nfe, updates, guidance_scale, seeds, steps, eta, "
+        "loss, embed, fake-spread, and dotted paths such as train.batch_size. "
         "Did you mean 'fake-spread'?",
     ),
     "unknown field in where": (
         "rows: [{method: fake-student}]\ntables: [{name: a, where: {metod: x}}]\n",
-        "e.yaml:5:28: tables[0].where.metod: unknown row field or tag 'metod'; allowed: label, "
-        "group, method, title, backbone, nfe, guidance_scale, seeds, updates. "
-        "Did you mean 'method'?",
+        "e.yaml:5:28: tables[0].where.metod: unknown field 'metod'; rows have: label, group, "
+        "method, title, backbone, nfe, updates, guidance_scale, seeds, steps, eta, loss, embed, "
+        "and dotted paths such as train.batch_size. Did you mean 'method'?",
     ),
     "where that means two things": (
         "rows: [{method: fake-teacher, guidance_scale: 1}]\ngrid: {params.guidance_scale: [2, 3]}\n"

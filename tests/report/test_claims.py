@@ -66,7 +66,7 @@ def test_a_side_means_one_row(world: Any) -> None:
         ("TDM > Teacher on hps", r"'TDM' means 2 rows \(TDM nfe=1 backbone=sd; TDM nfe=4"),
         ("TDM[nfe=2] > Teacher on hps", "no row 'TDM' meets the conditions"),
         ("LCM > Teacher on hps", "no row is called 'LCM'; there are: TDM, Teacher"),
-        ("TDM[steps=2] > Teacher on hps", "no row has a field or tag 'steps'"),
+        ("TDM[steps=2] > Teacher on hps", "unknown field 'steps'; rows have: label"),
     ],
 )
 def test_a_side_that_means_none_or_several_is_refused(world: Any, text: str, what: str) -> None:

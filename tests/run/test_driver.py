@@ -82,7 +82,7 @@ def test_a_stage_waits_for_whoever_writes_its_checkpoints(
     stages[0] = replace(stages[0], runtime={"threads": 1, "lineage": "f" * 20})
     claim = Claim.take(store.claim_path("train", "f" * 20))
     assert claim is not None
-    threading.Timer(0.5, claim.release).start()
+    threading.Timer(2.5, claim.release).start()  # long after the run has come to the stage
     outcome, shown = run(store, make_plan(stages))
     assert outcome.exit_code == 0
     assert shown.count("wait   cut train: process") == 1

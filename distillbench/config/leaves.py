@@ -1,0 +1,22 @@
+"""Nested mappings as dotted paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["leaves"]
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """`("a.b", 1)` for every value that is no mapping; tuples become lists, as JSON has them.
+
+    An empty mapping is a leaf of its own.
+    """
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, tuple):
+        yield path, list(value)
+    else:
+        yield path, value
