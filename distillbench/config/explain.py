@@ -5,32 +5,18 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from distillbench.config.marks import MapNode, Mark, Path, Problems, did_you_mean, locate, path_text
 
-__all__ = ["explain", "report_invalid", "validated"]
+__all__ = ["report_invalid", "validated"]
 
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
+_PLAIN = frozenset({"int_type", "float_type", "bool_type", "string_type"})
 _PREFIXES = ("Value error, ", "Assertion failed, ")
-
-
-def explain(
-    error: ValidationError, model: type[BaseModel], owner: str
-) -> Iterator[tuple[Path, str]]:
-    """(path inside the model, sentence) of each error of a failed validation.
-
-    Args:
-        error: what pydantic raised.
-        model: the model that was validated.
-        owner: what the model's keys belong to, named in "<owner> has: ...".
-    """
-    for item in error.errors(include_url=False):
-        path = tuple(item["loc"])
-        yield path, _sentence(dict(item), path, model, owner)
 
 
 def _sentence(item: dict[str, Any], path: Path, model: type[BaseModel], owner: str) -> str:
@@ -90,7 +76,15 @@ def report_invalid(
     error: ValidationError, model: type[BaseModel], tree: Any, problems: Problems, *, owner: str
 ) -> None:
     """Note each error of a failed validation at the place it was written."""
-    for path, what in explain(error, model, owner):
+    _note(error.errors(include_url=False), model, tree, problems, owner)
+
+
+def _note(
+    items: Iterable[Any], model: type[BaseModel], tree: Any, problems: Problems, owner: str
+) -> None:
+    for item in items:
+        path = tuple(item["loc"])
+        what = _sentence(dict(item), path, model, owner)
         mark, rest = locate(tree, path)
         # An index that is not in the data is one of a list made of a single value.
         known = [p for p in rest if isinstance(p, str) and p.isidentifier()]
@@ -106,9 +100,22 @@ def validated(model: type[_ModelT], tree: Any, problems: Problems, *, owner: str
     data = tree if tree is not None else MapNode()
     try:
         made = model.model_validate(data)
-        # JSON's strict mode refuses conversions and still takes lists for tuples.
-        model.model_validate_json(json.dumps(data), strict=True)
-        return made
     except ValidationError as error:
         report_invalid(error, model, tree, problems, owner=owner)
         return None
+    converted = _converted(model, data)
+    _note(converted, model, tree, problems, owner)
+    return None if converted else made
+
+
+def _converted(model: type[BaseModel], data: Any) -> list[Any]:
+    """What strict validation says of plain values that the lax one converted."""
+    try:
+        # JSON's strict mode takes lists for tuples and text for paths, as files write them.
+        model.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        items = error.errors(include_url=False)
+        # What a validator of the model's own made of a value is none of the author's words.
+        other = {item["loc"][:1] for item in items if item["type"] not in _PLAIN}
+        return [i for i in items if i["type"] in _PLAIN and i["loc"][:1] not in other]
+    return []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, model_validator
 
 from distillbench.config.load import load_experiment
 from distillbench.run.plan import build_plan
@@ -104,3 +105,20 @@ def test_nothing_is_taken_for_what_it_is_not(errors_of: Errors, text: str, place
 
 def test_a_whole_number_is_a_float_too(plan_of: PlanOf) -> None:
     assert plan_of(ROW + "for_method: {fake-student: {train: {lr_scale: 2}}}\n").cells
+
+
+def test_lists_are_tuples_to_a_plugin_that_makes_its_own_of_them() -> None:
+    from distillbench.config.explain import validated
+    from distillbench.config.marks import MapNode, Problems
+
+    class Config(BaseModel):
+        betas: tuple[float, float] = (0.0, 1.0)
+
+        @model_validator(mode="before")
+        @classmethod
+        def _same(cls, data: dict[str, object]) -> dict[str, object]:
+            return {**data}
+
+    problems = Problems()
+    assert validated(Config, MapNode({"betas": [0, 0.5]}), problems, owner="it")
+    assert not problems.lines
