@@ -45,6 +45,7 @@ class Datasets:
     problems: Problems
     notes: list[str]
     _prompts: dict[str, str] = field(default_factory=dict)
+    _found: dict[str, PromptSet] = field(default_factory=dict)
     _fitted: set[tuple[str, str, bool]] = field(default_factory=set)
     _looked_at: set[tuple[str, bool]] = field(default_factory=set)
     _fitting: list[Point] = field(default_factory=list)
@@ -138,6 +139,7 @@ class Datasets:
                     self._problem(point, part, "prompts", line)
             else:
                 self._prompts[name] = found.sha256 if found else f"missing:{name}"
+                self._found |= {name: found} if found else {}
                 self._describe(point, name, found, prompts_folder(name))
         if name and name != own:
             self._fits(point, resolved, part, name)
@@ -146,15 +148,12 @@ class Datasets:
 
     def _fits(self, point: Point, resolved: Resolved, part: str, name: str) -> None:
         """Whether the backbone knows what to make of the prompts, and reads all of them."""
-        from distillbench.sample.prompts import find_prompts
-
         latents = part == "data" and "latents" in resolved.method.needs
         asked = resolved.used.alias, name, latents
-        if asked in self._fitted or self._prompts[name].partition(":")[0] in ("", "missing"):
+        if asked in self._fitted or name not in self._found:
             return
         self._fitted.add(asked)
-        found, backbone = find_prompts(name), resolved.used.backbone
-        prompts = found.prompts if found else ()
+        prompts, backbone = self._found[name].prompts, resolved.used.backbone
         try:
             backbone.check_prompts(prompts, latents=latents)
         except BadInput as error:

@@ -97,6 +97,11 @@ class MetricContract:
     def test_identity_is_the_same_each_time(self) -> None:
         assert self.build().revision() == self.build().revision()
 
+    def test_what_it_needs_is_met_where_it_scores(self) -> None:
+        samples = self.samples()
+        needs = self.build().requirements(len(samples), list(samples.prompts))
+        assert [need.line for need in needs if need.problem] == []
+
     def test_values_are_complete_and_finite(self) -> None:
         scores = self.score(self.samples())
         assert all(math.isfinite(v) for v in scores.aggregate.values())
