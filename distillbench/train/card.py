@@ -57,7 +57,7 @@ recipe = json.load(open(f"{student}/recipe.json"))
 $network
 pipe = $pipeline.from_pretrained(
     $base,
-    torch_dtype={"vae": torch.float32, "default": torch.$precision},$options
+    torch_dtype=torch.$precision,$options
 )
 pipe.scheduler = $scheduler.from_pretrained(student, subfolder="scheduler")
 $adapter
@@ -85,7 +85,7 @@ def write_card(out: Path, backbone: PipelineBackbone, recipe: Mapping[str, Any])
         base=f"`{backbone.source()}`",
         scheduler=recipe["scheduler"],
         code=_code(backbone, recipe).rstrip(),
-        check=_check(bool(limits)),
+        check=_check(bool(limits), recipe["precision"]),
         times=", ".join(map(str, recipe["timesteps"])),
         arguments=", ".join(f"`{k}={v!r}`" for k, v in recipe["call"].items()),
         precision=recipe["precision"],
@@ -94,9 +94,13 @@ def write_card(out: Path, backbone: PipelineBackbone, recipe: Mapping[str, Any])
     (out / "README.md").write_text(text, encoding="utf-8")
 
 
-def _check(limited: bool) -> str:
+def _check(limited: bool, precision: str) -> str:
     if limited:
         return "Its samples are NOT those of the benchmark: see the limits below."
+    if precision != "float32":
+        return (
+            f"On the same noise it gives the samples of the benchmark, to {precision}'s rounding."
+        )
     return "On the same noise it gives the samples of the benchmark, to a grey level."
 
 

@@ -91,8 +91,9 @@ def same_noise(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, int], None]:
     def begin(backbone: Any, number: int) -> None:
         calls = iter(["start", *(f"step {i}" for i in range(100))])
 
-        def drawn(*_: Any, **__: Any) -> torch.Tensor:
-            return sample_noise(0, range(number), backbone.latent_shape, next(calls))
+        def drawn(*_: Any, dtype: Any = None, **__: Any) -> torch.Tensor:
+            noise = sample_noise(0, range(number), backbone.latent_shape, next(calls))
+            return noise.to(dtype)
 
         for name, module in list(sys.modules.items()):
             theirs = name.startswith(("diffusers.pipelines.", "diffusers.schedulers."))
@@ -156,6 +157,26 @@ def test_the_readme_draws_our_picture(
     assert int(ours.max()) - int(ours.min()) > 20  # a picture, not a flat field
     ours = ours if ours.ndim == 4 else ours[None]
     assert grey_levels(np.stack([np.asarray(f) for f in frames]), ours) <= 1
+
+
+@pytest.mark.parametrize("kind", ["lora", "copy"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "pixart", "cogvideox"])
+def test_the_readme_of_a_student_in_half_precision_runs(
+    family: str, kind: str, finish: Callable[..., Any], tmp_path: Path,
+    same_noise: Callable[[Any, int], None], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    sampler = {"kind": "ode", "timesteps": FLOWING if family == "sd3" else TIMES}
+    run = finish(family, kind, sampler)
+    record = json.loads((run.root / "recipe.json").read_text())
+    (run.root / "recipe.json").write_text(json.dumps({**record, "precision": "bfloat16"}))
+    export_student(run.root, tmp_path / "out")
+    same_noise(run.backbone, 1)
+    theirs = run_readme(tmp_path / "out", monkeypatch)
+    frames = theirs if isinstance(theirs, list) else [theirs]
+    ours = generate_images(load_student(run.root), ["a red circle"], sampler=from_recipe(sampler))
+    drawn = np.stack([np.asarray(f) for f in frames]).astype(float)
+    away = drawn - ours.reshape(-1, *ours.shape[-3:]).numpy()
+    assert np.abs(away).mean() < 4
 
 
 @pytest.mark.parametrize("kind", ["lora", "copy"])
