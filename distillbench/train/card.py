@@ -13,7 +13,7 @@ __all__ = ["write_card"]
 
 CARD = Template("""\
 ---
-library_name: diffusers
+library_name: diffusers$model
 tags: [distillation, few-step]
 ---
 # A $steps-step student ($method)
@@ -78,11 +78,13 @@ SAVE = {
 def write_card(out: Path, backbone: PipelineBackbone, recipe: Mapping[str, Any]) -> None:
     """Write README.md beside the files of an export."""
     limits = [f"- `{name}`: {why}." for name, why in recipe["limits"].items()]
+    source = backbone.source()
     text = CARD.substitute(
+        model="" if source.folder else f"\nbase_model: {source.model}",
         steps=len(recipe["timesteps"]),
         training=f"`{recipe['training']}`",
         method=recipe["method"]["name"],
-        base=f"`{backbone.source()}`",
+        base=f"`{source}`",
         scheduler=recipe["scheduler"],
         code=_code(backbone, recipe).rstrip(),
         check=_check(bool(limits), recipe["precision"]),
