@@ -1,7 +1,7 @@
 """The forward noise process x_t = alpha_t x0 + sigma_t eps of a diffusion or flow model.
 
-One record serves variance-preserving diffusion (tables over integer times) and rectified flow
-(alpha = 1 - sigma, sigma = t / T, real-valued times). Tables are float64; what a caller gets is
+One record serves variance-preserving diffusion (tables over integer times, interpolated between
+them) and rectified flow (alpha = 1 - sigma, sigma = t / T); both take real-valued times. Tables are float64; what a caller gets is
 float32 unless it works in float64 itself, never half precision, because reading x0 as
 (x - sigma eps) / alpha multiplies sigma's error by 1 / alpha_999 = 14.6 on Stable Diffusion's
 schedule.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from distillbench.core.between import between
 from distillbench.core.lazy import torch
 
 __all__ = ["CLEAN", "NoiseProcess", "per_sample"]
@@ -38,7 +39,7 @@ class NoiseProcess:
     """alpha_t and sigma_t of one model.
 
     Attributes:
-        kind: "vp" (alpha^2 + sigma^2 = 1, integer times) or "flow" (alpha + sigma = 1, real times).
+        kind: "vp" (alpha^2 + sigma^2 = 1) or "flow" (alpha + sigma = 1).
         num_timesteps: T; the noisiest time is T - 1 for "vp" and T for "flow".
         alphas, sigmas: float64 (T,), the values at times 0..T-1.
         final: time that a deterministic sampler ends at: 0 where the schedule stops at its first
@@ -93,19 +94,29 @@ class NoiseProcess:
     def alpha_sigma(
         self, t: torch.Tensor | float, like: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """alpha_t and sigma_t shaped (B, 1, .., 1) to multiply `like`.
+        """alpha_t and sigma_t shaped (B, 1, .., 1) to multiply `like`; differentiable in real t.
 
         Args:
-            t: (B,) times or one time for all; integers for "vp", 1000 sigma for "flow".
-                CLEAN (any negative time) gives (1, 0).
+            t: (B,) times or one time for all; 1000 sigma for "flow". CLEAN and all below give
+                (1, 0). Real times of "vp" are read between the integers, see `between`; one that is
+                whole has the integer's very values.
             like: gives rank, device and precision (float64 stays, all else is float32).
+
+        Raises:
+            IndexError: a "vp" time beyond T - 1.
         """
         if self.kind == "flow":
-            sigma = per_sample(t, like).clamp(min=0) / self.num_timesteps
+            time = per_sample(t, like)
+            # Not by clamp, whose derivative at its bound is zero.
+            sigma = torch.where(time < 0, 0.0, time) / self.num_timesteps
             return 1.0 - sigma, sigma
-        alphas, sigmas = self._tables(_precision(like), like.device)
-        index = (torch.as_tensor(t, device=like.device).long() + 1).clamp(min=0)
-        return per_sample(alphas[index], like), per_sample(sigmas[index], like)
+        t = torch.as_tensor(t, device=like.device)
+        real = t.is_floating_point()
+        alphas, sigmas = self._tables(torch.float64 if real else _precision(like), like.device)
+        place = (t.double() if real else t) - CLEAN
+        place = torch.where(place < 0, 0, place)
+        found = between(alphas, sigmas, place) if real else (alphas[place], sigmas[place])
+        return per_sample(found[0], like), per_sample(found[1], like)
 
     def add_noise(
         self, x0: torch.Tensor, eps: torch.Tensor, t: torch.Tensor | float
@@ -125,7 +136,12 @@ class NoiseProcess:
         Used by the second-order trajectory function (TCD, arXiv 2402.19159, section 4.1). Where
         t - s = 1 there is no such time and t itself is returned; s must not be CLEAN. A time
         without signal (zero terminal SNR) counts as the noisiest one that has some.
+
+        Raises:
+            TypeError: real-valued times.
         """
+        if t.is_floating_point() or s.is_floating_point():
+            raise TypeError("the time halfway is defined between integer times")
         lambdas = (self.alphas / self.sigmas).log().to(t.device)
         lambdas = lambdas.clamp(min=float(lambdas[lambdas.isfinite()].min()))
         middle = (lambdas[t] + lambdas[s]) / 2
