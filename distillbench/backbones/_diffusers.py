@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import textwrap
-import warnings
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor
 
+from distillbench.backbones._folder import Folder
+from distillbench.backbones._layouts import Layout
+from distillbench.backbones._parts import fetched, load_parts, readable
 from distillbench.backbones._source import Source
 from distillbench.core.process import CLEAN, NoiseProcess
-from distillbench.errors import MissingWeights, NotSupported
+from distillbench.errors import NotSupported
+from distillbench.sample.finite import require_finite
 
 __all__ = ["ImageCodec", "VideoCodec", "load_pipeline", "process_of"]
 
@@ -24,36 +27,34 @@ TILED_ABOVE = 32
 
 
 def load_pipeline(
-    kind: str, source: Source, device: str, dtype: torch.dtype, options: Mapping[str, Any]
+    kind: str,
+    source: Source,
+    device: str,
+    dtype: torch.dtype,
+    options: Mapping[str, Any],
+    *,
+    layout: Layout,
+    variant: str,
+    check: Callable[[Path], Folder],
 ) -> Any:
     """A pipeline of class `kind` on `device`: its VAE in float32, all else in `dtype`.
+
+    Args:
+        check: refuses a folder whose settings are not honoured, and says what it holds.
 
     Raises:
         MissingWeights: the weights are neither on this disk nor to be fetched, or are broken.
     """
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    folder = source.folder
-    try:
-        # Its newer name, dtype, would be ignored without a word by the releases before it.
-        warnings.filterwarnings("ignore", "`torch_dtype` is deprecated", FutureWarning)
+    path = fetched(kind, source, variant)
+    folder = check(path)
+    with readable(f"{kind} weights {source}", "that folder"):
+        dtypes = {"vae": torch.float32, "default": dtype}
+        parts = load_parts(path, folder, layout, dtypes)
         pipe = getattr(diffusers, kind).from_pretrained(
-            source.model if folder is None else folder,
-            revision=source.commit or None,
-            torch_dtype={"vae": torch.float32, "default": dtype},
-            **options,
+            path, local_files_only=True, **parts, **options
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = textwrap.shorten(str(error), 120, placeholder=" ...")
-        place = (
-            "that folder"
-            if folder is not None
-            else "the hub's local cache, and it is not reachable"
-        )
-        raise MissingWeights(
-            f"no {kind} weights {source} in {place} ({reason})",
-            hint="name a folder with the parameter `model`, or fetch the weights beforehand",
-        ) from None
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
@@ -91,7 +92,17 @@ def _betas(config: Mapping[str, Any], total: int) -> Tensor:
         return torch.linspace(start, end, total, dtype=torch.float64)
     if schedule == "scaled_linear":
         return torch.linspace(start**0.5, end**0.5, total, dtype=torch.float64) ** 2
-    raise NotSupported(f"beta schedule {schedule!r}; supported are linear, scaled_linear")
+    if schedule == "squaredcos_cap_v2":
+        return _cosine_betas(total)
+    allowed = "linear, scaled_linear, squaredcos_cap_v2"
+    raise NotSupported(f"beta schedule {schedule!r}; supported are {allowed}")
+
+
+def _cosine_betas(total: int) -> Tensor:
+    """Those whose products follow a squared cosine (arXiv 2102.09672, eq. 17), at most 0.999."""
+    places = torch.arange(total + 1, dtype=torch.float64) / total
+    products = torch.cos((places + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (1 - products[1:] / products[:-1]).clamp(max=0.999)
 
 
 def _zero_terminal_snr(squared: Tensor) -> Tensor:
@@ -104,40 +115,72 @@ def _zero_terminal_snr(squared: Tensor) -> Tensor:
 # ---- latents ------------------------------------------------------------------------------
 
 
+class _Scale:
+    """Between the autoencoder's latents and the network's.
+
+    z = (latent - mean) * scale / std - shift * scale, where the file states mean and deviation of
+    each channel; diffusers' pipelines of SDXL and of SD3 have it so.
+    """
+
+    def __init__(self, config: Any, rank: int) -> None:
+        self.factor = float(config.scaling_factor)
+        self.shift = float(config.get("shift_factor") or 0.0)
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        self.spread = None
+        if mean is not None and std is not None:
+            shape = (1, -1, *[1] * (rank - 2))
+            self.spread = tuple(torch.tensor(v).float().reshape(shape) for v in (mean, std))
+
+    def out(self, x0: Tensor) -> Tensor:
+        """What the decoder takes."""
+        if self.spread is None:
+            return x0.float() / self.factor + self.shift
+        mean, std = (v.to(x0.device) for v in self.spread)
+        return x0.float() * std / self.factor + mean
+
+    def into(self, latents: Tensor) -> Tensor:
+        """What the network takes."""
+        if self.spread is None:
+            return (latents - self.shift) * self.factor
+        mean, std = (v.to(latents.device) for v in self.spread)
+        return (latents - mean) * self.factor / std
+
+
 class ImageCodec:
     """An AutoencoderKL in float32 over uint8 images, a few at a time."""
 
     def __init__(self, vae: Any) -> None:
-        self.vae = vae
-        self.scale = float(vae.config.scaling_factor)
-        self.shift = float(vae.config.get("shift_factor") or 0.0)
+        self.vae, self.scale = vae, _Scale(vae.config, 4)
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> Tensor:
-        """uint8 (B, H, W, 3) from latents."""
-        latents = x0.float() / self.scale + self.shift
+        """uint8 (B, H, W, 3) from latents. Raises StageFailed where a value is not finite."""
+        latents = self.scale.out(require_finite(x0, "latents"))
         images = [self.vae.decode(part).sample for part in torch.split(latents, CHUNK)]
         return _to_uint8(torch.cat(images)).permute(0, 2, 3, 1).contiguous()
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of uint8 images: the posterior's mode, no noise added."""
+        """Latents (B, C, h, w) of uint8 images: the posterior's mode, no noise added.
+
+        Raises:
+            StageFailed: one is not finite.
+        """
         pixels = images.to(self.vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
         modes = [self.vae.encode(part).latent_dist.mode() for part in torch.split(pixels, CHUNK)]
-        return (torch.cat(modes) - self.shift) * self.scale
+        return require_finite(self.scale.into(torch.cat(modes)), "latents of pictures")
 
 
 class VideoCodec:
     """A causal 3-D autoencoder in float32, one video at a time."""
 
     def __init__(self, vae: Any) -> None:
-        self.vae = vae
-        self.scale = float(vae.config.scaling_factor)
+        self.vae, self.scale = vae, _Scale(vae.config, 5)
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> Tensor:
-        """uint8 (B, frames, H, W, 3) from latents (B, f, C, h, w)."""
-        latents = x0.float().transpose(1, 2) / self.scale
+        """uint8 (B, frames, H, W, 3) from latents (B, f, C, h, w); raises as `ImageCodec` does."""
+        latents = self.scale.out(require_finite(x0, "latents").transpose(1, 2))
         # A whole 480 x 720 clip at once would not fit a GPU.
         self.vae.use_tiling = min(latents.shape[-2:]) > TILED_ABOVE
         videos = [self.vae.decode(part).sample for part in torch.split(latents, 1)]
@@ -145,4 +188,5 @@ class VideoCodec:
 
 
 def _to_uint8(pixels: Tensor) -> Tensor:
+    pixels = require_finite(pixels, "decoded pixels")
     return (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)

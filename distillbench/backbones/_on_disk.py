@@ -74,7 +74,7 @@ class BackboneOnDisk(Backbone):
         """Of one decoded image."""
         side = getattr(self.config, "resolution", None)
         if side:
-            return 3 * int(side) ** 2
+            return 3 * math.prod(side if isinstance(side, tuple) else (side, side))
         levels = settings_of(folder, "vae").get("block_out_channels") or [0]
         size = settings_of(folder, self.network).get("sample_size") or 0
         sides = size if isinstance(size, list) else [size, size]

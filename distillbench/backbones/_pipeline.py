@@ -6,13 +6,20 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)  # fmt: skip
 
-from distillbench.backbones._on_disk import BackboneOnDisk
+from distillbench.backbones._checked import CheckedBackbone
 from distillbench.backbones.base import Cond, Prediction
 from distillbench.core.lazy import torch
 from distillbench.core.predict import guided, x0_eps
 from distillbench.errors import BadInput, NotSupported
+from distillbench.sample.finite import require_finite
 
 if TYPE_CHECKING:
     from distillbench.backbones._diffusers import ImageCodec, VideoCodec
@@ -21,7 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATTENTION_AND_MLP", "UNET_LAYERS", "NetworkConfig", "PipelineBackbone", "PipelineConfig",
+    "Resolution",
 ]  # fmt: skip
+
+Resolution = PositiveInt | tuple[PositiveInt, PositiveInt]
+"""Side of square images in pixels, or [height, width]."""
 
 ATTENTION_AND_MLP = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
 # The layers LCM-LoRA adapts (arXiv 2311.05556): attention, MLPs, residual convolutions, time
@@ -50,13 +61,22 @@ class PipelineConfig(NetworkConfig):
     Attributes:
         model: a folder in diffusers format, or a hub repository "owner/name".
         revision: branch, tag or (better) commit of the repository.
+        variant: of the weight files, such as fp16; "" is the plain files, or the only ones.
     """
 
     model: str
     revision: str = ""
+    variant: str = ""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without later fields that are not set: they leave the keys of earlier results alone."""
+        written: dict[str, Any] = handler(self)
+        unset = {"variant": "", "guidance_embed": None}
+        return {k: v for k, v in written.items() if k not in unset or v != unset[k]}
 
 
-class PipelineBackbone(BackboneOnDisk):
+class PipelineBackbone(CheckedBackbone):
     """Base of the families; a family says how prompts and the network's arguments are made.
 
     Attributes:
@@ -119,7 +139,10 @@ class PipelineBackbone(BackboneOnDisk):
 
         self.device = device
         kind = getattr(torch, dtype)
-        self.pipe = load_pipeline(self.pipeline, self.source(), device, kind, self.load_options)
+        self.pipe = load_pipeline(
+            self.pipeline, self.source(), device, kind, self.load_options, layout=self.layout,
+            variant=getattr(self.config, "variant", ""), check=self.checked,
+        )  # fmt: skip
         scheduler = self.pipe.scheduler.config
         self.process = process_of(scheduler)
         self.num_timesteps = self.process.num_timesteps
@@ -140,13 +163,15 @@ class PipelineBackbone(BackboneOnDisk):
         # Settings such as the text's length decide an encoding too; where the weights lie does not.
         settings = config.model_dump_json(exclude={"model", "revision", "gradient_checkpointing"})
         identity = f"{self.name} {self.revision()} {dtype} {settings}"
-        self._text = TextCache(self._encode, identity, device) if self.costly_text else None
+        self._text = TextCache(self._finite_encode, identity, device) if self.costly_text else None
 
-    def _square(self, pixels: int | None) -> tuple[int, ...]:
-        """Latent shape of square images; `pixels` None is the size the network was trained at."""
+    def _sized(self, pixels: Resolution | None) -> tuple[int, ...]:
+        """Latent shape of images; `pixels` None is the size the network was trained at."""
         config = getattr(self.pipe, self.network).config
-        side = pixels // self.pipe.vae_scale_factor if pixels else config.sample_size
-        return (config.in_channels, side, side)
+        if pixels is None:
+            return (config.in_channels, *_both(config.sample_size))
+        height, width = (side // self.pipe.vae_scale_factor for side in _both(pixels))
+        return (config.in_channels, height, width)
 
     def _codec(self) -> ImageCodec | VideoCodec:
         from distillbench.backbones._diffusers import ImageCodec
@@ -157,8 +182,14 @@ class PipelineBackbone(BackboneOnDisk):
         """Conditions of prompts, float32."""
         if self._text is not None:
             return self._text(prompts)
+        return self._finite_encode(prompts)
+
+    def _finite_encode(self, prompts: Sequence[str]) -> Cond:
         with torch.no_grad():
-            return self._encode(prompts)
+            cond = self._encode(prompts)
+        for name, value in cond.tensors.items():
+            require_finite(value, f"text conditions ({name})")
+        return cond
 
     def predict(
         self,
@@ -249,3 +280,8 @@ class PipelineBackbone(BackboneOnDisk):
     ) -> torch.Tensor:
         output = module(x, timestep=t, return_dict=False, **self._arguments(x, cond))[0]
         return self._output(output)
+
+
+def _both(side: Any) -> tuple[int, int]:
+    """(height, width) of a side or a pair."""
+    return (side, side) if isinstance(side, int) else (int(side[0]), int(side[1]))

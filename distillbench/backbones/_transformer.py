@@ -11,7 +11,7 @@ __all__ = ["TransformerBackbone"]
 
 
 class TransformerBackbone(PipelineBackbone):
-    """Blocks of one width; tokens are the patches of a square latent, row by row."""
+    """Blocks of one width; tokens are the patches of a latent, row by row."""
 
     network = "transformer"
     targets: ClassVar[tuple[str, ...]] = ATTENTION_AND_MLP
@@ -21,5 +21,6 @@ class TransformerBackbone(PipelineBackbone):
         return f"transformer_blocks.{len(self.pipe.transformer.transformer_blocks) // 2}"
 
     def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
-        side = self.latent_shape[-1] // self.pipe.transformer.config.patch_size
-        return hidden.transpose(1, 2).reshape(len(hidden), -1, side, side)
+        patch = self.pipe.transformer.config.patch_size
+        height, width = (side // patch for side in self.latent_shape[-2:])
+        return hidden.transpose(1, 2).reshape(len(hidden), -1, height, width)

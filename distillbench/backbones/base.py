@@ -115,6 +115,19 @@ class Backbone(ABC):
         """Whether the family offers hidden activations, which discriminators read."""
         return type(self).features is not Backbone.features
 
+    def problems(self) -> Sequence[str]:
+        """What of the weights' own files would not be honoured, one line each; looked up at once.
+
+        A network that is called otherwise than its settings say gives other samples without a
+        word, so that planning refuses it.
+        """
+        return ()
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether the teacher is told its guidance scale, and so takes none from outside."""
+        return False
+
     def requirements(self) -> Sequence[Need]:
         """What loading it takes that the project does not bring, met or not.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, PositiveInt
 
+from distillbench.backbones._fits import cell, equal, vocabulary
+from distillbench.backbones._folder import Folder
+from distillbench.backbones._layouts import COGVIDEOX
 from distillbench.backbones._on_disk import settings_of
 from distillbench.backbones._pipeline import PipelineConfig
 from distillbench.backbones._transformer import TransformerBackbone
@@ -51,6 +54,7 @@ class Cogvideox(TransformerBackbone):
     name = "cogvideox"
     modality = "video"
     pipeline = "CogVideoXPipeline"
+    layout = COGVIDEOX
     published = (13_500_000_000, "Apache-2.0")
     encode_images = Backbone.encode_images  # none: clips, not images; planning looks here
 
@@ -89,6 +93,23 @@ class Cogvideox(TransformerBackbone):
                 config.height, config.width, x.shape[1], x.device
             )
         return {"encoder_hidden_states": cond["tokens"], "image_rotary_emb": rotary}
+
+    def _own_misfits(self, folder: Folder) -> Iterator[str]:
+        network, config = folder.configs["transformer"], self.config
+        side = cell(folder.configs["vae"]) * network["patch_size"]
+        for name in ("height", "width"):
+            if getattr(config, name) % side:
+                yield f"{name}: {getattr(config, name)} is no multiple of {side} pixels"
+        yield from vocabulary(folder, "text_encoder")
+        yield from equal(
+            ("text_encoder d_model", folder.configs["text_encoder"]["d_model"]),
+            ("transformer text_embed_dim", network["text_embed_dim"]),
+        )
+        yield from equal(
+            ("vae temporal_compression_ratio", folder.configs["vae"]["temporal_compression_ratio"]),
+            ("transformer temporal_compression_ratio",
+             network.get("temporal_compression_ratio", 4)),
+        )  # fmt: skip
 
     def _shape(self) -> tuple[int, ...]:
         config: Any = self.config

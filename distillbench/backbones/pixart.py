@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import PositiveInt
 
+from distillbench.backbones._fits import equal, vocabulary
+from distillbench.backbones._folder import Folder
+from distillbench.backbones._layouts import PIXART
 from distillbench.backbones._pipeline import PipelineConfig
 from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.backbones.base import Cond
@@ -30,6 +33,8 @@ class Pixart(TransformerBackbone):
     Config = PixartConfig
     name = "pixart"
     pipeline = "PixArtAlphaPipeline"
+    layout = PIXART
+    learned_variance = True
     published = (21_800_000_000, "CreativeML OpenRAIL++-M")
     time_mlp = "adaln_single.emb.timestep_embedder"
 
@@ -64,5 +69,12 @@ class Pixart(TransformerBackbone):
     def _output(self, raw: torch.Tensor) -> torch.Tensor:
         return raw[:, : self.latent_shape[0]]
 
+    def _own_misfits(self, folder: Folder) -> Iterator[str]:
+        yield from vocabulary(folder, "text_encoder")
+        yield from equal(
+            ("text_encoder d_model", folder.configs["text_encoder"]["d_model"]),
+            ("transformer caption_channels", folder.configs["transformer"]["caption_channels"]),
+        )
+
     def _shape(self) -> tuple[int, ...]:
-        return self._square(None)
+        return self._sized(None)

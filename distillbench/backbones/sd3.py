@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineConfig
+from distillbench.backbones._fits import equal, text, vocabulary
+from distillbench.backbones._folder import Folder
+from distillbench.backbones._layouts import SD3
+from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineConfig, Resolution
 from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.backbones.base import Cond
 from distillbench.core.lazy import torch
-from distillbench.errors import BadInput
 from distillbench.sample.schedules import shifted_nodes
 
 __all__ = ["Sd3", "Sd3Config"]
@@ -19,13 +21,14 @@ __all__ = ["Sd3", "Sd3Config"]
 
 class Sd3Config(PipelineConfig):
     """Attributes:
-    resolution: side of the images in pixels; None is what the network was trained at.
+    resolution: side of the images in pixels or [height, width]; None is what the network was
+        trained at.
     text_length: tokens that the T5 encoder sees of a prompt, padding included.
     shift: g of S(u) = g u / (1 + (g - 1) u), which spaces times, as the weights' scheduler says.
     """
 
     model: str = "stabilityai/stable-diffusion-3-medium-diffusers"
-    resolution: PositiveInt | None = None
+    resolution: Resolution | None = None
     text_length: PositiveInt = 256
     shift: float = Field(3.0, ge=1)
 
@@ -40,27 +43,46 @@ class Sd3(TransformerBackbone):
     name = "sd3"
     process_kind = "flow"
     pipeline = "StableDiffusion3Pipeline"
+    layout = SD3
     published = (15_500_000_000, "Stability AI Community License, accepted on the hub")
     time_mlp = "time_text_embed.timestep_embedder"
     targets = (*ATTENTION_AND_MLP, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
     image_output = 1
 
-    def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
-        """As the other families; refuses weights whose own shift is another.
-
-        Raises:
-            MissingWeights: as `Backbone.load`.
-            BadInput: `shift` was not given, and the scheduler's is not the default.
-        """
-        super().load(device, dtype=dtype)
+    def _own_misfits(self, folder: Folder) -> Iterator[str]:
+        """Also weights whose own shift is another than the default, where none was given."""
         config: Any = self.config
-        theirs = float(self.pipe.scheduler.config.get("shift", 1.0))
+        yield from self._size_misfits(folder)
+        theirs = float(folder.configs["scheduler"]["shift"])
         if theirs != config.shift and "shift" not in config.model_fields_set:
-            raise BadInput(
-                f"backbone {self.name}: the scheduler of {self.source()} has shift {theirs:g}, the "
-                f"default here is {config.shift:g}",
-                hint=f"set the backbone's parameter shift: {theirs:g}",
+            yield (
+                f"scheduler/scheduler_config.json: has shift {theirs:g}, the default here is "
+                f"{config.shift:g}; set the backbone's parameter shift: {theirs:g}"
             )
+        first, second, third, net = (
+            folder.configs[name]
+            for name in ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer")
+        )
+        yield from text(folder, "text_encoder", "tokenizer")
+        yield from text(folder, "text_encoder_2", "tokenizer_2")
+        yield from vocabulary(folder, "text_encoder_3")
+        yield from equal(
+            (
+                "projection_dim of both CLIP encoders",
+                first["projection_dim"] + second["projection_dim"],
+            ),
+            ("transformer pooled_projection_dim", net["pooled_projection_dim"]),
+        )
+        yield from equal(
+            ("transformer joint_attention_dim", net["joint_attention_dim"]),
+            ("text_encoder_3 d_model", third["d_model"]),
+        )
+        if first["hidden_size"] + second["hidden_size"] > net["joint_attention_dim"]:
+            yield "transformer joint_attention_dim is less than the two CLIP encoders give"
+        yield from equal(
+            ("transformer width", net["num_attention_heads"] * net["attention_head_dim"]),
+            ("transformer caption_projection_dim", net["caption_projection_dim"]),
+        )
 
     def nodes(self, steps: int) -> tuple[int, ...]:
         """1000 S(i / K) for i = K..1: 1000, 900, 750, 500 for 4 steps.
@@ -89,4 +111,4 @@ class Sd3(TransformerBackbone):
 
     def _shape(self) -> tuple[int, ...]:
         config: Any = self.config
-        return self._square(config.resolution)
+        return self._sized(config.resolution)

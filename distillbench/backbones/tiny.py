@@ -48,7 +48,7 @@ class TinySd(Sd):
         return ()
 
     def _shape(self) -> tuple[int, ...]:
-        return self._square(None)
+        return self._sized(None)
 
     def training_latents(self, prompts: Sequence[str], rng: torch.Generator) -> torch.Tensor:
         """Latents of fresh renders of the prompts' scenes."""

@@ -147,6 +147,10 @@ class Resolver:
         except DistillbenchError as error:
             self.problems.add(mark, error.line)
             revision = ""  # the plan is refused, but the rows on it are still checked
+        else:
+            at = locate(tree, ("model",))[0] if "model" in tree else mark
+            for what in backbone.problems():
+                self.problems.add(at, what)
         params = backbone.config.model_dump(mode="json")
         spec = {"name": ref.use, "params": params, "revision": revision}
         return UsedBackbone(alias, backbone, spec)
@@ -173,6 +177,10 @@ class Resolver:
             return None
         final = self._overridden(recipe, cell, tree)
         if final is None:
+            return None
+        if used.backbone.embeds_guidance and final.guidance_scale != 1:
+            what = f"backbone {used.alias!r} is told its guidance by its parameter guidance_embed"
+            self.problems.add(_mark(tree, "guidance_scale"), f"{what}; use guidance_scale: 1")
             return None
         spec = {
             "name": method.name,

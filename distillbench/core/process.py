@@ -1,10 +1,10 @@
 """The forward noise process x_t = alpha_t x0 + sigma_t eps of a diffusion or flow model.
 
 One record serves variance-preserving diffusion (tables over integer times, interpolated between
-them) and rectified flow (alpha = 1 - sigma, sigma = t / T); both take real-valued times. Tables are float64; what a caller gets is
-float32 unless it works in float64 itself, never half precision, because reading x0 as
-(x - sigma eps) / alpha multiplies sigma's error by 1 / alpha_999 = 14.6 on Stable Diffusion's
-schedule.
+them) and rectified flow (alpha = 1 - sigma, sigma = t / T); both take real-valued times. Tables are
+float64; what a caller gets is float32 unless it works in float64 itself, never half precision,
+because reading x0 as (x - sigma eps) / alpha multiplies sigma's error by 1 / alpha_999 = 14.6 on
+Stable Diffusion's schedule.
 """
 
 from __future__ import annotations

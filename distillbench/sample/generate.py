@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from distillbench.backbones.base import Backbone, Prediction
 from distillbench.core.noise import sample_noise
-from distillbench.errors import ArtifactError, Interrupted
+from distillbench.errors import ArtifactError, Interrupted, StageFailed
+from distillbench.sample.finite import NotFinite, require_finite
 from distillbench.sample.prompts import planned_prompts
 from distillbench.sample.sampler import Sampler
 from distillbench.sample.solvers import from_recipe
@@ -139,7 +140,14 @@ def _batch(student: Student, work: Work, positions: range) -> torch.Tensor:
         x0 = work.sampler.sample(
             denoise, noise("start"), backbone.process, lambda i: noise(f"step {i}")
         )
-        return backbone.decode(x0).cpu()
+        try:
+            return backbone.decode(require_finite(x0, "latents")).cpu()
+        except NotFinite as bad:
+            sample = positions[bad.index]
+            raise StageFailed(
+                f"sample {sample} is not finite ({bad.what}; prompt {work.prompts[sample]!r})",
+                hint="its teacher or student gives no number there: nothing is scored",
+            ) from None
 
 
 class _Denoiser:
