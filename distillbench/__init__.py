@@ -6,7 +6,13 @@ The engine names no method or metric. Those live in the top-level folders `metho
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import sys
+
+# `python -m distillbench` looks for modules in the current folder first: a json.py that lies there
+# would run in place of the standard library's. This package needs nothing of that folder.
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[0] == os.getcwd():
+    del sys.path[0]
 
 from distillbench._version import __version__
 
@@ -14,6 +20,7 @@ __all__ = ["__version__"]
 
 # Checkout guard: in a source tree the two plug-in folders lie beside this package, not inside
 # it, so make them importable as sub-packages there too (an installed wheel already has them).
-_checkout = Path(__file__).resolve().parent.parent
-if (_checkout / "pyproject.toml").is_file() and (_checkout / "methods").is_dir():
-    __path__.append(str(_checkout))
+_checkout = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+_parts = (os.path.join(_checkout, name) for name in ("pyproject.toml", "methods"))
+if all(map(os.path.exists, _parts)):
+    __path__.append(_checkout)

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "distillbench"
 
-SHARED = {"core", "errors", "datadir"}
+SHARED = {"core", "errors", "datadir", "boot"}
 NETS = {"backbones", "train", "sample", "world", "registry", "store"}
 ALLOWED = {
     "core": {"core"},

@@ -11,7 +11,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from distillbench.boot import command
 from distillbench.errors import NotSupported
 from distillbench.run.environment import worker_environment
 from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result, width
@@ -26,12 +26,6 @@ from distillbench.run.stage import Stage
 
 __all__ = ["LocalExecutor"]
 
-# The child gets this process's import path as it is, so that it runs the same code from a
-# checkout, a wheel or a test, and its own subprocesses inherit none of it.
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from distillbench.run.child import main; main(sys.argv[2])"
-)
 _START_SECONDS = 120.0
 
 
@@ -46,9 +40,8 @@ class _Worker:
         environment = {**os.environ, **worker_environment(threads)}
         if device != "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slots)
-        path = json.dumps([entry or os.getcwd() for entry in sys.path])
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, path, device],
+            command("distillbench.run.child:main", device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from distillbench.boot import remote_call
 from distillbench.errors import BadInput, NotSupported, StageFailed
 from distillbench.registry import PLUGINS_VARIABLE
 from distillbench.run.environment import worker_environment
@@ -157,7 +158,7 @@ class RayExecutor:
             needs = {"num_cpus": 0, "num_gpus": share}
         task = self._task.options(**needs, name=f"{stage.kind} {stage.key}")
         with _cluster_alive():
-            self._running[task.remote(job.to_json(), os.getcwd(), self._stop_file)] = stage
+            self._running[self._remote(task, job)] = stage
 
     def poll(self, timeout: float) -> list[Result]:
         """Collect tasks that ended."""
@@ -227,15 +228,17 @@ class RayExecutor:
             ) from error
 
     def _make_task(self) -> Any:
-        """The remote function; workers import it by name, with this process's import path."""
-        outside = [
-            p or os.getcwd() for p in sys.path if not p.startswith((sys.prefix, sys.base_prefix))
-        ]
-        variables = {**worker_environment(self._threads), "PYTHONPATH": os.pathsep.join(outside)}
+        """The remote function; workers find this package by its place."""
+        function, self._boot = remote_call()
+        variables = worker_environment(self._threads)
         if PLUGINS_VARIABLE in os.environ:
             variables[PLUGINS_VARIABLE] = os.environ[PLUGINS_VARIABLE]
         calls = {} if self._device == "cpu" else {"max_calls": 1}  # frees the GPU's memory
-        return ray.remote(max_retries=0, runtime_env={"env_vars": variables}, **calls)(run_job)
+        return ray.remote(max_retries=0, runtime_env={"env_vars": variables}, **calls)(function)
+
+    def _remote(self, task: Any, job: Job) -> Any:
+        where = (os.getcwd(), self._stop_file)
+        return task.remote(*self._boot, "distillbench.run.ray:run_job", job.to_json(), *where)
 
     def _nodes(self) -> list[Mapping[str, Any]]:
         """The nodes that are up. Raises StageFailed when the cluster does not answer."""

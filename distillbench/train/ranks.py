@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from distillbench.boot import command
 from distillbench.errors import NotSupported, StageFailed
 
 __all__ = ["Team", "team"]
@@ -117,8 +118,8 @@ def _rendezvous(size: int) -> dict[str, str]:
 
 
 def _start(job: Mapping[str, Any], names: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "distillbench.train.ranks", json.dumps(dict(job))]
-    return subprocess.Popen(command, env={**os.environ, **names})
+    started = command("distillbench.train.ranks:main", json.dumps(dict(job)))
+    return subprocess.Popen(started, env={**os.environ, **names})
 
 
 @contextmanager
@@ -135,11 +136,11 @@ def _environment(names: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def main() -> None:
-    """Entry of the ranks above 0: `python -m distillbench.train.ranks JOB`."""
+def main(text: str) -> None:
+    """Entry of the ranks above 0; `text` is the job as JSON."""
     from distillbench.train.loop import follow
 
-    job = json.loads(sys.argv[1])
+    job = json.loads(text)
     precision = job["spec"]["train"].get("precision", "float32")
     member = Team(int(os.environ["WORLD_SIZE"]), job["device"], precision)
     try:
@@ -151,7 +152,3 @@ def main() -> None:
     # All is written and told. Threads of the process group have been seen to abort an interpreter
     # that shuts down under them ("terminate called"), which would fail a training that is done.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
