@@ -7,32 +7,16 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from distillbench.errors import ArtifactError, BadInput
 from distillbench.report import stats
 from distillbench.report.rows import Row, chosen, rows_of
 from distillbench.report.scores import Sample, Score, read_score
-from distillbench.run.stage import Cell, Plan, StageKind
+from distillbench.report.snapshot import Snapshot, StoreLike
+from distillbench.run.stage import Cell, Plan
 
-__all__ = ["MixedProtocols", "Results", "SeedScore", "StoreLike", "Value"]
-
-
-class StoreLike(Protocol):
-    """The part of the store that reports read."""
-
-    def path(self, kind: StageKind, key: str) -> Path:
-        """Folder of a finished stage."""
-        ...
-
-    def is_done(self, kind: StageKind, key: str) -> bool:
-        """Whether the stage ended with its commit marker."""
-        ...
-
-    def reason(self, kind: StageKind, key: str) -> str:
-        """Why a stage has no result, "" when it is done or never ran."""
-        ...
+__all__ = ["MixedProtocols", "Results", "SeedScore", "Value"]
 
 
 class MixedProtocols(BadInput):
@@ -77,7 +61,7 @@ class Results:
 
     def __init__(self, plan: Plan, store: StoreLike) -> None:
         self.plan = plan
-        self.store = store
+        self.store = Snapshot(store)
         self._scores: dict[str, Score | str] = {}
 
     @cached_property

@@ -104,10 +104,16 @@ class _Costs:
     def __init__(self, results: Results, footnotes: Footnotes) -> None:
         self.results = results
         self.footnotes = footnotes
+        self._found: dict[str, Cost | str] = {}
 
     def read(self, cell: GridCell, kind: StageKind) -> Cost | str:
         """The stage's costs, or why there are none."""
         key = cell.train if kind == "train" else cell.sample
+        if key not in self._found:
+            self._found[key] = self._read(kind, key)
+        return self._found[key]
+
+    def _read(self, kind: StageKind, key: str) -> Cost | str:
         if not self.results.store.is_done(kind, key):
             return self.results.missing_stage(key)
         path = self.results.store.path(kind, key) / "cost.json"

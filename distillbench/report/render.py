@@ -9,11 +9,12 @@ from typing import Any
 
 from distillbench.config.schema import Experiment
 from distillbench.errors import BadInput
-from distillbench.report.aggregate import Results, StoreLike
+from distillbench.report.aggregate import Results
 from distillbench.report.build import build_table, metric_infos, tables_of
 from distillbench.report.claim_writers import write_claims
 from distillbench.report.cost import cost_table
 from distillbench.report.curves import refused_curves
+from distillbench.report.snapshot import StoreLike
 from distillbench.report.table import Table
 from distillbench.report.verdicts import Verdict, decide_claims
 from distillbench.report.writers import SUFFIXES, to_json, write_table, write_text

@@ -33,7 +33,7 @@ def file_sha256(path: Path | str, *, book: str = "weights") -> str:
     Raises:
         OSError: it is not there or cannot be read.
     """
-    known = _book(cache_root() / "hashes" / book)
+    known = _book(os.path.join(cache_root(), "hashes", book))
     return known.get(_seen(os.stat(path))) or known.read(path)
 
 
@@ -45,8 +45,8 @@ def folder_book(kind: str, folder: Path) -> str:
 class _Book:
     """What is known of some files: `_seen` of a file -> its sha256."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, place: str) -> None:
+        self._path = path = Path(place)
         self._known: dict[str, str] = {}
         with suppress(OSError):
             for line in path.read_bytes().decode("ascii", "replace").split("\n"):

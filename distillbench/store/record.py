@@ -109,9 +109,9 @@ class Done:
             StorageError: a file cannot be read.
         """
         book = _book_of(folder.absolute().parent.parent)
-        for name, want in self.files.items():
-            with storage_guard(folder / name):
-                _compare(folder / name, want, book)
+        with storage_guard(folder):
+            for name, want in self.files.items():
+                _compare(os.path.join(folder, name), want, book)
 
 
 def check_folder(folder: Path) -> None:
@@ -129,7 +129,7 @@ def _book_of(root: Path) -> str:
     return folder_book("store", root)
 
 
-def _compare(path: Path, want: Mapping[str, Any], book: str) -> None:
+def _compare(path: str, want: Mapping[str, Any], book: str) -> None:
     try:
         size = os.stat(path).st_size
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -138,7 +138,7 @@ def _compare(path: Path, want: Mapping[str, Any], book: str) -> None:
         raise ArtifactError(f"{path}: truncated or altered ({size} bytes, not {want['size']})")
     # A digest that was remembered wrongly must not condemn a sound file.
     found = file_sha256(path, book=book)
-    if found != want["sha256"] and (found := sha256(path)) != want["sha256"]:
+    if found != want["sha256"] and (found := sha256(Path(path))) != want["sha256"]:
         was = str(want["sha256"])
         raise ArtifactError(f"{path}: altered (sha256 {found[:12]}, {DONE} says {was[:12]})")
 
