@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from distillbench import datadir
+from distillbench.registry import build_backbone
 from distillbench.run import requirements
 
 Cli = Callable[..., Any]
@@ -77,7 +78,7 @@ def test_a_file_with_other_bytes_is_not_the_published_one(cli: Cli, data: Path) 
     assert "its sha256 is" in missing(cli, text)["weights openai-ViT-B-32"]["problem"]
 
 
-def test_teachers_of_the_hub_are_looked_for_in_its_cache(cli: Cli, tmp_path: Path) -> None:
+def test_teachers_of_the_hub_are_looked_for_in_its_cache(cli: Cli) -> None:
     text = PICTURES.replace("use: tiny-sd", "use: sdxl").replace("method: lcm", "method: tdm")
     text = text.replace("{n: 8}", "{n: 8, prompts: world-eval}")
     text = text.replace("train: {", "data: {prompts: world-train}, train: {")
@@ -85,22 +86,26 @@ def test_teachers_of_the_hub_are_looked_for_in_its_cache(cli: Cli, tmp_path: Pat
     assert (need["problem"], need["size"]) == ("not on this disk", 13_900_000_000)
     assert need["fix"] == "run: hf download stabilityai/stable-diffusion-xl-base-1.0"
     assert len(need["stages"]) == 3  # not the teacher's own, which trains nothing
+
+
+def test_a_snapshot_that_is_not_whole(tmp_path: Path) -> None:
+    backbone = build_backbone("sdxl", {})
     root = tmp_path / "hub" / "models--stabilityai--stable-diffusion-xl-base-1.0"
     snapshot = root / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
+    (snapshot / "unet").mkdir(parents=True)
     (root / "refs").mkdir()
     (root / "refs" / "main").write_text("abc")
     parts = {"unet": ["diffusers", "UNet2DConditionModel"], "tokenizer": ["transformers", "T"],
              "safety_checker": [None, None], "_class_name": "X"}  # fmt: skip
     (snapshot / "model_index.json").write_text(json.dumps(parts))
-    (snapshot / "unet").mkdir()
     (snapshot / "unet" / "config.json").write_text("{}")
-    (need,) = missing(cli, text).values()
-    assert need["problem"].endswith("is not whole: no weights in unet, no folder tokenizer")
+    (need,) = backbone.requirements()
+    assert need.problem.endswith("is not whole: no weights in unet, no folder tokenizer")
     (snapshot / "tokenizer").mkdir()
     for name in ("unet/a.safetensors", "tokenizer/vocab.json"):
         (snapshot / name).touch()
-    assert missing(cli, text) == {}
+    (need,) = backbone.requirements()
+    assert need.problem == ""
 
 
 def test_prompts_images_devices_and_samples(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
