@@ -194,6 +194,14 @@ def run(families: list[str], loads: int | None, seed: int = 0) -> tuple[Counter[
 
 def main() -> int:
     """Print counts and findings; 1 when there are findings."""
+    import warnings
+
+    import diffusers
+    import transformers
+
+    warnings.simplefilter("ignore")
+    diffusers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", default="sd,sdxl,sd3,pixart,cogvideox")
     parser.add_argument("--loads", type=int, default=40)

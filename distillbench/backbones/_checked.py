@@ -70,6 +70,7 @@ class CheckedBackbone(BackboneOnDisk):
         yield from _fits.schedule(folder.configs["scheduler"])
         yield from _fits.autoencoder(folder.configs["vae"], self.layout)
         yield from _fits.network(folder, self.network, variance=self.learned_variance)
+        yield from _fits.weights(folder, self.layout)
         yield from self._own_misfits(folder)
 
     def _own_misfits(self, folder: Folder) -> Iterator[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distillbench.backbones._folder import Folder
-from distillbench.backbones._layouts import Layout
+from distillbench.backbones._layouts import Layout, Shape
+from distillbench.backbones._weights import Tensors
 
-__all__ = ["autoencoder", "cell", "equal", "network", "schedule", "text", "vocabulary"]
+__all__ = ["autoencoder", "cell", "equal", "network", "schedule", "text", "weights"]
 
 Config = Mapping[str, Any]
 
@@ -62,7 +64,6 @@ def network(folder: Folder, part: str, *, variance: bool = False) -> Iterator[st
     for name in ("down_block_types", "up_block_types"):
         if name in config:
             yield from _as_many(file, config, name)
-    yield from _shapes(folder, part)
 
 
 def _as_many(file: str, config: Config, name: str) -> Iterator[str]:
@@ -71,29 +72,52 @@ def _as_many(file: str, config: Config, name: str) -> Iterator[str]:
         yield f"{file}: {name} has {len(config[name])} entries, block_out_channels {wanted}"
 
 
-def _shapes(folder: Folder, part: str) -> Iterator[str]:
-    """The first and last layer must have the shapes that the configuration says."""
-    config, tensors = folder.configs[part], folder.tensors.get(part, {})
-    into, out = config["in_channels"], config["out_channels"]
-    wanted: dict[str, tuple[int, ...]] = {}
-    if "block_out_channels" in config:
-        width = config["block_out_channels"][0]
-        a, b = config.get("conv_in_kernel", 3), config.get("conv_out_kernel", 3)
-        wanted = {"conv_in.weight": (width, into, a, a), "conv_out.weight": (out, width, b, b)}
+def weights(folder: Folder, layout: Layout) -> Iterator[str]:
+    """Weights must have the shapes, and be as many layers, as the configurations say."""
+    for name, tensors in folder.tensors.items():
+        part, config = layout.parts[name], folder.configs[name]
+        plain = {key.removeprefix("text_model."): shape for key, shape in tensors.items()}
+        for tensor, sides in part.shapes.items():
+            yield from _shaped(name, config, plain, tensor, sides)
+        for start, key in part.stacks.items():
+            yield from _stacked(name, config, plain, start, key)
+
+
+def _shaped(
+    name: str, config: Config, tensors: Tensors, tensor: str, sides: Shape
+) -> Iterator[str]:
+    """The first weight of that name with another shape than the settings say."""
+    for key, shape in tensors.items():
+        if key != tensor and not (tensor.startswith(".") and key.endswith(tensor)):
+            continue
+        for said, size in zip(sides, shape, strict=False):
+            wanted = None if said is None else _product(config, said)
+            if wanted is not None and wanted != size:
+                yield (
+                    f"{name}/config.json: {said}: {wanted}, but {key} has shape {list(shape)}: "
+                    "these weights are not of this configuration"
+                )
+                return
+
+
+def _product(config: Config, keys: str) -> int | None:
+    """The product of settings, None where one is not given."""
+    values = [config.get(key) for key in keys.split("*")]
+    firsts = [v[0] if isinstance(v, list) and v else v for v in values]
+    whole = [v for v in firsts if isinstance(v, int)]
+    return math.prod(whole) if len(whole) == len(values) else None
+
+
+def _stacked(name: str, config: Config, tensors: Tensors, start: str, key: str) -> Iterator[str]:
+    """As many layers as the setting says (of a list of widths: as many as it has)."""
+    found = {k[len(start) :].split(".")[0] for k in tensors if k.startswith(start)}
+    value = config.get(key)
+    if isinstance(value, list):
+        wanted = len(value) if key == "block_out_channels" else value[0]
     else:
-        width = config["num_attention_heads"] * config["attention_head_dim"]
-        patch = config["patch_size"]
-        stem = "patch_embed" if "patch_embed.proj.weight" in tensors else "pos_embed"
-        wanted = {
-            f"{stem}.proj.weight": (width, into, patch, patch),
-            "proj_out.weight": (patch * patch * out, width),
-        }
-    for name, shape in wanted.items():
-        if name in tensors and tensors[name] != shape:
-            yield (
-                f"{part}: {name} has shape {list(tensors[name])}, {part}/config.json makes it "
-                f"{list(shape)}"
-            )
+        wanted = value
+    if tensors and wanted is not None and wanted != len(found):
+        yield f"{name}/config.json: {key}: {value}, its weights have {len(found)} {start}*"
 
 
 def text(folder: Folder, encoder: str, words: str) -> Iterator[str]:
@@ -105,30 +129,10 @@ def text(folder: Folder, encoder: str, words: str) -> Iterator[str]:
             f"{words}/tokenizer_config.json: model_max_length: {length} is more than the {most} "
             f"positions of {encoder}"
         )
-    yield from vocabulary(folder, encoder)
     config = folder.configs[encoder]
     heads, width = config["num_attention_heads"], config["hidden_size"]
     if width % heads:
         yield f"{encoder}/config.json: hidden_size: {width} is no multiple of {heads} heads"
-
-
-def vocabulary(folder: Folder, encoder: str) -> Iterator[str]:
-    """The encoder's tables of tokens and positions must be as its configuration says."""
-    config = folder.configs[encoder]
-    width = config.get("hidden_size", config.get("d_model"))
-    tables = {
-        "token_embedding.weight": "vocab_size",
-        "shared.weight": "vocab_size",
-        "position_embedding.weight": "max_position_embeddings",
-    }
-    for name, shape in folder.tensors.get(encoder, {}).items():
-        key = next((k for end, k in tables.items() if name.endswith(end)), None)
-        if key is None:
-            continue
-        if shape[0] != config[key]:
-            yield f"{encoder}/config.json: {key}: {config[key]}, its weights have {shape[0]}"
-        if shape[1] != width:
-            yield f"{encoder}/config.json: width {width}, its weights have {shape[1]}"
 
 
 def cell(config: Config) -> int:

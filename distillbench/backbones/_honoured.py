@@ -53,7 +53,7 @@ _UNREAD: Rules = {
     "flow_shift": unread(number(0), _STEPS),
     "time_shift_type": unread(one_of("exponential", "linear"), _STEPS),
     "original_inference_steps": unread(whole(), _STEPS),
-    "timestep_scaling": unread(only(10.0, "other boundary scalings are not made"), _STEPS),
+    "timestep_scaling": unread(number(), _STEPS),
     "noise_sampler_seed": unread(optional(whole(0)), _STEPS),
     "s_noise": unread(number(), _STEPS),
 } | {
@@ -279,6 +279,8 @@ VIDEO_AUTOENCODER: Rules = {
     "up_block_types": listed(one_of("CogVideoXUpBlock3D")).must(),
     "norm_eps": number(0, 1),
     "temporal_compression_ratio": whole().must(),
+    "sample_size": unread(_side, "sizes tiles alone"),
+    "mid_block_add_attention": unread(flag, "the class has no such layer to add"),
     "sample_height": unread(whole(), "sizes tiles alone"),
     "sample_width": unread(whole(), "sizes tiles alone"),
     "invert_scale_latents": unread(flag, "read where videos are encoded, which is not done here"),

@@ -9,7 +9,10 @@ from distillbench.backbones import _honoured as honoured
 from distillbench.backbones._honoured_text import CLIP, T5, TOKENIZER
 from distillbench.backbones._rules import Rule, Rules, flag, one_of, only, unread, whole
 
-__all__ = ["BY_PIPELINE", "COGVIDEOX", "PIXART", "SD", "SD3", "SDXL", "Layout", "Part"]
+__all__ = ["BY_PIPELINE", "COGVIDEOX", "PIXART", "SD", "SD3", "SDXL", "Layout", "Part", "Shape"]
+
+
+Shape = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,17 @@ class Part:
         classes: class names it may have in model_index.json; a network is loaded as the first.
         rules: settings of its JSON file that are honoured.
         anchors: weights that must be there under these names; a part without has none.
+        shapes: name of a weight (".name": the end of names) -> settings that say its shape, None
+            for a side that none says, "a*b" for a product; of a list, the first number counts.
+        stacks: start of names before a layer's number -> the setting that counts the layers.
         file: its JSON file.
     """
 
     classes: tuple[str, ...]
     rules: Rules
     anchors: tuple[str, ...] = ()
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    stacks: Mapping[str, str] = field(default_factory=dict)
     file: str = "config.json"
 
 
@@ -60,8 +68,17 @@ _UNET = (
     "conv_in.weight", "conv_out.weight", "time_embedding.linear_1.weight",
     "mid_block.resnets.0.conv1.weight",
 )  # fmt: skip
+_UNET_SHAPES: Mapping[str, Shape] = {
+    "conv_in.weight": ("block_out_channels", "in_channels", "conv_in_kernel", "conv_in_kernel"),
+    "conv_out.weight": ("out_channels", "block_out_channels", "conv_out_kernel", "conv_out_kernel"),
+    ".attn2.to_k.weight": (None, "cross_attention_dim"),
+    "time_embedding.cond_proj.weight": (None, "time_cond_proj_dim"),
+    "add_embedding.linear_1.weight": (None, "projection_class_embeddings_input_dim"),
+}
+_RESNETS = {"down_blocks.0.resnets.": "layers_per_block", "down_blocks.": "block_out_channels"}
 _AUTOENCODER = ("encoder.conv_in.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")
-_CLIP = ("embeddings.token_embedding.weight",)
+_BLOCKS = {"transformer_blocks.": "num_layers"}
+_WIDTH = "num_attention_heads*attention_head_dim"
 
 
 def _scheduler(rules: Rules, *classes: str) -> Part:
@@ -69,18 +86,60 @@ def _scheduler(rules: Rules, *classes: str) -> Part:
     return Part(classes, rules, file="scheduler_config.json")
 
 
-def _network(name: str, rules: Rules, anchors: tuple[str, ...], *older: str) -> Part:
-    return Part((name, *older), {**rules, "_class_name": one_of(name, *older)}, anchors)
+def _network(
+    name: str, rules: Rules, anchors: tuple[str, ...], shapes: Mapping[str, Shape],
+    stacks: Mapping[str, str], *older: str,
+) -> Part:  # fmt: skip
+    rules = {**rules, "_class_name": one_of(name, *older)}
+    return Part((name, *older), rules, anchors, shapes, stacks)
 
 
-_vae = _network("AutoencoderKL", honoured.AUTOENCODER, _AUTOENCODER)
+def _autoencoder(name: str, rules: Rules, convolution: str) -> Part:
+    shapes: dict[str, Shape] = {
+        f"encoder.conv_in{convolution}.weight": ("block_out_channels", "in_channels"),
+        f"decoder.conv_in{convolution}.weight": (None, "latent_channels"),
+    }
+    stacks = {f"encoder.{start}": key for start, key in _RESNETS.items()}
+    return _network(name, rules, tuple(shapes), shapes, stacks)
+
+
+def _transformer(
+    name: str, rules: Rules, stem: str, shapes: Mapping[str, Shape], *older: str
+) -> Part:
+    shapes = {
+        f"{stem}.proj.weight": (_WIDTH, "in_channels", "patch_size", "patch_size"),
+        "proj_out.weight": ("patch_size*patch_size*out_channels", _WIDTH),
+        **shapes,
+    }
+    return _network(name, rules, tuple(shapes), shapes, _BLOCKS, *older)
+
+
+_vae = _autoencoder("AutoencoderKL", honoured.AUTOENCODER, "")
 _vp = _scheduler(honoured.VP_SCHEDULER, *honoured.VP_SCHEDULERS)
-_clip = Part(("CLIPTextModel",), CLIP, _CLIP)
+_CLIP_SHAPES: Mapping[str, Shape] = {
+    "embeddings.token_embedding.weight": ("vocab_size", "hidden_size"),
+    "embeddings.position_embedding.weight": ("max_position_embeddings", "hidden_size"),
+    ".mlp.fc1.weight": ("intermediate_size", "hidden_size"),
+}
+_CLIP = ("embeddings.token_embedding.weight",)
+_LAYERS = {"encoder.layers.": "num_hidden_layers"}
+_clip = Part(("CLIPTextModel",), CLIP, _CLIP, _CLIP_SHAPES, _LAYERS)
 _projected = Part(
     ("CLIPTextModelWithProjection",), {**CLIP, "projection_dim": whole().must()},
     ("text_projection.weight", *_CLIP),
+    {**_CLIP_SHAPES, "text_projection.weight": ("projection_dim", "hidden_size")}, _LAYERS,
 )  # fmt: skip
-_t5 = Part(("T5EncoderModel",), T5, ("encoder.block.0.layer.0.SelfAttention.q.weight",))
+_t5 = Part(
+    ("T5EncoderModel",), T5, ("encoder.block.0.layer.0.SelfAttention.q.weight",),
+    {
+        "shared.weight": ("vocab_size", "d_model"),
+        ".SelfAttention.q.weight": ("num_heads*d_kv", "d_model"),
+        ".relative_attention_bias.weight": ("relative_attention_num_buckets", "num_heads"),
+        ".DenseReluDense.wi.weight": ("d_ff", "d_model"),
+        ".DenseReluDense.wi_0.weight": ("d_ff", "d_model"),
+    },
+    {"encoder.block.": "num_layers"},
+)  # fmt: skip
 _TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _clip_words = Part(
     ("CLIPTokenizer", "CLIPTokenizerFast", *_TOKENIZERS),
@@ -94,7 +153,7 @@ SD = Layout(
     ("StableDiffusionPipeline", "LatentConsistencyModelPipeline"),
     {
         "scheduler": _vp,
-        "unet": _network("UNet2DConditionModel", honoured.UNET, _UNET),
+        "unet": _network("UNet2DConditionModel", honoured.UNET, _UNET, _UNET_SHAPES, _RESNETS),
         "vae": _vae,
         "text_encoder": _clip,
         "tokenizer": _clip_words,
@@ -108,13 +167,12 @@ _XL_UNET: Rules = {
     "addition_time_embed_dim": whole().must(),
     "projection_class_embeddings_input_dim": whole().must(),
 }
+_XL_ANCHORS = (*_UNET, "add_embedding.linear_1.weight")
 SDXL = Layout(
     ("StableDiffusionXLPipeline",),
     {
         "scheduler": _vp,
-        "unet": _network(
-            "UNet2DConditionModel", _XL_UNET, (*_UNET, "add_embedding.linear_1.weight")
-        ),
+        "unet": _network("UNet2DConditionModel", _XL_UNET, _XL_ANCHORS, _UNET_SHAPES, _RESNETS),
         "vae": _vae,
         "text_encoder": _clip,
         "text_encoder_2": _projected,
@@ -130,10 +188,12 @@ SD3 = Layout(
             honoured.FLOW_SCHEDULER, "FlowMatchEulerDiscreteScheduler",
             "FlowMatchHeunDiscreteScheduler", "FlowMatchLCMScheduler",
         ),
-        "transformer": _network(
-            "SD3Transformer2DModel", honoured.SD3,
-            ("pos_embed.proj.weight", "context_embedder.weight", "proj_out.weight",
-             "time_text_embed.timestep_embedder.linear_1.weight"),
+        "transformer": _transformer(
+            "SD3Transformer2DModel", honoured.SD3, "pos_embed",
+            {
+                "context_embedder.weight": ("caption_projection_dim", "joint_attention_dim"),
+                "time_text_embed.text_embedder.linear_1.weight": (_WIDTH, "pooled_projection_dim"),
+            },
         ),
         "vae": _vae,
         "text_encoder": _projected,
@@ -149,10 +209,12 @@ PIXART = Layout(
     ("PixArtAlphaPipeline",),
     {
         "scheduler": _vp,
-        "transformer": _network(
-            "PixArtTransformer2DModel", honoured.PIXART,
-            ("pos_embed.proj.weight", "caption_projection.linear_1.weight", "proj_out.weight",
-             "adaln_single.linear.weight"),
+        "transformer": _transformer(
+            "PixArtTransformer2DModel", honoured.PIXART, "pos_embed",
+            {
+                "caption_projection.linear_1.weight": (_WIDTH, "caption_channels"),
+                "adaln_single.linear.weight": (None, _WIDTH),
+            },
             "Transformer2DModel",
         ),
         "vae": _vae,
@@ -168,15 +230,14 @@ COGVIDEOX = Layout(
         "scheduler": _scheduler(
             honoured.VIDEO_SCHEDULER, "CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"
         ),
-        "transformer": _network(
-            "CogVideoXTransformer3DModel", honoured.COGVIDEOX,
-            ("patch_embed.proj.weight", "patch_embed.text_proj.weight", "proj_out.weight",
-             "time_embedding.linear_1.weight"),
+        "transformer": _transformer(
+            "CogVideoXTransformer3DModel", honoured.COGVIDEOX, "patch_embed",
+            {
+                "patch_embed.text_proj.weight": (_WIDTH, "text_embed_dim"),
+                "time_embedding.linear_1.weight": ("time_embed_dim", _WIDTH),
+            },
         ),
-        "vae": _network(
-            "AutoencoderKLCogVideoX", honoured.VIDEO_AUTOENCODER,
-            ("encoder.conv_in.conv.weight", "decoder.conv_in.conv.weight"),
-        ),
+        "vae": _autoencoder("AutoencoderKLCogVideoX", honoured.VIDEO_AUTOENCODER, ".conv"),
         "text_encoder": _t5,
         "tokenizer": _t5_words,
     },

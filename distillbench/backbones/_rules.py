@@ -44,10 +44,14 @@ def _is_number(value: Any) -> bool:
 
 
 def number(above: float = float("-inf"), below: float = float("inf")) -> Rule:
-    """A number strictly between two bounds."""
+    """A number strictly between two bounds; without bounds infinity counts too."""
     bounds = [f" above {above:g}"] * (above > float("-inf"))
     bounds += [f" below {below:g}"] * (below < float("inf"))
-    return Rule(lambda v: _is_number(v) and above < v < below, "a number" + " and".join(bounds))
+    lowest, highest = above == float("-inf"), below == float("inf")
+    return Rule(
+        lambda v: _is_number(v) and (lowest or above < v) and (highest or v < below),
+        "a number" + " and".join(bounds),
+    )
 
 
 def whole(least: int = 1) -> Rule:
@@ -58,7 +62,8 @@ def whole(least: int = 1) -> Rule:
     )
 
 
-flag = Rule(lambda v: isinstance(v, bool), "true or false")
+# Published files write null for false.
+flag = Rule(lambda v: v is None or isinstance(v, bool), "true or false")
 text = Rule(lambda v: isinstance(v, str), "a text")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, PositiveInt
 
-from distillbench.backbones._fits import cell, equal, vocabulary
+from distillbench.backbones._fits import cell, equal
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import COGVIDEOX
 from distillbench.backbones._on_disk import settings_of
@@ -100,7 +100,6 @@ class Cogvideox(TransformerBackbone):
         for name in ("height", "width"):
             if getattr(config, name) % side:
                 yield f"{name}: {getattr(config, name)} is no multiple of {side} pixels"
-        yield from vocabulary(folder, "text_encoder")
         yield from equal(
             ("text_encoder d_model", folder.configs["text_encoder"]["d_model"]),
             ("transformer text_embed_dim", network["text_embed_dim"]),

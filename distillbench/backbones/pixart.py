@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import PositiveInt
 
-from distillbench.backbones._fits import equal, vocabulary
+from distillbench.backbones._fits import equal
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import PIXART
 from distillbench.backbones._pipeline import PipelineConfig
@@ -70,7 +70,6 @@ class Pixart(TransformerBackbone):
         return raw[:, : self.latent_shape[0]]
 
     def _own_misfits(self, folder: Folder) -> Iterator[str]:
-        yield from vocabulary(folder, "text_encoder")
         yield from equal(
             ("text_encoder d_model", folder.configs["text_encoder"]["d_model"]),
             ("transformer caption_channels", folder.configs["transformer"]["caption_channels"]),

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from distillbench.backbones._fits import equal, text, vocabulary
+from distillbench.backbones._fits import equal, text
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import SD3
 from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineConfig, Resolution
@@ -65,7 +65,6 @@ class Sd3(TransformerBackbone):
         )
         yield from text(folder, "text_encoder", "tokenizer")
         yield from text(folder, "text_encoder_2", "tokenizer_2")
-        yield from vocabulary(folder, "text_encoder_3")
         yield from equal(
             (
                 "projection_dim of both CLIP encoders",

@@ -107,7 +107,12 @@ REFUSED = [
     (("sd",), TEXT, "hidden_size", 32, "unet cross_attention_dim is 16"),
     (("sd", "sdxl"), TEXT, "model_type", "bert", "clip_text_model"),
     (("pixart", "cogvideox"), TEXT, "d_model", 32, "do not belong together"),
-    (("sd",), TEXT, "vocab_size", 11, "its weights have 10"),
+    (("sd",), TEXT, "vocab_size", 11, "token_embedding.weight has shape [10, 16]"),
+    (("sd", "sdxl", "sd3"), TEXT, "num_hidden_layers", 3, "its weights have 2 encoder.layers."),
+    (("sd3", "pixart", "cogvideox"), NET, "num_layers", 9, "transformer_blocks."),
+    (("sd", "sd3"), VAE, "layers_per_block", 2, "its weights have 1"),
+    (("sd",), TEXT, "intermediate_size", 17, "mlp.fc1.weight has shape [16, 16]"),
+    (("pixart", "cogvideox"), TEXT, "d_ff", 17, "wi.weight has shape"),
     (("sd",), WORDS, "model_max_length", 77, "more than the 8 positions"),
     (("sd",), WORDS, "model_max_length", DELETED, "is missing"),
     (("sdxl",), "model_index.json", "text_encoder_2", DELETED, "text_encoder_2 is missing"),
@@ -134,6 +139,32 @@ def test_what_is_not_honoured_is_refused_at_planning(
     with pytest.raises(MissingWeights) as caught:
         backbone.load()
     assert "\n" not in caught.value.line
+
+
+PUBLISHED = [
+    ("sd", SCHEDULER, "prediction_type", DELETED),  # as SD-1.5 leaves it out
+    ("sd", SCHEDULER, "skip_prk_steps", True),
+    ("sd", SCHEDULER, "use_karras_sigmas", True),
+    ("sd", VAE, "scaling_factor", DELETED),
+    ("sd", NET, "attention_head_dim", [2, 2]),
+    ("sd", WORDS, "unk_token", {"__type": "AddedToken", "content": "<unk>"}),
+    ("sdxl", NET, "upcast_attention", None),
+    ("pixart", SCHEDULER, "lambda_min_clipped", float("-inf")),
+    ("pixart", SCHEDULER, "variance_type", "learned_range"),
+    ("pixart", NET, "double_self_attention", False),
+    ("pixart", NET, "out_channels", 8),
+    ("cogvideox", VAE, "sample_size", 256),
+    ("sd3", NET, "dual_attention_layers", [0, 1]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "file", "key", "value"), PUBLISHED)
+def test_what_published_files_say_is_accepted(
+    family: str, file: str, key: str, value: Any, copy: Callable[[str], Path]
+) -> None:
+    folder = copy(family)
+    change(folder, file.format(net=NETWORKS.get(family, "transformer")), key, value)
+    assert backbone_of(family, folder).problems() == []
 
 
 @pytest.mark.parametrize(
