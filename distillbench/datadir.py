@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 __all__ = [
-    "Need", "cache_root", "data_root", "folder_identity", "images_folder", "is_images_path",
+    "Need", "cache_root", "data_root", "images_folder", "is_images_path",
     "package",
 ]  # fmt: skip
 
@@ -86,16 +85,3 @@ def images_folder(text: str) -> Path:
 def is_images_path(text: str) -> bool:
     """Whether a `data.images` setting is a path and not the name of a set."""
     return "/" in text or text in (".", "..")
-
-
-def folder_identity(folder: Path) -> str:
-    """SHA-256 over the names, sizes and captions of a folder of training images.
-
-    Image bytes are not read: a folder can hold millions, and planning answers at once.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\n".encode())
-        if path.suffix in {".json", ".jsonl", ".txt"}:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from distillbench.fields import SAMPLING
 from distillbench.sample.solvers import OdeSampler
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ class OdeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    solver: Literal["ddim", "euler", "dpmsolver++", "dpmsolver++2s"] = "ddim"
-    guidance_scale: float = Field(7.5, ge=1)
+    solver: Annotated[
+        Literal["ddim", "euler", "dpmsolver++", "dpmsolver++2s"], SAMPLING
+    ] = "ddim"  # fmt: skip
+    guidance_scale: Annotated[float, SAMPLING] = Field(7.5, ge=1)
 
 
 def ode_sampler(config: OdeConfig, backbone: Backbone, nfe: int) -> OdeSampler:

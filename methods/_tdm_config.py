@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from distillbench.fields import SAMPLING
 
 from ._nets import NetConfig
 from ._rollout import Solver
@@ -57,7 +59,7 @@ class MatchingConfig(NetConfig):
     huber_c: PositiveFloat = 1e-3
     normalizer: Literal["dmd", "none"] = "dmd"
     train_solver: Solver = "ddim"
-    test_solver: Solver = "dpmsolver++"
+    test_solver: Annotated[Solver, SAMPLING] = "dpmsolver++"
     ema: float | None = Field(None, ge=0, lt=1)
 
     @model_validator(mode="before")

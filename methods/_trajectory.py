@@ -7,7 +7,7 @@ the identity, so where the end is u the target is x_u and the target network is 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from distillbench.core.grid import (
     uniform_int,
 )
 from distillbench.core.solve import ddim
+from distillbench.fields import SAMPLING
 
 from ._consistency import Consistency, ConsistencyConfig, Pair
 
@@ -39,7 +40,7 @@ class TrajectoryConfig(ConsistencyConfig):
     """
 
     distance: Literal["huber", "l2"] = "l2"
-    sample_guidance: float = Field(8.0, ge=1)
+    sample_guidance: Annotated[float, SAMPLING] = Field(8.0, ge=1)
 
 
 class Trajectory(Consistency):

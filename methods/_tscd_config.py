@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from distillbench.fields import SAMPLING
+
 from ._trajectory import TrajectoryConfig
 
 __all__ = ["Stage", "TSCDConfig"]
@@ -76,7 +78,7 @@ class TSCDConfig(TrajectoryConfig):
     w_adv: tuple[Weight, ...] = (0.0, 0.0, 0.0, 0.0)
     disc_lr: float = Field(1e-4, gt=0)
     offset_noise: float = Field(0.05, ge=0)
-    gamma: float | None = Field(None, ge=0, le=1)
+    gamma: Annotated[float | None, SAMPLING] = Field(None, ge=0, le=1)
     one_step: bool = False
     w_dmd: Weight = 0.01
     w_one_step_mse: Weight = 0.01

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from distillbench.core.solve import consistency_function
 from distillbench.errors import NotSupported
+from distillbench.fields import SAMPLING
 from distillbench.sample.schedules import lcm_grid
 from distillbench.sample.solvers import RenoiseSampler
 
@@ -34,7 +35,7 @@ class LCMConfig(ConsistencyConfig):
         sample_guidance: scale that a student with embedded guidance is asked for.
     """
 
-    sample_guidance: float = Field(8.0, ge=1)
+    sample_guidance: Annotated[float, SAMPLING] = Field(8.0, ge=1)
 
 
 class LCM(Consistency):

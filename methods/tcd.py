@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from distillbench.core.grid import uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.solve import ddim, second_order_jump
 from distillbench.errors import NotSupported
+from distillbench.fields import SAMPLING
 from distillbench.sample.schedules import lcm_grid
 from distillbench.sample.solvers import GammaSampler
 
@@ -44,7 +45,7 @@ class TCDConfig(TrajectoryConfig):
 
     tcf: Literal["1", "2", "S+"] = "1"
     ends: Literal["grid", "integers"] = "grid"
-    gamma: float = Field(0.3, ge=0, le=1)
+    gamma: Annotated[float, SAMPLING] = Field(0.3, ge=0, le=1)
 
 
 class TCD(Trajectory):

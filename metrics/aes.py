@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from distillbench.core.lazy import F, torch
 from distillbench.datadir import Need
 from distillbench.errors import BadInput
+from distillbench.fields import NEUTRAL
 from distillbench.score.choice import OPENAI, Choice, checked
 from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.weights import Published, only_file
@@ -47,8 +49,8 @@ class Aes(Metric):
 
         model_config = ConfigDict(frozen=True, extra="forbid")
 
-        weights: str = "tiny"
-        clip: str = ""
+        weights: Annotated[str, NEUTRAL] = "tiny"
+        clip: Annotated[str, NEUTRAL] = ""
 
         @field_validator("weights")
         @classmethod

@@ -7,10 +7,12 @@ by tens of points.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from distillbench.datadir import Need
+from distillbench.fields import NEUTRAL
 from distillbench.score.choice import OPENAI, Choice, checked
 from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.weights import Published
@@ -40,7 +42,7 @@ class Clip(Metric):
 
         model_config = ConfigDict(frozen=True, extra="forbid")
 
-        weights: str = "tiny"
+        weights: Annotated[str, NEUTRAL] = "tiny"
 
         @field_validator("weights")
         @classmethod

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from distillbench.core.lazy import torch
 from distillbench.datadir import Need
 from distillbench.errors import BadInput, NotSupported
+from distillbench.fields import NEUTRAL
 from distillbench.score.choice import Choice, checked
 from distillbench.score.jackknife import jackknife
 from distillbench.score.metric import Metric, MetricInfo, Samples, Scores
@@ -49,7 +50,7 @@ class Fid(Metric):
 
         model_config = ConfigDict(frozen=True, extra="forbid")
 
-        weights: str = "tiny"
+        weights: Annotated[str, NEUTRAL] = "tiny"
         allow_small_n: bool = False
         blocks: int = Field(10, ge=0)
 

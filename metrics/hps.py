@@ -8,11 +8,12 @@ sample sets on one prompt list. v2.0 and v2.1 are different scales.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from distillbench.datadir import Need
+from distillbench.fields import NEUTRAL
 from distillbench.score.choice import Choice, checked
 from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.weights import Published, Resize
@@ -38,7 +39,7 @@ class Hps(Metric):
 
         model_config = ConfigDict(frozen=True, extra="forbid")
 
-        weights: str = "tiny"
+        weights: Annotated[str, NEUTRAL] = "tiny"
         antialias: bool = True
 
         @field_validator("weights")

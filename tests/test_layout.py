@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "distillbench"
 
-SHARED = {"core", "errors", "datadir", "boot"}
+SHARED = {"core", "errors", "datadir", "boot", "fields"}
 NETS = {"backbones", "train", "sample", "world", "registry", "store"}
 ALLOWED = {
     "core": {"core"},
@@ -25,7 +25,7 @@ ALLOWED = {
 HEAVY = {"torch", "torchvision", "diffusers", "transformers", "open_clip", "ray"}
 TORCH_FREE = ("run", "report", "config", "store", "cli")
 PLUGIN_PACKAGES = ("distillbench.methods.", "distillbench.metrics.")
-PLUGIN_IMPORTS = {"core", "train", "sample", "errors", "backbones"}
+PLUGIN_IMPORTS = {"core", "train", "sample", "errors", "backbones", "fields"}
 
 
 def modules(folder: Path) -> list[Path]:

@@ -37,7 +37,7 @@ class BackboneOnDisk(Backbone):
     def source(self) -> Source:
         """Where the weights come from."""
         config: Any = self.config
-        return Source(config.model, config.revision)
+        return Source(config.model, config.revision, getattr(config, "variant", ""))
 
     def requirements(self) -> tuple[Need, ...]:
         """The pipeline's folder, or the hub's snapshot of it on this disk."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
 )  # fmt: skip
 
 from distillbench.backbones._checked import CheckedBackbone
@@ -19,6 +18,7 @@ from distillbench.backbones.base import Cond, Prediction
 from distillbench.core.lazy import torch
 from distillbench.core.predict import guided, x0_eps
 from distillbench.errors import BadInput, NotSupported
+from distillbench.fields import NEUTRAL, split
 from distillbench.sample.finite import require_finite
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, NEUTRAL] = False
 
 
 class PipelineConfig(NetworkConfig):
@@ -64,16 +64,9 @@ class PipelineConfig(NetworkConfig):
         variant: of the weight files, such as fp16; "" is the plain files, or the only ones.
     """
 
-    model: str
-    revision: str = ""
-    variant: str = ""
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without later fields that are not set: they leave the keys of earlier results alone."""
-        written: dict[str, Any] = handler(self)
-        unset = {"variant": "", "guidance_embed": None}
-        return {k: v for k, v in written.items() if k not in unset or v != unset[k]}
+    model: Annotated[str, NEUTRAL]
+    revision: Annotated[str, NEUTRAL] = ""
+    variant: Annotated[str, NEUTRAL] = ""
 
 
 class PipelineBackbone(CheckedBackbone):
@@ -129,7 +122,7 @@ class PipelineBackbone(CheckedBackbone):
 
     def revision(self) -> str:
         """Content hash of a folder, a pinned commit, or "unpinned:..."."""
-        return self.source().revision()
+        return self.source().revision(unused=self.load_options)
 
     def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
         """Read the pipeline; its VAE stays float32."""
@@ -161,8 +154,10 @@ class PipelineBackbone(CheckedBackbone):
             image_output=self.image_output,
         )  # fmt: skip
         # Settings such as the text's length decide an encoding too; where the weights lie does not.
-        settings = config.model_dump_json(exclude={"model", "revision", "gradient_checkpointing"})
-        identity = f"{self.name} {self.revision()} {dtype} {settings}"
+        settings = json.dumps(split(config).decisive, sort_keys=True)
+        text = [name for name in self.pipe.components if name.startswith(("text_", "tokenizer"))]
+        encoders = self.source().revision(unused=self.load_options, only=text)
+        identity = f"{self.name} {encoders} {dtype} {settings}"
         self._text = TextCache(self._finite_encode, identity, device) if self.costly_text else None
 
     def _sized(self, pixels: Resolution | None) -> tuple[int, ...]:

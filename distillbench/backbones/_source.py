@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from distillbench.datadir import cache_root
+from distillbench.backbones._weights import weight_files
 from distillbench.errors import MissingWeights
+from distillbench.store.hashes import file_sha256
 
-__all__ = ["Source", "cache_root", "content_hash"]
+__all__ = ["Source", "content_hash", "loaded_files"]
 
+INDEX = "model_index.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_NEVER_READ = {".md", ".rst", ".pdf", ".html", ".log", ".png", ".jpg", ".jpeg", ".gif", ".webp",
+               ".bmp", ".svg", ".mp4", ".ipynb"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,12 @@ class Source:
     Attributes:
         model: a folder, or "owner/name".
         commit: branch, tag or commit of the repository; "" is its main branch.
+        variant: of the weights' files ("fp16"); "" is the plain one, or the only one.
     """
 
     model: str
     commit: str = ""
+    variant: str = ""
 
     @property
     def folder(self) -> Path | None:
@@ -44,11 +50,17 @@ class Source:
             raise MissingWeights(f"no weights in {path}: no such folder")
         return None
 
-    def revision(self) -> str:
-        """Content hash of a folder, a pinned commit, or "unpinned:<model>@<revision>"."""
+    def revision(
+        self, *, unused: Collection[str] = (), only: Collection[str] | None = None
+    ) -> str:  # fmt: skip
+        """Content hash of a folder, a pinned commit, or "unpinned:<model>@<revision>".
+
+        Args:
+            unused, only: parts of a folder's pipeline that are not loaded, or alone matter.
+        """
         folder = self.folder
         if folder is not None:
-            return content_hash(folder)
+            return content_hash(folder, unused=unused, only=only, variant=self.variant)
         if _COMMIT.fullmatch(self.commit):
             return self.commit
         return f"unpinned:{self.model}@{self.commit or 'main'}"
@@ -57,55 +69,112 @@ class Source:
         return f"{self.model}@{self.commit}" if self.commit else self.model
 
 
-def content_hash(folder: Path) -> str:
-    """sha256 over the names, sizes and sha256 of a folder's files (hidden ones aside).
+def content_hash(
+    folder: Path,
+    *,
+    unused: Collection[str] = (),
+    only: Collection[str] | None = None,
+    variant: str = "",
+) -> str:
+    """sha256 over what is loaded of a folder: by content, and by its name inside the folder.
 
-    The files' own hashes are remembered by size and modification time, since pipelines have
-    gigabytes and planning is to take less than a second.
+    Where the folder lies, what it is called and which of its parts are links changes nothing, and
+    neither do files that are not loaded. Files are hashed once; see `store.hashes`.
+
+    Args:
+        folder: of a pipeline in diffusers' format, or of anything else, which is hashed whole.
+        unused: parts of the pipeline that are not loaded.
+        only: the parts that matter; None is all of them.
+        variant: see `Source`.
+
+    Raises:
+        MissingWeights: nothing to load is in it, or it cannot be read.
     """
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _hidden(p, folder)]
-    if not files:
+    index = _index(folder)
+    if index is not None:
+        index = {k: v for k, v in index.items() if k not in unused and (only is None or k in only)}
+    found = loaded_files(folder, index, variant)
+    try:
+        lines = [f"{name}\t{file_sha256(path)}\n" for name, path in found]
+    except OSError as error:
+        what = f"{error.filename or folder}: {error.strerror or error}"
+        raise MissingWeights(f"weights that cannot be read: {what}") from None
+    if not lines:
         raise MissingWeights(f"no weights in {folder}: the folder is empty")
-    known = _Hashes(folder)
-    lines = (f"{p.relative_to(folder).as_posix()}\t{p.stat().st_size}\t{known.of(p)}\n"
-             for p in files)  # fmt: skip
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    known.save()
-    return digest
+    settings = json.dumps(index, sort_keys=True) if index is not None else ""
+    return hashlib.sha256("".join([settings, "\n", *lines]).encode()).hexdigest()
 
 
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def loaded_files(
+    folder: Path, index: Mapping[str, Any] | None, variant: str = ""
+) -> Iterator[tuple[str, Path]]:
+    """Name and place of each file that loading reads, sorted by name; links are followed.
+
+    Args:
+        folder: the pipeline's.
+        index: the parts that are loaded, as `model_index.json` has them; None for all files.
+        variant: see `Source`.
+    """
+    if index is None:
+        yield from _files(folder)
+        return
+    for part in sorted(name for name, kind in index.items() if isinstance(kind, list)):
+        inside = dict(_files(folder / part, f"{part}/"))
+        chosen = inside
+        if f"{part}/config.json" in inside:
+            chosen = _of_network(folder / part, inside, variant)
+        yield from chosen.items()
 
 
-class _Hashes:
-    """sha256 of files by (path, size, modification time), kept between processes."""
+def _index(folder: Path) -> dict[str, Any] | None:
+    """What `model_index.json` says of parts and settings, None where there is none.
 
-    def __init__(self, folder: Path) -> None:
-        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:20]
-        self._file = cache_root() / "hashes" / f"{name}.json"
-        self._before: dict[str, str] = {}
-        self._now: dict[str, str] = {}
-        with suppress(OSError, ValueError):
-            self._before = json.loads(self._file.read_text(encoding="utf-8"))
-
-    def of(self, path: Path) -> str:
-        stat = path.stat()
-        key = f"{path.resolve()}\t{stat.st_size}\t{stat.st_mtime_ns}"
-        if key not in self._now:
-            self._now[key] = self._before.get(key) or _sha256(path)
-        return self._now[key]
-
-    def save(self) -> None:
-        if self._now == self._before:
-            return
-        with suppress(OSError):  # a read-only home only costs time
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            building = self._file.with_suffix(f".{os.getpid()}.tmp")
-            building.write_text(json.dumps(self._now), encoding="utf-8")
-            building.replace(self._file)
+    Raises:
+        MissingWeights: it is no such file.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        return None
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        return {k: v for k, v in read.items() if k[:1] != "_" and v not in ([None, None], None)}
+    except (OSError, ValueError, AttributeError):
+        raise MissingWeights(f"{path}: cannot be read as a pipeline's index") from None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _of_network(place: Path, inside: Mapping[str, Path], variant: str) -> dict[str, Path]:
+    """Configuration and the weights that are chosen; all files where none are, which is refused."""
+    found = weight_files(place)
+    chosen = found.chosen(variant)
+    if chosen is None:
+        return dict(inside)
+    names = {"config.json", found.found[chosen].name, *_shards(found.found[chosen])}
+    wanted = {f"{place.name}/{name}" for name in names}
+    return {n: p for n, p in inside.items() if n in wanted or n.endswith(".py")}
+
+
+def _shards(file: Path) -> set[str]:
+    """Names of the files that an index of weights speaks of; none for another file."""
+    if file.suffix != ".json":
+        return set()
+    try:
+        return set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        raise MissingWeights(f"{file}: cannot be read as an index of weights") from None
+
+
+def _files(
+    folder: Path, prefix: str = "", above: tuple[Path, ...] = ()
+) -> Iterator[tuple[str, Path]]:
+    """Files of a folder and its folders, linked ones too; hidden ones and pictures aside."""
+    real = folder.resolve()
+    if real in above or not folder.is_dir():
+        return  # a link that leads back up would never end
+    for path in sorted(folder.iterdir()):
+        name = prefix + path.name
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _files(path, f"{name}/", (*above, real))
+        elif path.is_file() and path.suffix.lower() not in _NEVER_READ:
+            yield name, path

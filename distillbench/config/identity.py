@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["IDENTITY_VERSION", "canonical_json", "content_key"]
 
-IDENTITY_VERSION = 1
+IDENTITY_VERSION = 2
 """Part of every key. Raise it when specs change their meaning without changing their fields."""
 
 KEY_LENGTH = 20

@@ -16,6 +16,7 @@ from distillbench.config.identity import canonical_json
 from distillbench.config.marks import MapNode, Mark, Problems, did_you_mean, locate, merge
 from distillbench.config.schema import BackboneRef, CellConfig, Experiment
 from distillbench.errors import DistillbenchError, PluginError
+from distillbench.fields import split
 from distillbench.registry import BACKBONES, METHODS, METRICS, display_name
 
 if TYPE_CHECKING:
@@ -28,21 +29,39 @@ __all__ = ["Resolved", "Resolver", "UsedBackbone"]
 
 @dataclass(frozen=True)
 class UsedBackbone:
-    """An alias with its (unloaded) backbone and the identity that goes into keys."""
+    """An alias with its (unloaded) backbone.
+
+    Attributes:
+        spec: the identity that goes into keys.
+        settings: what is in no key, such as the place of its weights.
+    """
 
     alias: str
     backbone: Backbone
     spec: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A method on a backbone with one sampling recipe."""
+    """A method on a backbone with one sampling recipe.
+
+    Attributes:
+        method_spec: what decides a training of the method. Where there is none, all that its
+            settings do is in the recipe.
+    """
 
     used: UsedBackbone
     method: Method
     method_spec: Mapping[str, Any]
     recipe: Sampler
+
+    @property
+    def settings(self) -> dict[str, Mapping[str, Any]]:
+        """What a stage needs beside its spec to build the plug-ins; see `fields`."""
+        config = self.method.config
+        marked = split(config).marked if self.trains else config.model_dump(mode="json")
+        return {"backbone": self.used.settings, "method": marked}
 
     @property
     def trains(self) -> bool:
@@ -151,9 +170,9 @@ class Resolver:
             at = locate(tree, ("model",))[0] if "model" in tree else mark
             for what in backbone.problems():
                 self.problems.add(at, what)
-        params = backbone.config.model_dump(mode="json")
-        spec = {"name": ref.use, "params": params, "revision": revision}
-        return UsedBackbone(alias, backbone, spec)
+        parts = split(backbone.config)
+        spec = {"name": ref.use, "params": parts.decisive, "revision": revision}
+        return UsedBackbone(alias, backbone, spec, parts.marked)
 
     def _method(self, name: str, tree: MapNode, used: UsedBackbone) -> Method | None:
         mark = _mark(tree, "method")
@@ -185,7 +204,7 @@ class Resolver:
         spec = {
             "name": method.name,
             "version": method.version,
-            "params": method.config.model_dump(mode="json"),
+            "params": split(method.config).decisive if method.nets() else {},
         }
         return Resolved(used, method, spec, final)
 

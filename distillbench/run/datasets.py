@@ -26,16 +26,15 @@ FITTING = ("resize", "background")
 
 
 class Prompts(NamedTuple):
-    """A prompt set: the name of one, or "" and the path of a file, which is in no key."""
+    """A prompt set: its content, and the name or the path of a file, which is in no key."""
 
-    name: str
     sha256: str
-    file: str
+    source: str
 
     @property
     def runtime(self) -> dict[str, str]:
         """What a stage is told of it beside its spec."""
-        return {"prompts": self.file} if self.file else {}
+        return {"prompts": self.source}
 
 
 @dataclass
@@ -143,8 +142,7 @@ class Datasets:
                 self._describe(point, name, found, prompts_folder(name))
         if name and name != own:
             self._fits(point, resolved, part, name)
-        file = prompt_file(name)
-        return Prompts("" if file else name, self._prompts.get(name, ""), file)
+        return Prompts(self._prompts.get(name, ""), prompt_file(name) or name)
 
     def _fits(self, point: Point, resolved: Resolved, part: str, name: str) -> None:
         """Whether the backbone knows what to make of the prompts, and reads all of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,13 @@ def _writes(stage: Stage, sizes: dict[str, Footprint]) -> tuple[int, int]:
         return 0, 0
     known = canonical_json(stage.spec["backbone"])
     if known not in sizes:
-        sizes[known] = _footprint(stage.spec)
+        sizes[known] = _footprint(stage)
     if stage.kind == "sample":
         return int(stage.spec["prompts"]["n"]) * sizes[known].sample_bytes, 0
     if not sizes[known].parameters:
         return 0, 0
-    method = stage.spec["method"]
-    built = registry.build_method(method["name"], method["params"], _backbone(stage.spec))
+    method = stage.plugin("method")
+    built = registry.build_method(method["name"], method["params"], _backbone(stage))
     trained = {n: _trained(net, sizes[known].parameters) for n, net in built.nets().items()}
     return 4 * trained[built.student], 4 * MOMENTS * CHECKPOINTS * sum(trained.values())
 
@@ -70,13 +70,14 @@ def _trained(net: NetSpec, parameters: int) -> int:
     return parameters if net.kind == "copy" else 0
 
 
-def _backbone(spec: Mapping[str, Any]) -> Any:
-    return registry.build_backbone(spec["backbone"]["name"], spec["backbone"]["params"])
+def _backbone(stage: Stage) -> Any:
+    backbone = stage.plugin("backbone")
+    return registry.build_backbone(backbone["name"], backbone["params"])
 
 
-def _footprint(spec: Mapping[str, Any]) -> Footprint:
+def _footprint(stage: Stage) -> Footprint:
     try:
-        found: Footprint = _backbone(spec).footprint()
+        found: Footprint = _backbone(stage).footprint()
     except DistillbenchError:  # its weights are missing, which is told elsewhere
         return Footprint()
     return found

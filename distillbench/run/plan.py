@@ -3,11 +3,11 @@
 What a stage's `spec` holds (all of it decides the result, so its hash is the stage's key):
 
     train   identity, backbone {name, params, revision}, method {name, version, params},
-            train (settings without save_every), data {prompts, prompts_sha256,
+            train (settings without save_every), data {prompts_sha256,
             images_sha256; fit of images that are read}, seed, teacher; for a method without
             nets data = {}, seed = 0 and train holds the precision where it is not float32
     sample  identity, train (key), backbone, method, sampler (the whole recipe),
-            prompts {name, sha256, n}, seed, batch_size
+            prompts {sha256, n}, seed, batch_size
     score   identity, sample (key), reference (sample key or null),
             metric {name, version, params, revision}
 """

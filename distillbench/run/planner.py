@@ -13,6 +13,7 @@ from distillbench.config.marks import Problems, locate
 from distillbench.config.resolve import Resolved, Resolver
 from distillbench.config.schema import Experiment
 from distillbench.errors import DistillbenchError
+from distillbench.fields import split
 from distillbench.run.datasets import Datasets, Prompts
 from distillbench.run.links import label_of
 from distillbench.run.stage import Cell, Stage, StageKind
@@ -160,7 +161,7 @@ class Planner:
             "backbone": resolved.used.spec,
             "method": resolved.method_spec,
             "sampler": resolved.recipe.model_dump(mode="json"),
-            "prompts": {"name": prompts.name, "sha256": prompts.sha256, "n": n},
+            "prompts": {"sha256": prompts.sha256, "n": n},
             "seed": seed,
             "batch_size": point.config.sample.batch_size,
         }
@@ -169,7 +170,7 @@ class Planner:
         taken = f" after {point.updates}" if point.updates else ""
         text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe}{taken} seed {seed}"
         needs = (train.key, *self.trainings.teachers(train))
-        runtime = {**self.runtime, **prompts.runtime}
+        runtime = {**self.runtime, **prompts.runtime, "settings": resolved.settings}
         return self.stage("sample", spec, text, needs=needs, cost=cost, runtime=runtime)
 
     def _score(self, name: str, point: Point, resolved: Resolved, sample: Stage) -> Stage:
@@ -185,7 +186,11 @@ class Planner:
         }
         needs = (sample.key, reference.key) if reference else (sample.key,)
         cost = float(sample.spec["prompts"]["n"])
-        return self.stage("score", spec, f"{name} of {sample.label}", needs=needs, cost=cost)
+        settings = {"metric": split(metric.config).marked}
+        return self.stage(
+            "score", spec, f"{name} of {sample.label}", needs=needs, cost=cost,
+            runtime={**self.runtime, "settings": settings},
+        )  # fmt: skip
 
     def _metric_spec(self, name: str, metric: Metric) -> dict[str, Any]:
         try:
@@ -198,7 +203,7 @@ class Planner:
         return {
             "name": metric.name,
             "version": metric.version,
-            "params": metric.config.model_dump(mode="json"),
+            "params": split(metric.config).decisive,
             "revision": revision,
         }
 
@@ -211,21 +216,9 @@ class Planner:
         seed = int(sample.spec["seed"])
         point = point.unlinked()  # the backbone's own teacher, whatever the row was trained from
         stage = self._sample(point, teacher, seed, "reference")
-        if self._same_samples(stage, sample):
+        if stage.key == sample.key:
             stage = self._sample(point, teacher, seed + config.floor_seed, "reference floor")
         return stage
-
-    def _same_samples(self, a: Stage, b: Stage) -> bool:
-        """Whether two stages draw the very same samples, though their keys may differ.
-
-        All that a method without nets is asked for is its recipe: a guidance scale set among its
-        parameters or beside them makes two keys and one picture.
-        """
-        runs = [self.stages[stage.spec["train"]].spec for stage in (a, b)]
-        untrained = not any(run["data"] or run["teacher"] for run in runs)
-        parts = ("backbone", "sampler", "prompts", "seed", "batch_size")
-        same = runs[0]["train"] == runs[1]["train"] and all(a.spec[p] == b.spec[p] for p in parts)
-        return a.key == b.key or (untrained and same)
 
     def prompts(self, point: Point, resolved: Resolved, part: str) -> Prompts:
         """The prompt set a point trains on ("data") or is sampled for ("sample")."""

@@ -19,7 +19,6 @@ from distillbench.run.disk import disk_need
 from distillbench.run.stage import Plan, Stage
 
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Backbone
     from distillbench.store.layout import Store
 
 __all__ = ["Requirement", "Setup", "missing", "requirements", "without"]
@@ -125,36 +124,38 @@ class _Survey:
     def _needs(self, stage: Stage) -> Iterator[Need]:
         spec = stage.spec
         if stage.kind == "score":
-            yield from self._metric(spec)
+            yield from self._metric(stage)
             return
         if stage.kind == "train" and not spec["data"]:
             return  # nothing is trained or read
-        yield from self._plugins(spec)
+        yield from self._plugins(stage)
         yield from _data(spec["data"] if stage.kind == "train" else {}, spec.get("prompts", {}))
         half = stage.kind == "train" and spec["train"].get("precision") == "float16"
         if half and not self.setup.elsewhere:
             yield _gpu(self.setup.gpus)
 
-    def _plugins(self, spec: Mapping[str, Any]) -> Sequence[Need]:
+    def _plugins(self, stage: Stage) -> Sequence[Need]:
+        theirs, method = stage.plugin("backbone"), stage.plugin("method")
+
         def ask() -> Iterator[Need]:
-            backbone = _backbone(spec)
+            backbone = registry.build_backbone(theirs["name"], theirs["params"])
             yield from backbone.requirements()
-            method = spec["method"]
             yield from registry.build_method(
                 method["name"], method["params"], backbone
             ).requirements()
 
-        return self._ask(["plug-ins", spec["backbone"], spec["method"]], ask, spec["backbone"])
+        return self._ask(["plug-ins", theirs, method], ask, theirs)
 
-    def _metric(self, spec: Mapping[str, Any]) -> Sequence[Need]:
-        metric, asked = spec["metric"], self.plan.stages[spec["sample"]].spec["prompts"]
-        file = self.plan.stages[spec["sample"]].runtime.get("prompts", "")
+    def _metric(self, stage: Stage) -> Sequence[Need]:
+        sampled = self.plan.stages[stage.spec["sample"]]
+        metric, asked = stage.plugin("metric"), sampled.spec["prompts"]
+        name = str(sampled.runtime.get("prompts", ""))
 
         def ask() -> Iterator[Need]:
             built = registry.build_metric(metric["name"], metric["params"])
-            yield from built.requirements(asked["n"], _prompts(asked["name"] or str(file)))
+            yield from built.requirements(asked["n"], _prompts(name))
 
-        return self._ask(["metric", metric, asked, file], ask, metric)
+        return self._ask(["metric", metric, asked, name], ask, metric)
 
     def _ask(
         self, about: list[Any], ask: Callable[[], Iterator[Need]], plugin: Mapping[str, Any]
@@ -166,10 +167,6 @@ class _Survey:
             except DistillbenchError as error:
                 self._asked[known] = (Need("weights", plugin["name"], error.line),)
         return self._asked[known]
-
-
-def _backbone(spec: Mapping[str, Any]) -> Backbone:
-    return registry.build_backbone(spec["backbone"]["name"], spec["backbone"]["params"])
 
 
 def _data(data: Mapping[str, Any], sampled: Mapping[str, Any]) -> Iterator[Need]:

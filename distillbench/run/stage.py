@@ -35,6 +35,14 @@ class Stage:
     label: str = ""
     cost: float = 1.0
 
+    def plugin(self, role: str) -> dict[str, Any]:
+        """A plug-in of the spec ("backbone", "method", "metric") with all of its settings.
+
+        The spec holds those that decide; see `fields`.
+        """
+        more = self.runtime.get("settings", {}).get(role, {})
+        return {**self.spec[role], "params": {**self.spec[role]["params"], **more}}
+
 
 def lineage(stage: Stage) -> str:
     """Key of the whole training whose checkpoints a stage writes and continues from."""

@@ -17,7 +17,8 @@ from distillbench.config.expand import Point
 from distillbench.config.identity import IDENTITY_VERSION, content_key
 from distillbench.config.marks import locate
 from distillbench.config.resolve import Resolved
-from distillbench.datadir import folder_identity, images_folder
+from distillbench.datadir import images_folder
+from distillbench.errors import BadInput
 from distillbench.run.links import LINKS, Link, Links, label_of
 from distillbench.run.stage import Stage
 
@@ -37,7 +38,7 @@ class Trainings:
     planner: Planner
     links: Links = field(default_factory=Links)
     _taken: dict[str, set[int]] | None = None
-    _images: dict[str, str] = field(default_factory=dict)
+    _images: dict[tuple[str, bool], str] = field(default_factory=dict)
 
     def add(self, point: Point, resolved: Resolved) -> None:
         """Make a row known, and check what it says of its own training."""
@@ -91,6 +92,7 @@ class Trainings:
             **self.planner.runtime,
             "save_every": point.config.train.save_every,
         }
+        runtime["settings"] = resolved.settings
         if trains and point.config.data.images:
             runtime["images"] = str(images_folder(point.config.data.images))
         elif trains:
@@ -169,18 +171,34 @@ class Trainings:
         return other.whole(), its
 
     def _data(self, point: Point, resolved: Resolved) -> dict[str, Any]:
-        images = point.config.data.images
-        if images:
-            if images not in self._images:  # a folder may hold millions, and is one for all rows
-                folder = images_folder(images)
-                # A named set that is not on this disk still plans; its training then says so.
-                there = folder_identity(folder) if folder.is_dir() else f"missing:{images}"
-                self._images[images] = there
-            spec = {"prompts": "", "prompts_sha256": "", "images_sha256": self._images[images]}
-            fit = point.config.data.model_dump(include={"resize", "background"})
-            return {**spec, "fit": fit} if "latents" in resolved.method.needs else spec
-        found = self.planner.prompts(point, resolved, "data")
-        return {"prompts": found.name, "prompts_sha256": found.sha256, "images_sha256": ""}
+        """What is read of them: a method that takes no latents reads the images' captions alone."""
+        data, pictures = point.config.data, "latents" in resolved.method.needs
+        if not data.images:
+            found = self.planner.prompts(point, resolved, "data")
+            return {"prompts_sha256": found.sha256, "images_sha256": ""}
+        read = self._read(point, data.images, pictures)
+        if not pictures and not read.startswith("missing:"):
+            return {"prompts_sha256": read, "images_sha256": ""}
+        spec = {"prompts_sha256": "", "images_sha256": read}
+        fit = data.model_dump(include={"resize", "background"})
+        return {**spec, "fit": fit} if pictures else spec
+
+    def _read(self, point: Point, images: str, pictures: bool) -> str:
+        """Identity of training images or of their captions; one for all rows."""
+        from distillbench.train.imageset import captions_identity, images_identity
+
+        folder, seen = images_folder(images), (images, pictures)
+        if seen not in self._images:
+            # A named set that is not on this disk still plans; its training then says so.
+            self._images[seen] = "" if folder.is_dir() else f"missing:{images}"
+            try:
+                if folder.is_dir():
+                    identity = images_identity if pictures else captions_identity
+                    self._images[seen] = identity(folder)
+            except BadInput as error:
+                for line in error.line.splitlines():
+                    self.planner.problems.add(locate(point.tree, ("data", "images"))[0], line)
+        return self._images[seen]
 
 
 def _cost(point: Point, resolved: Resolved) -> float:

@@ -74,14 +74,15 @@ def sample_stage(
     """
     asked = spec["prompts"]
     chosen = planned_prompts(
-        asked["name"], asked.get("sha256", ""), file=runtime.get("prompts", "")
+        asked.get("name", ""), asked.get("sha256", ""), file=runtime.get("prompts", "")
     )  # fmt: skip
     order = [i % len(chosen.prompts) for i in range(asked["n"])]
     prompts = [chosen.prompts[i] for i in order]
     work = Work(from_recipe(spec["sampler"]), prompts, spec["seed"], spec["batch_size"])
     meter = Meter(device)
     with repeatable(runtime.get("threads", 1)):
-        student = load_student(train_dir, device)
+        settings = runtime.get("settings", {}).get("backbone")
+        student = load_student(train_dir, device, settings=settings)
         meter.watch(student.method.backbone)
         shards = _Shards(out)
         for positions in work.batches():

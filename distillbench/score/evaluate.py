@@ -53,7 +53,7 @@ def score_stage(
     from distillbench.store.io import write_json, write_jsonl
     from distillbench.train.numerics import repeatable
 
-    metric = _metric(spec["metric"])
+    metric = _metric(spec["metric"], runtime)
 
     def beat(done: int, total: int) -> None:
         progress({"kind": "score", "done": done, "total": total})
@@ -69,11 +69,12 @@ def score_stage(
     write_json(out / "protocol.json", protocol(metric, samples, scores))
 
 
-def _metric(wanted: Mapping[str, Any]) -> Metric:
+def _metric(wanted: Mapping[str, Any], runtime: Mapping[str, Any]) -> Metric:
     """The metric a spec names, refused when it is no longer what the plan hashed."""
     from distillbench.registry import build_metric
 
-    metric = build_metric(wanted["name"], wanted["params"])
+    more = runtime.get("settings", {}).get("metric", {})
+    metric = build_metric(wanted["name"], {**wanted["params"], **more})
     for what, now in (("version", metric.version), ("revision", metric.revision())):
         if wanted[what] != now:
             raise StageFailed(

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from distillbench.datadir import Need, data_root
 from distillbench.errors import BadInput, MissingWeights
+from distillbench.store.hashes import file_sha256
 
 __all__ = [
     "ClipSource",
@@ -22,7 +22,6 @@ __all__ = [
     "Resize",
     "arch_of",
     "clip_folder",
-    "file_sha256",
     "identity",
     "only_file",
 ]
@@ -58,8 +57,13 @@ class Published:
 
     @property
     def revision(self) -> str:
-        """Identity that enters content keys; known whether the file is here or not."""
-        return f"{self.name}:{self.sha256 or f'{self.source}/{self.file}'}"
+        """Identity that enters content keys.
+
+        The published sha256; where none is known that of the file, once it is on this disk.
+        """
+        path = data_root() / "weights" / self.name / self.file
+        here = file_sha256(path) if not self.sha256 and path.is_file() else ""
+        return f"{self.name}:{self.sha256 or here or f'{self.source}/{self.file}'}"
 
     def path(self) -> Path:
         """The file on this disk.
@@ -153,20 +157,10 @@ def arch_of(path: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file; read again only when its size or time changed."""
-    stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, time: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def identity(path: Path) -> str:
     """Content hash of a file, or of the JSON and checkpoint files of a folder.
+
+    What the files are called changes nothing: of each kind one is taken (`only_file`).
 
     Raises:
         MissingWeights: nothing is there.
@@ -177,5 +171,5 @@ def identity(path: Path) -> str:
         raise MissingWeights(f"no weights at {path}", hint="name a file or a folder that exists")
     suffixes = (".json", *CHECKPOINTS)
     files = sorted(p for p in path.iterdir() if p.suffix in suffixes and p.name != CARD)
-    lines = "".join(f"{p.name} {file_sha256(p)}\n" for p in files)
+    lines = "".join(sorted(f"{p.suffix} {file_sha256(p)}\n" for p in files))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -59,8 +59,8 @@ def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
     """Write recipe.json: the default sampling recipe, and what rebuilds any other."""
     record = {
         "default": default_sampler(method).model_dump(mode="json"),
-        "method": spec["method"],
-        "backbone": spec["backbone"],
+        "method": {**spec["method"], "params": method.config.model_dump(mode="json")},
+        "backbone": {**spec["backbone"], "params": method.backbone.config.model_dump(mode="json")},
         "precision": spec["train"].get("precision", "float32"),
         "teacher": spec.get("teacher"),
     }
@@ -82,8 +82,15 @@ def default_sampler(method: Method) -> Sampler:
     raise NotSupported(f"{method.name} can be sampled with no number of evaluations up to {most}")
 
 
-def load_student(train_dir: Path, device: str = "cpu") -> Student:
+def load_student(
+    train_dir: Path, device: str = "cpu", *, settings: Mapping[str, Any] | None = None
+) -> Student:
     """Rebuild a trained student from its folder alone, in the precision it was trained in.
+
+    Args:
+        train_dir: a finished training.
+        device: where networks run.
+        settings: of the backbone, where they are others than at training: weights may have moved.
 
     Raises:
         ArtifactError: the folder is not that of a finished training, or not as it was committed.
@@ -93,7 +100,8 @@ def load_student(train_dir: Path, device: str = "cpu") -> Student:
     recipe = training_recipe(train_dir)
     if missing := sorted({"backbone", "method", "precision"} - recipe.keys()):
         raise ArtifactError(f"{train_dir / 'recipe.json'}: no {missing[0]}: not of a training")
-    backbone = registry.build_backbone(recipe["backbone"]["name"], recipe["backbone"]["params"])
+    given = {**recipe["backbone"]["params"], **(settings or {})}
+    backbone = registry.build_backbone(recipe["backbone"]["name"], given)
     parts = recipe["method"]
     method = registry.build_method(parts["name"], parts["params"], backbone)
     revision = recipe["backbone"].get("revision", backbone.revision())

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from distillbench import registry
-from distillbench.datadir import folder_identity
 from distillbench.errors import BadInput, Interrupted, NonFiniteLoss, PluginError
 from distillbench.sample.prompts import planned_prompts
 from distillbench.train import export, ranks, state
 from distillbench.train.data import DataSource
+from distillbench.train.imageset import planned_images
 from distillbench.train.method import Batch, Losses, Method
 from distillbench.train.numerics import Meter, repeatable
 from distillbench.train.ranks import Team
@@ -71,10 +71,25 @@ def follow(job: Mapping[str, Any], team: Team) -> None:
             return  # rank 0 reports it
 
 
-def build(spec: Mapping[str, Any]) -> Method:
-    """The method of a stage's spec on its backbone, neither of them loaded."""
-    backbone = registry.build_backbone(spec["backbone"]["name"], spec["backbone"]["params"])
-    return registry.build_method(spec["method"]["name"], spec["method"]["params"], backbone)
+def build(spec: Mapping[str, Any], runtime: Mapping[str, Any] | None = None) -> Method:
+    """The method of a stage's spec on its backbone, neither of them loaded.
+
+    Raises:
+        BadInput: the backbone's weights are not those that the stage was planned with.
+    """
+    more = (runtime or {}).get("settings", {})
+    (name, params), (theirs, their_params) = (
+        (spec[part]["name"], {**spec[part]["params"], **more.get(part, {})})
+        for part in ("method", "backbone")
+    )
+    backbone = registry.build_backbone(theirs, their_params)
+    planned = spec["backbone"].get("revision")
+    if planned not in (None, backbone.revision()):
+        raise BadInput(
+            f"the weights of backbone {theirs} are not those that this run was planned with",
+            hint="plan again, and leave them as they are meanwhile",
+        )
+    return registry.build_method(name, params, backbone)
 
 
 @dataclass
@@ -96,7 +111,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.train: Mapping[str, Any] = self.spec["train"]
         self.meter = Meter(self.team.device)
-        self.method = build(self.spec)
+        self.method = build(self.spec, self.runtime)
         export.default_sampler(self.method)  # a student that nothing can sample is not trained
         self.method.total_steps = self.train.get("steps", 0)
         self.stop = self.train.get("stop", self.method.total_steps)
@@ -196,7 +211,7 @@ class Trainer:
         data, seed = self.spec["data"], self.spec["seed"]
         self.data = DataSource(
             backbone, _prompts(data, self.runtime), seed=seed, batch_size=self.train["batch_size"],
-            latents="latents" in method.needs, images=_images(data, self.runtime),
+            latents="latents" in method.needs, images=planned_images(data, self.runtime),
             fit=data.get("fit"), device=device,
         )  # fmt: skip
         scale = float(self.train.get("lr_scale", 1.0))
@@ -272,20 +287,8 @@ def _detached(losses: Losses) -> Mapping[str, torch.Tensor]:
     return {"loss": losses.total.detach(), **{n: v.detach() for n, v in losses.scalars.items()}}
 
 
-def _images(data: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
-    """The folder of training images, which has to be the one that the key speaks of."""
-    folder = str(runtime.get("images", ""))
-    planned = data.get("images_sha256", "")
-    if planned and (not Path(folder).is_dir() or folder_identity(Path(folder)) != planned):
-        raise BadInput(
-            f"{folder}: not the training images that this run was planned with",
-            hint="plan again on a machine that has them, and leave them as they are meanwhile",
-        )
-    return folder
-
-
 def _prompts(data: Mapping[str, Any], runtime: Mapping[str, Any]) -> tuple[str, ...]:
-    if data.get("images_sha256"):
+    if data.get("images_sha256") or runtime.get("images"):
         return ()
-    sha256, file = data.get("prompts_sha256", ""), runtime.get("prompts", "")
-    return planned_prompts(data["prompts"], sha256, file=file).prompts
+    sha256, name = data.get("prompts_sha256", ""), runtime.get("prompts", "")
+    return planned_prompts(data.get("prompts", ""), sha256, file=name).prompts

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from distillbench.errors import MissingWeights
+from distillbench.store.hashes import file_sha256
 
 NAMES: Final = ("tiny-sd", "tiny-clip", "tiny-hps", "tiny-aes", "tiny-inception", "tiny-oracle")
 CARD: Final = "card.json"
@@ -42,8 +43,18 @@ def card(name: str) -> dict[str, Any]:
 
 
 def revision(name: str) -> str:
-    """The sha256 that names a model's files, read from its card."""
-    return revision_of(card(name)["files"])
+    """One sha256 over the files that its card lists, as they are on this disk.
+
+    Raises:
+        MissingWeights: one of them is not there.
+    """
+    here = folder(name)
+    try:
+        return revision_of({file: file_sha256(here / file) for file in card(name)["files"]})
+    except OSError as error:
+        raise MissingWeights(
+            f"{error.filename}: {error.strerror}; reinstall distillbench"
+        ) from None
 
 
 def revision_of(files: dict[str, str]) -> str:
@@ -55,7 +66,7 @@ def revision_of(files: dict[str, str]) -> str:
 def hash_files(path: Path) -> dict[str, str]:
     """File name -> sha256 for every file of a model's folder but its card."""
     return {
-        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        file.relative_to(path).as_posix(): file_sha256(file)
         for file in sorted(path.rglob("*"))
         if file.is_file() and file.name not in _UNLISTED
     }

@@ -16,9 +16,9 @@ from distillbench.config.identity import (
     content_key,
 )
 from distillbench.config.schema import CellConfig, Experiment, MetricRef
-from distillbench.datadir import folder_identity
 from distillbench.run.plan import build_plan
 from distillbench.run.stage import Plan
+from distillbench.train.imageset import images_identity
 
 PlanOf = Callable[..., Plan]
 GOLDEN = Path(__file__).parent.parent / "golden" / "content_keys.json"
@@ -73,15 +73,18 @@ def test_specs_have_the_agreed_fields(plan_of: PlanOf) -> None:
         "identity": IDENTITY_VERSION, "backbone": backbone, "method": method,
         "train": {"steps": 10, "batch_size": 32, "accumulate": 1, "precision": "float32",
                   "lr_scale": 1.0, "processes": 1},
-        "data": {"prompts": "gmm-train", "images_sha256": ""},
+        "data": {"images_sha256": ""},
         "seed": 0, "teacher": None,
     }  # fmt: skip
-    assert train.runtime == {"threads": 1, "save_every": 5}
+    assert train.runtime == {
+        "threads": 1, "save_every": 5, "prompts": "gmm-train",
+        "settings": {"backbone": {}, "method": {}},
+    }  # fmt: skip
     assert {k: v for k, v in sample.spec.items() if k not in ("prompts", "sampler")} == {
         "identity": IDENTITY_VERSION, "train": train.key, "backbone": backbone, "method": method,
         "seed": 0, "batch_size": 50,
     }  # fmt: skip
-    assert sample.spec["prompts"] | {"sha256": ""} == {"name": "gmm-eval", "sha256": "", "n": 16}
+    assert sample.spec["prompts"] | {"sha256": ""} == {"sha256": "", "n": 16}
     assert sample.spec["sampler"] == {
         "kind": "fake", "solver": "plain", "timesteps": [999, 749, 499, 249],
         "guidance_scale": 1.0, "embed_scale": None, "steps_k": None,
@@ -249,8 +252,8 @@ def test_images_are_named_by_their_content(plan_of: PlanOf, tmp_path: Path) -> N
     text = f"rows: [{{method: fake-real, data: {{images: {folder}}}}}]\n"
     plan = plan_of(text, head=head)
     data = plan.stages[plan.cells[0].train].spec["data"]
-    assert data["images_sha256"] == folder_identity(folder)
-    assert data["prompts"] == ""
+    assert data["images_sha256"] == images_identity(folder)
+    assert data["prompts_sha256"] == ""
     (folder / "captions.jsonl").write_text('{"file": "a.png", "text": "b"}\n')
     assert plan_of(text, head=head).cells[0].train != plan.cells[0].train
 

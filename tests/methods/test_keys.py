@@ -10,21 +10,24 @@ import pytest
 
 from distillbench import registry
 from distillbench.config.identity import content_key
+from distillbench.fields import split
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "default_params.json"
 
 
 def method_part(name: str) -> dict[str, Any]:
-    """What a training's spec says of a method with its defaults."""
+    """What a training's spec says of a method with its defaults, and what it leaves out."""
     method = registry.build_method(name, {}, registry.build_backbone("gmm", {}))
-    params = method.config.model_dump(mode="json")
-    return {"name": name, "version": method.version, "params": params}
+    parts = split(method.config)
+    part = {"name": name, "version": method.version, "params": dict(parts.decisive)}
+    return {"key": content_key(part), **part, "in no training's key": dict(parts.marked)}
 
 
 def backbone_part(name: str) -> dict[str, Any]:
     """What it says of a backbone, but for the revision of weights that may not be here."""
-    params = registry.build_backbone(name, {}).config.model_dump(mode="json")
-    return {"name": name, "params": params}
+    parts = split(registry.build_backbone(name, {}).config)
+    part = {"name": name, "params": dict(parts.decisive)}
+    return {"key": content_key(part), **part, "in no key": dict(parts.marked)}
 
 
 def shipped(of: Any) -> list[str]:
@@ -38,10 +41,7 @@ def found() -> dict[str, dict[str, Any]]:
         "methods": [method_part(name) for name in shipped(registry.METHODS)],
         "backbones": [backbone_part(name) for name in shipped(registry.BACKBONES)],
     }
-    return {
-        kind: {part["name"]: {"key": content_key(part), **part} for part in of_kind}
-        for kind, of_kind in parts.items()
-    }
+    return {kind: {part["name"]: part for part in of_kind} for kind, of_kind in parts.items()}
 
 
 @pytest.mark.parametrize("kind", ["methods", "backbones"])

@@ -13,12 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from distillbench.backbones.gmm import Gmm
-from distillbench.datadir import folder_identity
 from distillbench.errors import ArtifactError, BadInput, Interrupted, NonFiniteLoss, NotSupported
 from distillbench.methods.tdm import TDM as TDM_
 from distillbench.sample.generate import generate_images, load_student
 from distillbench.testing.method import train, train_spec
 from distillbench.train import state
+from distillbench.train.imageset import images_identity
 from distillbench.train.loop import build
 
 TDM = {"nets": "copy", "lr": 1e-3, "fake_lr": 1e-3, "guidance_scale": 1.0}
@@ -194,13 +194,23 @@ def test_a_student_is_restored_from_its_folder(tmp_path: Path) -> None:
 
 def test_a_student_of_other_weights_is_refused(tmp_path: Path) -> None:
     spec = train_spec("lcm", LCM, steps=1)
-    spec["backbone"]["revision"] = "another"
     train(spec, tmp_path)
+    recipe = read(tmp_path / "out" / "recipe.json")
+    recipe["backbone"]["revision"] = "another"
+    (tmp_path / "out" / "recipe.json").write_text(json.dumps(recipe))
     with pytest.raises(ArtifactError, match="another"):
         load_student(tmp_path / "out")
     (tmp_path / "out" / "recipe.json").unlink()
     with pytest.raises(ArtifactError, match=r"recipe\.json"):
         load_student(tmp_path / "out")
+
+
+def test_other_weights_than_planned_are_not_trained(tmp_path: Path) -> None:
+    """Else a key would stand for weights that it does not speak of."""
+    spec = train_spec("lcm", LCM, steps=1)
+    spec["backbone"]["revision"] = "another"
+    with pytest.raises(BadInput, match="not those that this run was planned with"):
+        train(spec, tmp_path)
 
 
 def test_changed_prompts_are_refused(tmp_path: Path) -> None:
@@ -223,7 +233,7 @@ def test_other_training_images_than_planned_are_refused(
     rows = folder / "captions.jsonl"
     rows.write_text('{"file": "a.png", "text": "condition 1"}\n')
     spec = train_spec("lcm", LCM, steps=1)
-    spec["data"] = {"prompts": "", "prompts_sha256": "", "images_sha256": folder_identity(folder)}
+    spec["data"] = {"prompts": "", "prompts_sha256": "", "images_sha256": images_identity(folder)}
     train(spec, tmp_path / "sound", images=str(folder))
     rows.write_text('{"file": "a.png", "text": "condition 2"}\n')
     for planned in (spec["data"]["images_sha256"], "missing:somewhere"):

@@ -1,0 +1,54 @@
+"""What a setting of a plug-in decides, said at the field; the keys of results follow from it.
+
+    gamma: Annotated[float, SAMPLING] = 0.3
+
+A field without a mark decides the training, and so all that follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+__all__ = ["NEUTRAL", "SAMPLING", "Split", "split"]
+
+
+@dataclass(frozen=True)
+class _Mark:
+    name: str
+
+
+SAMPLING: Final = _Mark("sampling")
+"""Read by `Method.sampler` alone: it reaches results through the sampling recipe it returns."""
+
+NEUTRAL: Final = _Mark("neutral")
+"""Says where something lies whose content `revision` names, or how it runs to the same numbers."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Settings of a plug-in, JSON-able: those that decide a key, and the marked ones."""
+
+    decisive: Mapping[str, Any]
+    marked: Mapping[str, Any]
+
+
+def split(config: BaseModel) -> Split:
+    """Tell the settings of a plug-in apart by their marks."""
+    marked = set(_marked(type(config)))
+    settings = config.model_dump(mode="json")
+    return Split(
+        {name: value for name, value in settings.items() if name not in marked},
+        {name: value for name, value in settings.items() if name in marked},
+    )
+
+
+def _marked(kind: type[BaseModel]) -> Iterator[str]:
+    """Names of marked fields; a subclass that gives a field another default keeps its mark."""
+    for base in kind.__mro__:
+        for name, field in getattr(base, "__pydantic_fields__", {}).items():
+            if any(isinstance(mark, _Mark) for mark in field.metadata):
+                yield name
