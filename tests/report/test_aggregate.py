@@ -75,6 +75,7 @@ def test_the_first_stage_without_a_result_is_named(world: Any) -> None:
     assert found.value(found.rows[0], "hps").missing == "train stage aa000000 is not done"
     train = world.cells[0].train
     world.store.problems[train] = "step 7: loss is NaN (log: /home/me/results/x.log)\nmore"
+    found = results(world)  # one is a snapshot
     assert found.missing_stage(train) == (
         "train stage aa000000 failed: step 7: loss is NaN (log: x.log)"
     )
