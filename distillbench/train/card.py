@@ -87,7 +87,7 @@ def write_card(out: Path, backbone: PipelineBackbone, recipe: Mapping[str, Any])
         base=f"`{source}`",
         scheduler=recipe["scheduler"],
         code=_code(backbone, recipe).rstrip(),
-        check=_check(bool(limits), recipe["precision"]),
+        check=_check(bool(limits), recipe["precision"]) + _fixed(recipe["fixed"]),
         times=", ".join(map(str, recipe["timesteps"])),
         arguments=", ".join(f"`{k}={v!r}`" for k, v in recipe["call"].items()),
         precision=recipe["precision"],
@@ -104,6 +104,13 @@ def _check(limited: bool, precision: str) -> str:
             f"On the same noise it gives the samples of the benchmark, to {precision}'s rounding."
         )
     return "On the same noise it gives the samples of the benchmark, to a grey level."
+
+
+def _fixed(values: Mapping[str, float]) -> str:
+    if not values:
+        return ""
+    named = " and ".join(f"{name} = {value:g}" for name, value in values.items())
+    return f"\nThe network is the student at {named}; another recipe needs another export (--nfe)."
 
 
 def _code(backbone: PipelineBackbone, recipe: Mapping[str, Any]) -> str:

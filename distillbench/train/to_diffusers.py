@@ -2,7 +2,7 @@
 
 An adapter becomes `pytorch_lora_weights.safetensors` with its rank and alpha in the metadata: left
 out, alpha defaults to another value and the student is silently an eighth of itself. A full copy
-becomes a network folder. Beside them lie the scheduler that takes the student's very steps,
+becomes a network folder, and so does an adapter with scalar inputs. Beside them lie the scheduler that takes the student's very steps,
 `recipe.json` with every argument of the pipeline's call, and a README with the code to run.
 """
 
@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import diffusers
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -36,6 +38,23 @@ from distillbench.train.trial import Teacher
 __all__ = ["export_student"]
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+@dataclass(frozen=True)
+class _Written:
+    """How the student's weights were written.
+
+    Attributes:
+        left_out: tensors that no pipeline uses.
+        adapter: as an adapter, else as a whole network.
+        embeds: the network takes the guidance scale from its pipeline.
+        fixed: scalar inputs that are part of the network now, at the recipe's values.
+    """
+
+    left_out: Mapping[str, Tensor]
+    adapter: bool = False
+    embeds: bool = False
+    fixed: Mapping[str, float] = field(default_factory=dict)
 
 
 def export_student(
@@ -84,17 +103,13 @@ def _write(
     record: Mapping[str, Any],
 ) -> None:
     kind = json.loads((train_dir / "net.json").read_text(encoding="utf-8"))["kind"]
-    # Nobody else has the base of an adapter on a trained teacher: it goes along, merged.
-    merged = kind == "lora" and bool(record.get("teacher"))
-    adapter = kind == "lora" and not merged
-    write = _write_merged if merged else _write_adapter if adapter else _write_copy
-    left_out = write(out, backbone, net)
-    if left_out:
-        save_file(left_out, out / "conditions.safetensors")
     sampler: Sampler = record["sampler"]
+    written = _write_weights(out, backbone, net, kind, sampler, on_run=bool(record.get("teacher")))
+    if written.left_out:
+        save_file(dict(written.left_out), out / "conditions.safetensors")
     followed = follow(sampler, _teacher(backbone))
     followed.scheduler.save_pretrained(out / "scheduler")
-    recipe = _recipe(backbone, record, sampler, followed, adapter, sorted(left_out))
+    recipe = _recipe(backbone, record, sampler, followed, written)
     recipe["training"] = train_dir.resolve().name
     write_json(out / "recipe.json", recipe)
     write_card(out, backbone, recipe)
@@ -133,30 +148,56 @@ def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, set) else value
 
 
-def _write_copy(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict[str, Tensor]:
-    """The network; an embedded guidance scale goes where LCM pipelines look for it."""
+def _fixed(net: NetHandle, sampler: Sampler) -> dict[str, float]:
+    """The recipe's values of the network's scalar inputs, where each has one for all steps."""
+    known = {"guidance": sampler.embed_scale, "steps_k": sampler.steps_k}
+    values = {name: known.get(name) for name in net.conditions}
+    return {n: float(v) for n, v in values.items() if v is not None} if all(values.values()) else {}
+
+
+def _write_weights(
+    out: Path, backbone: PipelineBackbone, net: NetHandle, kind: str, sampler: Sampler, *,
+    on_run: bool,
+) -> _Written:  # fmt: skip
+    """An adapter where one can carry the student, else the whole network.
+
+    Nobody else has the base of an adapter `on_run`, a trained teacher; and an adapter has no place
+    for scalar inputs.
+    """
+    fixed = _fixed(net, sampler)
+    if kind == "lora" and not on_run and not fixed:
+        return _Written(_write_adapter(out, backbone, net), adapter=True)
     tensors, conditions = _split(net)
     module: Any = net.module
+    if kind == "lora":
+        backbone.adopt(net)
+    weights = {**base_weights(module), **(tensors if kind == "copy" else {})}
     config = dict(module.config)
-    if backbone.network == "unet" and "conditions.guidance.weight" in conditions:
+    embeds = backbone.network == "unet" and "conditions.guidance.weight" in conditions
+    if embeds:  # an embedded guidance scale goes where LCM pipelines look for it
         config["time_cond_proj_dim"] = DIM
-        weight = conditions.pop("conditions.guidance.weight")
-        tensors["time_embedding.cond_proj.weight"] = weight
+        weights["time_embedding.cond_proj.weight"] = conditions.pop("conditions.guidance.weight")
     whole = type(module).from_config(config)
-    whole.load_state_dict({**module.state_dict(), **tensors})
+    whole.load_state_dict(weights)
+    if fixed:
+        _fold(whole.get_submodule(backbone.time_mlp), net, fixed, embeds)
+        conditions = {}
     whole.save_pretrained(out / backbone.network)
-    return conditions
+    rest = {name: value for name, value in fixed.items() if name != "guidance" or not embeds}
+    return _Written(conditions, embeds=embeds, fixed=rest)
 
 
-def _write_merged(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict[str, Tensor]:
-    """The frozen network with the adapter added to it."""
-    _, conditions = _split(net)
-    module: Any = net.module
-    backbone.adopt(net)
-    whole = type(module).from_config(module.config)
-    whole.load_state_dict(base_weights(module))
-    whole.save_pretrained(out / backbone.network)
-    return conditions
+@torch.no_grad()
+def _fold(time_mlp: Any, net: NetHandle, values: Mapping[str, float], embeds: bool) -> None:
+    """Make scalar inputs that never change a part of the time MLP: they only shift its biases."""
+    extras: Any = net.extras
+    first = next(extras.parameters())
+    given = {name: first.new_tensor([value]) for name, value in values.items()}
+    before, after = extras.signals(net.name, given)
+    if isinstance(before, Tensor) and not embeds:
+        time_mlp.linear_1.bias += time_mlp.linear_1.weight @ before[0].cpu()
+    if isinstance(after, Tensor):
+        time_mlp.linear_2.bias += after[0].cpu()
 
 
 def _recipe(
@@ -164,18 +205,20 @@ def _recipe(
     record: Mapping[str, Any],
     sampler: Sampler,
     followed: Followed,
-    adapter: bool,
-    left_out: list[str],
+    written: _Written,
 ) -> dict[str, Any]:
     """How to rebuild and sample the student outside this package."""
     base = backbone.config.model_dump(mode="json")
     loader = "load_lora_weights" if hasattr(backbone.pipe, "load_lora_weights") else "PeftModel"
-    limits = _limits(sampler, followed, left_out)
-    call = _call(backbone, sampler, followed, left_out)
+    whole = f"from_pretrained, subfolder {backbone.network}"
+    limits = _limits(sampler, followed, written)
+    call = _call(backbone, sampler, followed, written)
     recipe = {
         "pipeline": backbone.pipeline,
         "base": {"backbone": backbone.name, "params": base, "revision": backbone.revision()},
-        "load_with": loader if adapter else f"from_pretrained, subfolder {backbone.network}",
+        "load_with": loader
+        if written.adapter
+        else f"from_pretrained, subfolder {backbone.network}",
         "precision": record["precision"],
         "method": record["method"],
         "scheduler": type(followed.scheduler).__name__,
@@ -184,6 +227,7 @@ def _recipe(
         "guidance_scale": call["guidance_scale"],
         "num_inference_steps": len(sampler.timesteps),
         "timesteps": list(sampler.timesteps),
+        "fixed": dict(written.fixed),
         "diffusers_ignores": list(limits),
         "limits": limits,
     }
@@ -193,25 +237,25 @@ def _recipe(
 
 
 def _call(
-    backbone: PipelineBackbone, sampler: Sampler, followed: Followed, left_out: list[str]
+    backbone: PipelineBackbone, sampler: Sampler, followed: Followed, written: _Written
 ) -> dict[str, Any]:
     """Every argument of the pipeline's call but prompt and generator."""
-    embeds = sampler.embed_scale is not None and "conditions.guidance.weight" not in left_out
-    scale = sampler.embed_scale if embeds else sampler.guidance_scale
+    scale = sampler.embed_scale if written.embeds else sampler.guidance_scale
     known = signature(getattr(diffusers, backbone.pipeline).__call__).parameters
     eta = {"eta": float(getattr(sampler, "gamma", 0.0))} if "eta" in known else {}
     return {**followed.times, "guidance_scale": scale, **eta, **backbone.call_arguments()}
 
 
-def _limits(sampler: Sampler, followed: Followed, left_out: list[str]) -> dict[str, str]:
+def _limits(sampler: Sampler, followed: Followed, written: _Written) -> dict[str, str]:
     """What of the recipe a diffusers pipeline cannot follow, and why: other samples than ours."""
     limits = dict(followed.limits)
-    if left_out:
-        named = sorted({name.split(".")[1 if "guidance" in name else 2] for name in left_out})
+    if written.left_out:
+        names = (name.split(".") for name in written.left_out)
+        named = sorted({parts[1 if parts[1] == "guidance" else 2] for parts in names})
         why = f"the network also takes {' and '.join(named)}, which its pipeline does not feed"
         limits = {"conditions.safetensors": why, **limits}
     scale = sampler.guidance_scale
-    if scale < 1 or (scale != 1 and sampler.embed_scale is not None):
+    if scale < 1 or (scale != 1 and written.embeds):
         why = "the pipeline guides only above scale 1, and no network that embeds its scale"
         limits["sampler.guidance_scale"] = why
     return limits

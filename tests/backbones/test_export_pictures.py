@@ -215,6 +215,36 @@ def test_an_embedded_guidance_scale_draws_alike(
     assert grey_levels(theirs, ours[0]) <= 1
 
 
+@pytest.mark.parametrize("kind", ["lora", "copy"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "pixart", "cogvideox"])
+def test_scalar_inputs_become_a_part_of_the_network(
+    family: str, kind: str, finish: Callable[..., Any], tmp_path: Path,
+    same_noise: Callable[[Any, int], None], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The number of steps and an embedded scale are constants of a recipe."""
+    times = FLOWING if family == "sd3" else TIMES
+    sampler = {"kind": "ode", "timesteps": times, "steps_k": 4, "embed_scale": 5.0}
+    run = finish(family, kind, sampler, conditions=("guidance", "steps_k"))
+    export_student(run.root, tmp_path / "out")
+    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
+    assert recipe["diffusers_ignores"] == []
+    unet = {"steps_k": 4.0}
+    assert recipe["fixed"] == (unet if "sd" in family[:2] and family != "sd3" else
+                               {"guidance": 5.0, **unet})  # fmt: skip
+    same_noise(run.backbone, 1)
+    theirs = run_readme(tmp_path / "out", monkeypatch)
+    frames = theirs if isinstance(theirs, list) else [theirs]
+    drawn = np.stack([np.asarray(f) for f in frames])
+    student = load_student(run.root)
+    ours, other = (
+        generate_images(Student(SimpleNamespace(backbone=student.method.backbone), student.net),  # type: ignore[arg-type]
+                        ["a red circle"], sampler=from_recipe({**sampler, "steps_k": k}))
+        for k in (4, 1)
+    )  # fmt: skip
+    assert grey_levels(drawn, ours.reshape(-1, *ours.shape[-3:])) <= 1
+    assert grey_levels(drawn, other.reshape(-1, *ours.shape[-3:])) > 1
+
+
 def test_a_fused_adapter_draws_as_the_loaded_one(
     finish: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
