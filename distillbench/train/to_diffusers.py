@@ -2,8 +2,9 @@
 
 An adapter becomes `pytorch_lora_weights.safetensors` with its rank and alpha in the metadata: left
 out, alpha defaults to another value and the student is silently an eighth of itself. A full copy
-becomes a network folder, and so does an adapter with scalar inputs. Beside them lie the scheduler that takes the student's very steps,
-`recipe.json` with every argument of the pipeline's call, and a README with the code to run.
+becomes a network folder, and so does an adapter with scalar inputs. Beside them lie the scheduler
+that takes the student's very steps, `recipe.json` with every argument of the pipeline's call, and a
+README with the code to run.
 """
 
 from __future__ import annotations
@@ -216,9 +217,7 @@ def _recipe(
     recipe = {
         "pipeline": backbone.pipeline,
         "base": {"backbone": backbone.name, "params": base, "revision": backbone.revision()},
-        "load_with": loader
-        if written.adapter
-        else f"from_pretrained, subfolder {backbone.network}",
+        "load_with": loader if written.adapter else whole,
         "precision": record["precision"],
         "method": record["method"],
         "scheduler": type(followed.scheduler).__name__,
