@@ -397,3 +397,36 @@ def test_what_is_not_finite_is_never_a_picture(folders: Callable[[str], Path]) -
     backbone.pipe.text_encoder.get_parameter("final_layer_norm.bias").fill_(float("nan"))
     with pytest.raises(StageFailed, match=r"text conditions \(tokens\) of sample 0"):
         backbone.encode(["a circle"])
+
+
+def test_a_teacher_that_gives_no_number_stops_with_the_first_sample(
+    copy: Callable[[str], Path],
+) -> None:
+    """Predictions of noise at zero terminal SNR: x0 is 0 / 0, which was drawn in black."""
+    from distillbench.sample.generate import generate_images
+    from distillbench.train.export import Student
+
+    folder = copy("sd")
+    change(folder, SCHEDULER, "rescale_betas_zero_snr", True)
+    method = registry.build_method("teacher", {}, ready("sd", folder))
+    with pytest.raises(StageFailed, match=r"sample 0 is not finite \(latents; prompt 'a circle'"):
+        generate_images(Student(method, None), ["a circle", "a"], sampler=method.sampler(4))
+
+
+def test_planning_refuses_at_the_place_of_the_model(
+    copy: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from distillbench.config.load import load_experiment
+    from distillbench.errors import ConfigError
+    from distillbench.run.plan import build_plan
+
+    folder, file = copy("sd"), tmp_path / "x.yaml"
+    change(folder, VAE, "latents_mean", [0.0] * 4)
+    file.write_text(
+        f"name: x\nbackbones: {{mine: {{use: sd, params: {{model: {folder}}}}}}}\n"
+        "base: {backbone: mine, sample: {n: 2, prompts: world-eval}, nfe: 4}\n"
+        "metrics: [clip]\ntables: [{name: t, columns: [label, clip]}]\n"
+        "rows: [{label: Teacher, method: teacher}]\n"
+    )
+    with pytest.raises(ConfigError, match=r"x\.yaml:2:\d+: .*vae/config.json: latents_mean"):
+        build_plan(load_experiment(file))
