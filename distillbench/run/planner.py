@@ -49,7 +49,7 @@ class Planner:
         self._metric_specs = {
             name: self._metric_spec(name, metric) for name, metric in self.metrics.items()
         }
-        self.runtime = {"threads": self.experiment.threads}
+        self.runtime = {"threads": self.experiment.threads, "experiment": self.experiment.folder}
         self.data = Datasets(self.problems, self.notes)
         self.trainings = Trainings(self)
 

@@ -1,8 +1,8 @@
 """What a run would do: which stages are stored, which are new, and which are stale and why.
 
-A stage is stale when the store holds its predecessor: a finished stage of the same kind, backbone,
-method (or metric) and seed that no stage of this plan uses any more. The reason is how their specs
-differ.
+A stage is stale when the store holds its predecessor: a finished stage of the same experiment and
+label, kind, backbone, method (or metric) and seed that no stage of this plan uses any more. The
+reason is how their specs differ. What another experiment or another row left is no predecessor.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ def _status(
 
 
 def _stored(store: Store, kind: str, used: Mapping[str, Stage]) -> dict[str, Mapping[str, Any]]:
-    """Specs of finished stages that a plan has no use for."""
+    """Records of finished stages that a plan has no use for."""
     specs = {}
     for key in store.keys(kind):
         path = store.path(kind, key) / "spec.json"
         if key not in used and path.is_file():
-            specs[key] = json.loads(path.read_text(encoding="utf-8"))["spec"]
+            specs[key] = json.loads(path.read_text(encoding="utf-8"))
     return specs
 
 
@@ -87,7 +87,10 @@ def _nearest(
     stage: Stage, stored: Mapping[str, Mapping[str, Any]], replaced: Mapping[str, str]
 ) -> tuple[str, list[str]] | None:
     candidates = []
-    for key, spec in stored.items():
+    for key, record in stored.items():
+        spec, runtime = record["spec"], record.get("runtime", {})
+        if (record.get("label"), runtime.get("experiment")) != _row(stage):
+            continue
         if _anchor(spec) != _anchor(stage.spec):
             continue
         changes = list(differences(spec, stage.spec, replaced))
@@ -97,6 +100,11 @@ def _nearest(
         return None
     _, key, changes = min(candidates)
     return key, changes
+
+
+def _row(stage: Stage) -> tuple[Any, ...]:
+    """The row and experiment it belongs to, as the records of finished stages have them."""
+    return stage.label, stage.runtime.get("experiment")
 
 
 def _anchor(spec: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -115,6 +115,7 @@ def _identity(stage: Stage) -> dict[str, Any]:
     return {
         "kind": stage.kind,
         "key": stage.key,
+        "label": stage.label,
         "needs": list(stage.needs),
         "spec": dict(stage.spec),
         "runtime": dict(stage.runtime),

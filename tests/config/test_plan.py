@@ -77,7 +77,7 @@ def test_specs_have_the_agreed_fields(plan_of: PlanOf) -> None:
         "seed": 0, "teacher": None,
     }  # fmt: skip
     assert train.runtime == {
-        "threads": 1, "save_every": 5, "prompts": "gmm-train",
+        "threads": 1, "save_every": 5, "experiment": "t", "prompts": "gmm-train",
         "settings": {"backbone": {}, "method": {}},
     }  # fmt: skip
     assert {k: v for k, v in sample.spec.items() if k not in ("prompts", "sampler")} == {

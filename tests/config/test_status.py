@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distillbench.run.stage import Plan
 from distillbench.run.status import differences, plan_status
+from distillbench.run.worker import _identity
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure
 
@@ -20,7 +21,7 @@ def finish(plan: Plan, store: Store, *kinds: str) -> None:
     for stage in plan.stages.values():
         if stage.kind in kinds:
             tmp = store.begin(stage.kind, stage.key)
-            (tmp / "spec.json").write_text(json.dumps({"spec": dict(stage.spec)}))
+            (tmp / "spec.json").write_text(json.dumps(_identity(stage)))
             store.commit(tmp, stage.kind, stage.key)
 
 
@@ -103,8 +104,20 @@ def test_rows_that_were_not_asked_for_are_nobodys_predecessors(
     )
     whole, part = plan_of(rows), plan_of(rows, only="label=B")
     finish(plan_of(rows, only="label=A"), store, "train", "sample")
-    assert {s.state for s in plan_status(part, store).values()} == {"stale"}
+    assert {s.state for s in plan_status(part, store).values()} == {"new"}
     assert {s.state for s in plan_status(part, store, whole=whole).values()} == {"new"}
+
+
+def test_another_experiment_leaves_no_predecessors(plan_of: PlanOf, tmp_path: Path) -> None:
+    """A sweep that never ran is new, however near what another experiment left may be."""
+    store = Store(tmp_path / "store")
+    finish(plan_of(TEXT), store, "train", "sample", "score")
+    edit = ["base.train.steps=20"]
+    assert {state for state, _ in states(plan_of(TEXT, sets=edit), store).values()} == {"stale"}
+    other = plan_of(TEXT, sets=[*edit, "name=other"])
+    assert {state for state, _ in states(other, store).values()} == {"new"}
+    sweep = plan_of(f"{TEXT}grid: {{params.eta: [0.1, 0.2]}}\n")
+    assert {s.state for s in plan_status(sweep, store).values()} == {"new"}
 
 
 def test_a_recorded_failure_is_told(plan_of: PlanOf, tmp_path: Path) -> None:
