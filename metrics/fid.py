@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -43,7 +44,9 @@ class Fid(Metric):
         """Settings.
 
         Attributes:
-            weights: the extractor: tiny | inception-2015 | the path of such a TorchScript file.
+            weights: the extractor: tiny | inception-2015 | the folder of a net like the tiny one |
+                PATH#sha256=DIGEST, a TorchScript file such as inception-2015: loading one runs its
+                program, so the digest says which program is meant.
             allow_small_n: accept n <= the feature dimension, where the covariance is singular.
             blocks: of the jackknife behind the standard error; 0 gives none.
         """
@@ -57,7 +60,13 @@ class Fid(Metric):
         @field_validator("weights")
         @classmethod
         def _known(cls, weights: str) -> str:
-            return checked(weights, NAMED)
+            path, pin = pinned(checked(weights, NAMED))
+            if path not in {"tiny", *NAMED} and not pin and not Path(path).expanduser().is_dir():
+                raise ValueError(
+                    f"{path}: a TorchScript file runs its own program; pin the one you mean as "
+                    f"{path}#sha256=DIGEST (sha256sum prints it)"
+                )
+            return weights
 
         @field_validator("blocks")
         @classmethod
@@ -70,7 +79,7 @@ class Fid(Metric):
 
     @property
     def _choice(self) -> Choice:
-        return Choice(self.config.weights, "tiny-inception", NAMED)
+        return Choice(pinned(self.config.weights)[0], "tiny-inception", NAMED)
 
     def label(self) -> str:
         """FID, FID (tiny) or FID (custom)."""
@@ -96,10 +105,13 @@ class Fid(Metric):
         return 2048 if self.config.weights in NAMED else 0
 
     def load(self, device: str = "cpu") -> None:
-        """Read the extractor. Raises MissingWeights."""
+        """Read the extractor. Raises MissingWeights, and BadInput for another file than pinned."""
         from distillbench.score.features import feature_net
 
-        self._net = feature_net(self._choice.path(), device)
+        path, pin = self._choice.path(), pinned(self.config.weights)[1]
+        if pin and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != pin:
+            raise BadInput(f"{path}: its sha256 is {found}, not the pinned {pin}; it is not run")
+        self._net = feature_net(path, device)
         self._device = device
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
@@ -141,6 +153,12 @@ class Fid(Metric):
             "reference_n": len(reference),
             "reference_prompts_sha256": hashlib.sha256(prompts).hexdigest(),
         }
+
+
+def pinned(weights: str) -> tuple[str, str]:
+    """A `weights` setting without its pin, and the digest that is pinned ("" for none)."""
+    path, _, digest = weights.partition("#sha256=")
+    return path, digest.lower()
 
 
 def frechet(one: torch.Tensor, two: torch.Tensor) -> float:

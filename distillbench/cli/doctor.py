@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 import shutil
@@ -237,8 +236,7 @@ def _environments() -> Iterator[Finding]:
     from distillbench.score import envs
 
     for name in envs.ENVIRONMENTS:
-        python = envs.home() / name / "bin" / "python"
-        if python.is_file() and os.access(python, os.X_OK):
+        if envs.is_created(name):
             yield Finding("ok", f"environment {name} is at {envs.home() / name}")
         else:
             fix = f"only for cross-checks: distillbench env create {name}"

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from distillbench.cli.common import JsonOption, columns, examples, print_json
+from distillbench.plaintext import visible
 
 __all__ = ["app"]
 
@@ -39,7 +40,7 @@ def create(
         steps = envs.commands(name)
         print_json(steps) if json else print("\n".join(" ".join(step) for step in steps))
         return
-    folder = envs.create(name, say=lambda line: typer.echo(line, err=True))
+    folder = envs.create(name, say=lambda line: typer.echo(visible(line), err=True))
     notes = envs.ENVIRONMENTS[name].notes
     if json:
         print_json({"name": name, "folder": str(folder), "notes": notes})
@@ -55,7 +56,7 @@ def list_environments(json: JsonOption = False) -> None:
     rows = [
         {
             "name": name,
-            "created": (envs.home() / name / "bin" / "python").is_file(),
+            "created": envs.is_created(name),
             "folder": str(envs.home() / name),
             "notes": wanted.notes,
         }

@@ -9,14 +9,22 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from distillbench.datadir import data_root
 from distillbench.errors import BadInput, StageFailed
 
-__all__ = ["ENVIRONMENTS", "Environment", "commands", "create", "environment_python", "home"]
+__all__ = [
+    "ENVIRONMENTS",
+    "Environment",
+    "commands",
+    "create",
+    "environment_python",
+    "home",
+    "is_created",
+]
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ ENVIRONMENTS: dict[str, Environment] = {
     ),
 }  # fmt: skip
 
+_MARKER = "distillbench-complete"
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 
 
@@ -77,25 +86,34 @@ def home() -> Path:
 
 
 def environment_python(name: str) -> Path:
-    """The interpreter of an environment that was created.
+    """The interpreter of an environment whose creation was finished.
 
     Raises:
         BadInput: unknown, or not created yet.
     """
     _known(name)
-    python = home() / name / "bin" / "python"
-    if not python.is_file():
+    if not is_created(name):
         raise BadInput(f"environment {name!r} is not there", hint=f"distillbench env create {name}")
-    return python
+    return home() / name / "bin" / "python"
 
 
-def commands(name: str) -> list[list[str]]:
+def is_created(name: str) -> bool:
+    """Whether an environment was made to its end; a killed creation leaves none."""
+    folder = home() / name
+    return (folder / _MARKER).is_file() and (folder / "bin" / "python").is_file()
+
+
+def commands(name: str, folder: Path | None = None) -> list[list[str]]:
     """The commands that make an environment, in order; uv where it is installed, else pip.
+
+    Args:
+        name: of the environment.
+        folder: where it is made; None is where it will be found.
 
     Raises:
         BadInput: unknown environment.
     """
-    wanted, folder = _known(name), home() / name
+    wanted, folder = _known(name), folder or home() / name
     python = str(folder / "bin" / "python")
     if shutil.which("uv"):
         make = ["uv", "venv", "--python", sys.executable, str(folder)]
@@ -112,24 +130,52 @@ def commands(name: str) -> list[list[str]]:
 def create(name: str, *, say: Callable[[str], None]) -> Path:
     """Make an environment afresh and check that it imports; returns its folder.
 
+    It is made beside the old one, which stays until the new one imports. What its commands print is
+    said line by line.
+
     Raises:
         BadInput: unknown environment.
-        StageFailed: a step failed; the half-made folder is removed.
+        StageFailed: a step failed; the half-made folder is removed, the old one is still there.
     """
-    steps = commands(name)
-    folder = home() / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for number, step in enumerate(steps):
-        say(" ".join(step) if number < len(steps) - 1 else "checking the imports")
-        if number == len(steps) - 1:
-            _mend(name, folder)
-        result = subprocess.run(step, capture_output=True, text=True, check=False)
-        if result.returncode:
-            shutil.rmtree(folder, ignore_errors=True)
-            lines = (result.stderr or result.stdout).strip().splitlines() or ["no output"]
-            raise StageFailed(f"environment {name}: `{step[0]}` failed: {lines[-1]}")
+    _known(name)
+    folder, new = home() / name, home() / f".{name}-new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _make(name, new, say)
+        (new / _MARKER).write_text("complete\n", encoding="utf-8")
+        old = home() / f".{name}-old"
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return folder
+
+
+def _make(name: str, folder: Path, say: Callable[[str], None]) -> None:
+    steps = commands(name, folder)
+    for step in steps[:-1]:
+        say(" ".join(step))
+        _run(name, step, say)
+    _mend(name, folder)
+    say("checking the imports")
+    _run(name, steps[-1], say)
+
+
+def _run(name: str, step: Sequence[str], say: Callable[[str], None]) -> None:
+    last = "no output"
+    with subprocess.Popen(
+        step, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in filter(str.strip, process.stdout):
+            last = line.strip()
+            say(f"  {line.rstrip()}")
+    if process.returncode:
+        raise StageFailed(f"environment {name}: `{step[0]}` failed: {last}")
 
 
 def _check(wanted: Environment) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,20 +322,48 @@ def test_env_lists_and_shows_its_commands(cli: Cli, monkeypatch: pytest.MonkeyPa
     assert "Did you mean 'hpsv2'?" in answer.err
 
 
-def test_a_failed_environment_leaves_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    import subprocess
+def steps(monkeypatch: pytest.MonkeyPatch, last: str) -> None:
+    """An environment of shell commands in place of an installation."""
+    from distillbench.score import envs
 
-    def fail(step: list[str], **kwargs: Any) -> subprocess.CompletedProcess[str]:
-        Path(step[-1]).mkdir(parents=True, exist_ok=True)
-        return subprocess.CompletedProcess(step, 1, "", "no network\nsorry")
+    def commands(name: str, folder: Path) -> list[list[str]]:
+        make = f"mkdir -p {folder}/bin; echo {shlex.quote(last)} > {folder}/bin/python; echo made"
+        return [["sh", "-c", make], ["sh", "-c", last]]
 
     monkeypatch.setenv("DISTILLBENCH_DATA", "data")
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("subprocess.run", fail)
+    monkeypatch.setattr(envs, "commands", commands)
+
+
+def test_a_failed_environment_leaves_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps(monkeypatch, "echo no network; echo sorry >&2; exit 1")
     answer = cli("env", "create", "vbench")
     assert answer.code == 1
     assert answer.err.endswith(": sorry\n")
-    assert not Path("data/envs/vbench").exists()
+    assert "\n  made\n" in answer.err  # what a step prints is shown as it comes
+    assert list(Path("data/envs").iterdir()) == []
+
+
+def test_an_environment_stays_until_the_new_one_imports(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps(monkeypatch, "true")
+    assert cli("env", "create", "vbench").code == 0
+    python = Path("data/envs/vbench/bin/python")
+    assert python.read_text() == "true\n"
+    steps(monkeypatch, "exit 3")
+    assert cli("env", "create", "vbench").code == 1
+    assert python.read_text() == "true\n"
+    steps(monkeypatch, "exit 0")
+    assert cli("env", "create", "vbench").code == 0
+    assert python.read_text() == "exit 0\n"
+
+
+def test_a_killed_creation_is_no_environment(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILLBENCH_DATA", "data")
+    python = Path("data/envs/vbench/bin/python")
+    python.parent.mkdir(parents=True)
+    python.write_text("half")
+    assert not any(row["created"] for row in cli("env", "list", "--json").json)
 
 
 def test_doctor_examines_and_names_the_fix(cli: Cli) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import math
 from pathlib import Path
@@ -145,7 +146,8 @@ def test_what_must_not_be_mixed_differs_in_the_protocol(scorers: Path, tmp_path:
         one, two = images(n, 0), images(reference_n, 1)
         seen.append(protocol(metric, one, evaluate(metric, one, two)))
     path = inception(tmp_path)
-    other = build_metric("fid", {"weights": str(path), "allow_small_n": True})
+    pin = f"#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
+    other = build_metric("fid", {"weights": f"{path}{pin}", "allow_small_n": True})
     one, two = images(4, 0), images(4, 1)
     seen.append(protocol(other, one, evaluate(other, one, two)))
     assert all(a != b for i, a in enumerate(seen) for b in seen[:i])
@@ -199,3 +201,14 @@ def test_the_tiny_net_refuses_other_sizes(scorers: Path) -> None:
     large = dataclasses.replace(samples, data=torch.zeros(10, 64, 64, 3, dtype=torch.uint8))
     with pytest.raises(NotSupported, match="32x32"):
         evaluate(metric, large, large)
+
+
+def test_torchscript_runs_only_where_its_digest_is_pinned(tmp_path: Path) -> None:
+    path = inception(tmp_path)
+    with pytest.raises(BadInput, match="pin the one you mean as"):
+        build_metric("fid", {"weights": str(path)})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    other = build_metric("fid", {"weights": f"{path}#sha256={'0' * 64}"})
+    with pytest.raises(BadInput, match=f"its sha256 is {digest}, not the pinned 0000"):
+        other.load()
+    build_metric("fid", {"weights": f"{path}#sha256={digest}"}).load()
