@@ -12,7 +12,7 @@ from distillbench.backbones._layouts import BY_PIPELINE, Layout, Part
 from distillbench.backbones._rules import shown, violations
 from distillbench.backbones._weights import Tensors, foreign, tensors_of, weight_files
 
-__all__ = ["Folder", "read_folder"]
+__all__ = ["INDEX", "Folder", "read_folder", "without_index"]
 
 INDEX = "model_index.json"
 
@@ -37,6 +37,9 @@ class Folder:
 def read_folder(path: Path, layout: Layout, variant: str) -> Folder:
     """Read every JSON file and weight header of a folder and note what is not honoured."""
     folder = Folder()
+    if not (path / INDEX).is_file():
+        folder.problems.append(without_index(path))
+        return folder
     index = _json(path / INDEX, INDEX, folder.problems)
     if index is None:
         return folder
@@ -51,6 +54,14 @@ def read_folder(path: Path, layout: Layout, variant: str) -> Folder:
     if variant and not folder.problems and variant not in used:
         folder.problems.append(f"no weights of variant {variant!r}; leave `variant` out")
     return folder
+
+
+def without_index(path: Path) -> str:
+    """What a folder without model_index.json is."""
+    if (path / "recipe.json").is_file() and (path / "scheduler").is_dir():
+        return ("an export, a student without the rest of its pipeline; to build on that student "
+                "name its row as `teacher` or `init`")  # fmt: skip
+    return f"{INDEX} is missing"
 
 
 def _index_problems(index: Mapping[str, Any], layout: Layout) -> Iterator[str]:

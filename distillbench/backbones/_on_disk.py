@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from distillbench.backbones._folder import INDEX, without_index
 from distillbench.backbones._source import Source
 from distillbench.backbones._tokens import counter
 from distillbench.backbones.base import Backbone, Footprint
@@ -16,7 +17,6 @@ from distillbench.datadir import Need
 
 __all__ = ["BackboneOnDisk", "local_folder", "settings_of"]
 
-INDEX = "model_index.json"
 WEIGHTS = (".safetensors", ".bin")
 HEADER_BYTES = 100 << 20
 
@@ -117,12 +117,11 @@ def _need(source: Source, without: Iterable[str], size: int, terms: str) -> Need
 
 def _gaps(folder: Path, without: set[str]) -> list[str]:
     """What the pipeline's index names and the folder does not hold."""
+    if not (folder / INDEX).is_file():
+        return [without_index(folder)]
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        if (folder / "recipe.json").is_file() and (folder / "scheduler").is_dir():
-            return ["an export, a student without the rest of its pipeline; to build on that "
-                    "student name its row as `teacher` or `init`"]  # fmt: skip
         return [f"no readable {INDEX}"]
     found = []
     for name, kind in index.items() if isinstance(index, dict) else ():

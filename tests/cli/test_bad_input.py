@@ -38,7 +38,7 @@ def test_a_folder_is_no_experiment_file(cli: Cli) -> None:
 def test_only_names_a_field_that_no_row_has(cli: Cli) -> None:
     answer = cli("plan", "e.yaml", "--only", "metod=x", fakes=True)
     assert answer.code == 2
-    assert "no row has 'metod'" in answer.err
+    assert "unknown field 'metod'; rows have: label" in answer.err
     assert "Did you mean 'method'?" in answer.err
 
 
