@@ -120,7 +120,8 @@ FLOW_SCHEDULER: Rules = {
 # ---- networks: their class builds what they say, as far as we call it rightly ------------------
 
 _side = either(whole(), listed(whole(), 2))
-_one_or_each = either(whole(), listed(whole()))
+_count = whole(1, 1000)
+_one_or_each = either(_count, listed(_count))
 _RATE = unread(number(-1e-9, 1), "nothing is dropped: networks run in evaluation mode")
 _DOWN = listed(one_of("DownBlock2D", "CrossAttnDownBlock2D", "AttnDownBlock2D"))
 _UP = listed(one_of("UpBlock2D", "CrossAttnUpBlock2D", "AttnUpBlock2D"))

@@ -54,11 +54,11 @@ def number(above: float = float("-inf"), below: float = float("inf")) -> Rule:
     )
 
 
-def whole(least: int = 1) -> Rule:
-    """An integer of at least `least`."""
+def whole(least: int = 1, most: int = 10**6) -> Rule:
+    """An integer from `least` to `most`: a network of a milliard layers would never be built."""
     return Rule(
-        lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= least,
-        f"a whole number of at least {least}",
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and least <= v <= most,
+        f"a whole number from {least} to {most}",
     )
 
 
