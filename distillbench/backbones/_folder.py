@@ -15,6 +15,10 @@ from distillbench.backbones._weights import Tensors, foreign, tensors_of, weight
 __all__ = ["INDEX", "Folder", "read_folder", "without_index"]
 
 INDEX = "model_index.json"
+EXPORT = (
+    ": an export, a student without the rest of its pipeline; to build on that student name its "
+    "row as `teacher` or `init`"
+)
 
 
 @dataclass
@@ -124,7 +128,8 @@ def _json(path: Path, name: str, problems: list[str]) -> dict[str, Any] | None:
     try:
         read = json.loads(path.read_bytes())
     except FileNotFoundError:
-        problems.append(f"{name} is missing")
+        export = name == INDEX and (path.parent / "recipe.json").is_file()
+        problems.append(f"{name} is missing" + (EXPORT if export else ""))
     except (OSError, ValueError, RecursionError):
         problems.append(f"{name} is no readable JSON file")
     else:
