@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from distillbench.core.grid import uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.loss import squared_error
-from distillbench.core.predict import raw_output
+from distillbench.core.parameterization import raw_output
 
 if TYPE_CHECKING:
     from distillbench.backbones.base import Backbone, Cond

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from distillbench.core.lazy import torch
+from distillbench.core.loss import adversarial_loss, discriminator_loss
 from distillbench.errors import NotSupported
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from distillbench.train.nets import NetHandle
 
 __all__ = [
-    "Adversarial", "GanConfig", "Noised", "adversarial_loss", "build_head", "discriminator_loss",
-    "logits_of", "map_head", "norm_groups", "vector_head",
+    "Adversarial", "GanConfig", "Noised", "build_head", "logits_of", "map_head", "norm_groups",
+    "vector_head",
 ]  # fmt: skip
 
 MIN_GROUP = 16
@@ -139,17 +140,6 @@ class Adversarial(Method):
         (hidden,) = self.backbone.features(net, x_t, t, batch.cond, ["mid"], **told)
         with self.net["head"].active():
             return logits_of(self.net["head"].module, hidden)
-
-
-def discriminator_loss(fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """softplus(D(fake)) + softplus(-D(real)) of logits (B, 1) (DMD2, arXiv 2405.14867, eq. 4)."""
-    softplus = torch.nn.functional.softplus
-    return softplus(fake).mean() + softplus(-real).mean()
-
-
-def adversarial_loss(fake: torch.Tensor) -> torch.Tensor:
-    """softplus(-D(fake)), which the student lowers."""
-    return torch.nn.functional.softplus(-fake).mean()
 
 
 def build_head(backbone: Backbone) -> torch.nn.Module:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from distillbench.core.grid import lower_bounds, tau_ranges, uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.process import CLEAN
+from distillbench.core.schedules import tdm_nodes
 from distillbench.errors import NotSupported
-from distillbench.sample.schedules import tdm_nodes
 
 if TYPE_CHECKING:
     from distillbench.backbones.base import Backbone

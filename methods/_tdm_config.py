@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from distillbench.core.trajectory import Solver
 from distillbench.fields import SAMPLING
 
 from ._nets import NetConfig
-from ._rollout import Solver
 
 __all__ = ["MatchingConfig", "TDMConfig"]
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import consistency_function
 from distillbench.errors import NotSupported
 from distillbench.fields import SAMPLING
-from distillbench.sample.schedules import lcm_grid
 from distillbench.sample.solvers import RenoiseSampler
 
 from ._consistency import Consistency, ConsistencyConfig

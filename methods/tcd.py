@@ -8,10 +8,10 @@ from pydantic import Field
 
 from distillbench.core.grid import uniform_int
 from distillbench.core.lazy import torch
+from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import ddim, second_order_jump
 from distillbench.errors import NotSupported
 from distillbench.fields import SAMPLING
-from distillbench.sample.schedules import lcm_grid
 from distillbench.sample.solvers import GammaSampler
 
 from ._trajectory import Trajectory, TrajectoryConfig

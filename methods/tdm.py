@@ -8,13 +8,14 @@ from pydantic import BaseModel
 
 from distillbench.core.lazy import torch
 from distillbench.core.loss import abs_mean_normalizer, pseudo_huber, sample_mean, squared_error
+from distillbench.core.matching import Renoised, fisher_surrogate, renoised
 from distillbench.core.process import CLEAN
+from distillbench.core.trajectory import Trajectory, roll_out
 from distillbench.errors import NotSupported
 from distillbench.sample.solvers import OdeSampler
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
-from ._matching import check_recomputation, fake_loss, fisher_surrogate, real_and_fake, renoised
-from ._rollout import Rollout, roll_out, step_eps
+from ._matching import check_recomputation, fake_loss, real_and_fake
 from ._segments import Segments
 from ._tdm_config import MatchingConfig, TDMConfig
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from distillbench.backbones.base import Backbone
     from distillbench.train.nets import NetHandle
-
-    from ._matching import Renoised
 
 __all__ = ["TDM"]
 
@@ -150,22 +149,20 @@ class TDM(Method):
             loss = self.distance(x0, (x0 + (real - fake)).detach(), weight)
         return Losses(loss, {"gap": sample_mean((real - fake).abs()).mean()})
 
-    def rollout(self, batch: Batch) -> Rollout:
+    def rollout(self, batch: Batch) -> Trajectory:
         """The student's K-step trajectory without gradient, computed once a step."""
         return batch.once("rollout", lambda: self._roll(batch))  # type: ignore[no-any-return]
 
-    def _roll(self, batch: Batch) -> Rollout:
+    def _roll(self, batch: Batch) -> Trajectory:
         return roll_out(
-            self.backbone.process, lambda x, t: self._predict(x, t, batch),
-            self._node_times(batch), batch.randn("start"), self.config.train_solver,
+            self.backbone.process, self.config.train_solver, self.train_nodes(batch),
+            lambda x, t: self._predict(x, t, batch), batch.randn("start"),
         )  # fmt: skip
 
     def _step_eps(
         self, batch: Batch, k: torch.Tensor, m: torch.Tensor, *state: torch.Tensor
     ) -> torch.Tensor:
-        nodes, rollout = self._node_times(batch), self.rollout(batch)
-        solver = self.config.train_solver
-        return step_eps(self.backbone.process, solver, nodes, rollout, k, m, *state)
+        return self.rollout(batch).step_eps(k, m, *state[1:])
 
     def _predict(self, x: torch.Tensor, t: torch.Tensor, batch: Batch) -> Any:
         return self.backbone.predict(

@@ -7,12 +7,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from distillbench.core.lazy import torch
+from distillbench.core.loss import adversarial_loss, discriminator_loss
+from distillbench.core.schedules import lcm_grid
 from distillbench.errors import NotSupported
-from distillbench.sample.schedules import lcm_grid
 from distillbench.sample.solvers import GammaSampler, OdeSampler
 from distillbench.train.method import Losses, NetSpec
 
-from ._discriminator import adversarial_loss, discriminator_loss
 from ._matching import check_recomputation
 from ._one_step import OneStep
 from ._pair_discriminator import PairDiscriminator, balanced

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from distillbench.backbones.base import Prediction
 from distillbench.backbones.gmm import CONDITIONS, labels_of, mixture
 from distillbench.core.noise import generator
-from distillbench.core.predict import guided, raw_output, x0_eps
+from distillbench.core.parameterization import guided, raw_output, x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.errors import NotSupported
 

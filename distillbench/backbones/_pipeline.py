@@ -16,7 +16,7 @@ from pydantic import (
 from distillbench.backbones._checked import CheckedBackbone
 from distillbench.backbones.base import Cond, Prediction
 from distillbench.core.lazy import torch
-from distillbench.core.predict import guided, x0_eps
+from distillbench.core.parameterization import guided, x0_eps
 from distillbench.errors import BadInput, NotSupported
 from distillbench.fields import NEUTRAL, split
 from distillbench.sample.finite import require_finite

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel
 
 from distillbench.core.lazy import torch
+from distillbench.core.schedules import tdm_nodes, trailing
 from distillbench.datadir import Need
 from distillbench.errors import NotSupported
-from distillbench.sample.schedules import tdm_nodes, trailing
 
 if TYPE_CHECKING:
     from distillbench.core.process import NoiseProcess

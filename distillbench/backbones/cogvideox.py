@@ -16,7 +16,7 @@ from distillbench.backbones._pipeline import PipelineConfig
 from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.backbones.base import Backbone, Cond
 from distillbench.core.lazy import torch
-from distillbench.sample.schedules import shifted_nodes
+from distillbench.core.schedules import shifted_nodes
 
 if TYPE_CHECKING:
     from distillbench.backbones._diffusers import ImageCodec, VideoCodec

@@ -14,7 +14,7 @@ from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineConfig, 
 from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.backbones.base import Cond
 from distillbench.core.lazy import torch
-from distillbench.sample.schedules import shifted_nodes
+from distillbench.core.schedules import shifted_nodes
 
 __all__ = ["Sd3", "Sd3Config"]
 

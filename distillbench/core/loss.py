@@ -7,8 +7,8 @@ from typing import Literal
 from distillbench.core.lazy import torch
 
 __all__ = [
-    "abs_mean_normalizer", "gradient_surrogate", "importance_weight", "min_snr",
-    "pseudo_huber", "sample_mean", "squared_error",
+    "abs_mean_normalizer", "adversarial_loss", "discriminator_loss", "gradient_surrogate",
+    "importance_weight", "min_snr", "pseudo_huber", "sample_mean", "squared_error",
 ]  # fmt: skip
 
 
@@ -76,6 +76,17 @@ def min_snr(snr: torch.Tensor, gamma: float = 5.0) -> torch.Tensor:
 def gradient_surrogate(x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
     """A loss whose gradient at x is grad / numel (DMD2, arXiv 2405.14867): half MSE to x - grad."""
     return 0.5 * ((x - (x - grad).detach()) ** 2).mean()
+
+
+def discriminator_loss(fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """softplus(D(fake)) + softplus(-D(real)) of logits (B, 1) (DMD2, arXiv 2405.14867, eq. 4)."""
+    softplus = torch.nn.functional.softplus
+    return softplus(fake).mean() + softplus(-real).mean()
+
+
+def adversarial_loss(fake: torch.Tensor) -> torch.Tensor:
+    """softplus(-D(fake)), which the student lowers."""
+    return torch.nn.functional.softplus(-fake).mean()
 
 
 def _weighted_mean(values: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distillbench.backbones.base import Prediction
-from distillbench.core.predict import raw_output, x0_eps
+from distillbench.core.parameterization import raw_output, x0_eps
 from distillbench.core.process import NoiseProcess
 from distillbench.sample.sampler import Sampler
 

@@ -15,8 +15,8 @@ from distillbench.backbones.base import Cond, Prediction
 from distillbench.backbones.gmm import WEIGHTS, Gmm, GmmConfig, labels_of, mixture
 from distillbench.core.noise import sample_noise
 from distillbench.core.process import CLEAN
+from distillbench.core.schedules import trailing
 from distillbench.errors import BadInput, NotSupported
-from distillbench.sample.schedules import trailing
 from distillbench.sample.solvers import OdeSampler
 from distillbench.world import weights
 

@@ -13,8 +13,8 @@ import torch
 
 from distillbench import registry
 from distillbench.backbones.base import Backbone
+from distillbench.core.schedules import trailing
 from distillbench.errors import BadInput, ConfigError, MissingWeights, NotSupported
-from distillbench.sample.schedules import trailing
 from distillbench.sample.solvers import OdeSampler
 
 PROMPTS = ["a red circle", "blue square"]

@@ -9,7 +9,7 @@ from distillbench.core.grid import (
     gamma_end,
     grid_time,
 )
-from distillbench.core.predict import guided, raw_output, x0_eps
+from distillbench.core.parameterization import guided, raw_output, x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import (
     boundary_scalings,

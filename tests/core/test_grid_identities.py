@@ -15,10 +15,10 @@ from distillbench.core.grid import (
     tau_ranges,
     uniform_int,
 )
-from distillbench.core.predict import x0_eps
+from distillbench.core.parameterization import x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
+from distillbench.core.schedules import shifted_nodes, tdm_nodes, trailing
 from distillbench.core.solve import ddim, transition
-from distillbench.sample.schedules import shifted_nodes, tdm_nodes, trailing
 
 SD = NoiseProcess.scaled_linear()
 Pair = tuple[torch.Tensor, torch.Tensor]

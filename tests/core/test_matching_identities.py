@@ -18,15 +18,15 @@ from distillbench.core.loss import (
     sample_mean,
     squared_error,
 )
-from distillbench.core.predict import guided, x0_eps
+from distillbench.core.parameterization import guided, x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
+from distillbench.core.schedules import shifted_nodes
 from distillbench.core.solve import (
     ddim,
     mixed_noise,
     renoise,
     transition,
 )
-from distillbench.sample.schedules import shifted_nodes
 
 SD = NoiseProcess.scaled_linear()
 FLOW = NoiseProcess.flow()

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 MODULES = [
-    "distillbench.core.process", "distillbench.core.predict", "distillbench.core.solve",
+    "distillbench.core.process", "distillbench.core.parameterization", "distillbench.core.solve",
     "distillbench.core.loss", "distillbench.core.noise", "distillbench.core.grid",
-    "distillbench.sample.sampler", "distillbench.sample.schedules", "distillbench.sample.solvers",
+    "distillbench.sample.sampler", "distillbench.core.schedules", "distillbench.sample.solvers",
     "distillbench.sample.prompts", "distillbench.backbones.base", "distillbench.backbones.gmm",
 ]  # fmt: skip
 USE = """

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 
 from distillbench.backbones.base import Backbone, Cond, Prediction
-from distillbench.core.predict import guided, x0_eps
+from distillbench.core.parameterization import guided, x0_eps
 from distillbench.core.process import NoiseProcess
 from distillbench.methods._dmd2_config import DMD2Config
 from distillbench.methods.dmd2 import DMD2

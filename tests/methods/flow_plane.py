@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from distillbench.backbones.base import Backbone, Cond, Prediction
 from distillbench.backbones.gmm import labels_of
 from distillbench.core.lazy import torch
-from distillbench.core.predict import guided, x0_eps
-from distillbench.sample.schedules import shifted_nodes
+from distillbench.core.parameterization import guided, x0_eps
+from distillbench.core.schedules import shifted_nodes
 
 if TYPE_CHECKING:
     from distillbench.train.nets import NetHandle

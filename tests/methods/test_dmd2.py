@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from distillbench import registry
+from distillbench.core.matching import renoised
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
 from distillbench.errors import NotSupported
 from distillbench.methods._denoising import any_time, time_between
-from distillbench.methods._matching import renoised
 from distillbench.sample.solvers import RenoiseSampler
 
 NODES = (999, 749, 499, 249)

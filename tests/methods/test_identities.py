@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from distillbench import registry
+from distillbench.core.matching import Renoised, renoised
 from distillbench.core.process import NoiseProcess
-from distillbench.methods._matching import Renoised, fake_loss, renoised
+from distillbench.methods._matching import fake_loss
 from distillbench.methods.lcm import LCM, LCMConfig
 
 SD = NoiseProcess.scaled_linear()

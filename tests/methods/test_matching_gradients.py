@@ -10,8 +10,8 @@ import torch
 
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
+from distillbench.core.trajectory import Trajectory
 from distillbench.methods._dmd2_config import DMD2Config
-from distillbench.methods._rollout import Rollout
 from distillbench.methods._tdm_config import TDMConfig
 from distillbench.methods.dmd2 import DMD2
 from distillbench.methods.tdm import TDM
@@ -135,7 +135,8 @@ def test_only_the_kernels_own_score_leaves_a_perfect_student_alone(
     def pull(seed: int) -> float:
         batch = pinned(backbone, 4000, seed, u=(tau - m + 0.5) / 239, k=1)
         x = std * batch.randn("state").expand(4, -1, -1)
-        batch.once("rollout", lambda: Rollout(x, x, x))
+        nodes = torch.tensor(backbone.nodes(4))
+        batch.once("rollout", lambda: Trajectory(SD, "ddim", nodes, x, x, x))
         (grad,) = torch.autograd.grad(method.loss("student", batch, 0).total, gain)
         return float(grad)
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from distillbench import registry
+from distillbench.core.matching import renoised
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
-from distillbench.methods._matching import real_and_fake, renoised
+from distillbench.methods._matching import real_and_fake
 from distillbench.methods._tdm_config import TDMConfig
 from distillbench.methods.tdm import TDM
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from distillbench.core.matching import fisher_surrogate
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
+from distillbench.core.trajectory import Trajectory
 from distillbench.errors import NotSupported
-from distillbench.methods._matching import check_recomputation, fisher_surrogate
-from distillbench.methods._rollout import Rollout, step_eps
+from distillbench.methods._matching import check_recomputation
 from distillbench.methods._tdm_config import TDMConfig
 from distillbench.methods.tdm import TDM
 from distillbench.sample.solvers import OdeSampler
@@ -142,11 +143,12 @@ def test_the_rollout_is_the_samplers_trajectory(toy: Any, make_role: Any) -> Non
     assert float((rollout.x[2] - first_order.x[2]).abs().max()) > 1e-3
 
 
-def linear(process: NoiseProcess, seed: int = 0) -> Rollout:
+def linear(process: NoiseProcess, seed: int = 0) -> Trajectory:
     rng = torch.Generator().manual_seed(seed)
     x, x0 = torch.randn(2, 4, 6, 2, generator=rng, dtype=torch.float64)
     alpha, sigma = process.alpha_sigma(torch.tensor(NODES), torch.zeros(4, 1, 1).double())
-    return Rollout(x, x0, (x - alpha * x0) / sigma)
+    eps = (x - alpha * x0) / sigma
+    return Trajectory(process, "dpmsolver++", torch.tensor(NODES), x, x0, eps)
 
 
 @pytest.mark.parametrize("m", [520, 500, 499])
@@ -155,8 +157,7 @@ def test_a_step_is_second_order_to_any_time_of_its_segment(m: int) -> None:
 
     process = NoiseProcess.scaled_linear()
     rollout, k = linear(process), torch.full((6,), 1)
-    eps = step_eps(process, "dpmsolver++", torch.tensor(NODES), rollout, k,
-                   torch.full((6,), m), *rollout.at(k))  # fmt: skip
+    eps = rollout.step_eps(k, torch.full((6,), m), *rollout.at(k)[1:])
     at = [process.alpha_sigma(t, rollout.x[0]) for t in (749, 999, m)]
     expected = second_order_step(rollout.x[1], rollout.x0[1], rollout.x0[0], *at)
     torch.testing.assert_close(ddim(rollout.x0[1], eps, *at[2]), expected, rtol=0, atol=1e-12)
@@ -167,8 +168,7 @@ def test_first_last_and_clean_steps_are_first_order(k: int, m: int) -> None:
     process = NoiseProcess.scaled_linear()
     rollout, index = linear(process), torch.full((6,), k)
     state = rollout.at(index)
-    eps = step_eps(process, "dpmsolver++", torch.tensor(NODES), rollout, index,
-                   torch.full((6,), m), *state)  # fmt: skip
+    eps = rollout.step_eps(index, torch.full((6,), m), *state[1:])
     assert torch.equal(eps, state[2])
 
 

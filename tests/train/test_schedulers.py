@@ -8,7 +8,7 @@ import pytest
 
 from distillbench.backbones._diffusers import process_of
 from distillbench.core.process import NoiseProcess
-from distillbench.sample.schedules import lcm_grid, shifted_nodes, tdm_nodes, trailing
+from distillbench.core.schedules import lcm_grid, shifted_nodes, tdm_nodes, trailing
 from distillbench.sample.solvers import from_recipe
 from distillbench.train.schedulers import PROCESS, follow
 from distillbench.train.trial import Teacher

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from diffusers import DDIMScheduler, LCMScheduler, TCDScheduler
 
-from distillbench.sample.schedules import lcm_grid, shifted_nodes, tdm_nodes, trailing
+from distillbench.core.schedules import lcm_grid, shifted_nodes, tdm_nodes, trailing
 
 LCM_TABLE = {
     1: (999,),
