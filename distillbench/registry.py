@@ -221,9 +221,13 @@ def build_backbone(name: str, params: Mapping[str, Any]) -> Backbone:
 
 
 def build_method(name: str, params: Mapping[str, Any], backbone: Backbone) -> Method:
-    """A method on an (unloaded) backbone. Raises PluginError or ConfigError."""
+    """A method on an (unloaded) backbone. Raises PluginError, ConfigError or NotSupported."""
+    from distillbench.train.method import check_recomputation
+
     cls = METHODS.get(name)
-    return cls(_config(cls, params, f"method {name}"), backbone)
+    method = cls(_config(cls, params, f"method {name}"), backbone)
+    check_recomputation(method)
+    return method
 
 
 def build_metric(name: str, params: Mapping[str, Any]) -> Metric:

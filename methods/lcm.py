@@ -1,61 +1,59 @@
-"""LCM: every point of a teacher trajectory is sent to the same clean sample."""
+"""LCM: latent consistency distillation (arXiv 2310.04378)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
+from distillbench.core.lazy import torch
 from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import consistency_function
 from distillbench.errors import NotSupported
-from distillbench.fields import SAMPLING
 from distillbench.sample.solvers import RenoiseSampler
+from distillbench.train.method import Losses, NetSpec
 
-from ._consistency import Consistency, ConsistencyConfig
+from .settings.consistency import LCMConfig
+from .shared.consistency import Consistency
 
 if TYPE_CHECKING:
-    import torch
-
     from distillbench.train.method import Batch
     from distillbench.train.nets import NetHandle
 
 __all__ = ["LCM", "LCMConfig"]
 
 
-class LCMConfig(ConsistencyConfig):
-    """LCM's settings; the defaults are LCM-LoRA (arXiv 2311.05556) with the paper's range.
-
-    The paper writes guidance as w = g - 1 and draws w from [2, 14], i.e. g from 3 to 15 (the
-    public training scripts: w in [5, 15] for SD, [3, 15] for SDXL; LCM-LoRA's authors: w = 7.5).
-    Full fine-tuning: nets "copy", which embeds the guidance and averages the target; its published
-    rates are 8e-6 (paper) and 1e-6 (scripts), the average's decay .999943 and .95.
-
-    Attributes:
-        sample_guidance: scale that a student with embedded guidance is asked for.
-    """
-
-    sample_guidance: Annotated[float, SAMPLING] = Field(8.0, ge=1)
-
-
 class LCM(Consistency):
-    """Latent consistency distillation (arXiv 2310.04378, alg. 1).
+    """Every point of a teacher trajectory is sent to the same clean sample (alg. 1).
 
-    f(x, t) = c_skip(t) x + c_out(t) x0(x, t): the identity at the data end, and x0 everywhere else
-    on the grid.
+    x_t ~ q(x_t | x_0), t on a grid; x_u: one DDIM step of the teacher from x_t to u, guided by w.
+
+        student  min_theta  d( f(x_t, t, w), sg f_ema(x_u, u, w) )
+                 f(x, t, w) = c_skip(t) x + c_out(t) x0_theta(x, t, w)                     (eq. 9)
+
+    d: pseudo-Huber; f_ema: the averaged student, or the student itself. f is the identity at the
+    data end, and x0 everywhere else on the grid.
     """
 
     Config = LCMConfig
-    title = "LCM"
-    paper = "LCM (arXiv 2310.04378)"
+    title, paper = "LCM", "LCM (arXiv 2310.04378)"
 
-    def jump(
-        self, net: NetHandle, x: torch.Tensor, t: torch.Tensor, end: torch.Tensor, batch: Batch,
-        scale: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
-        """f(x, t), which always ends at the data."""
+    def nets(self) -> dict[str, NetSpec]:
+        """One student, averaged where its average is the target."""
+        return {"student": self.student_spec()}
+
+    def loss(self, turn: str, batch: Batch, step: int) -> Losses:
+        """d( f(x_t, t, w), sg f_ema(x_u, u, w) )."""
+        s = self.solver_step(batch, batch.randn("noise"))
+        with torch.no_grad():  # before the student's own forward: adapters are switched in place
+            target = self.f(self.target_net, s.x_u, s.u, batch, s.scale)
+        return Losses(
+            self.distance(self.f(self.net["student"], s.x_t, s.t, batch, s.scale), target)
+        )
+
+    def f(
+        self, net: NetHandle, x: torch.Tensor, t: torch.Tensor, batch: Batch, scale: torch.Tensor
+    ) -> torch.Tensor:
+        """The consistency function; at a clean end (time -1) c_out is 0 and x0 is not used."""
         embed = scale if self.config.embeds else None
-        # At a clean end (time -1) c_out is 0 and the network's answer is not used.
         pred = self.backbone.predict(net, x, t.clamp(min=0), batch.cond, embed_scale=embed)
         return consistency_function(x, pred.x0, t)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
 from distillbench.backbones.base import Cond
 from distillbench.core.lazy import torch
+from distillbench.core.loss import squared_error
+from distillbench.core.parameterization import raw_output
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
-from ._denoising import any_time, denoising_loss
-from ._nets import NetConfig
-from ._ode import OdeConfig, ode_sampler
+from .settings.denoiser import SFTConfig
+from .shared.scores import any_time
 
 if TYPE_CHECKING:
     from distillbench.sample.solvers import OdeSampler
@@ -20,46 +19,41 @@ if TYPE_CHECKING:
 __all__ = ["SFT", "SFTConfig"]
 
 
-class SFTConfig(NetConfig, OdeConfig):
-    """Settings of the training, and of sampling as the teacher's.
-
-    Attributes:
-        drop_prompt: share of samples trained without their prompt, so that guidance still works.
-        ema: decay of an averaged student that is sampled instead of the last one.
-    """
-
-    drop_prompt: float = Field(0.1, ge=0, le=1)
-    ema: float | None = Field(None, ge=0, lt=1)
-
-
 class SFT(Method):
     """The ordinary denoising loss at uniform times; what comes out is a teacher again.
 
+    x_t = alpha x_0 + sigma n,  t ~ U[0, T);  the prompt is dropped from a share of the samples.
+
+        student  min_theta  | F_theta(x_t, t) - F(x_0, n) |^2
+
+    F: what the network puts out (n, alpha n - sigma x_0, x_0, or n - x_0 of flow models).
     TDM-unify-SFT (arXiv 2503.06674) distils such a one, fine-tuned on images that people like.
     Times and prompt dropout (arXiv 2207.12598) are our choice; the paper does not say.
     """
 
     Config = SFTConfig
     needs = frozenset({"prompts", "latents"})
-    title = "Fine-tuning"
-    paper = "TDM-unify-SFT (arXiv 2503.06674)"
+    title, paper = "Fine-tuning", "TDM-unify-SFT (arXiv 2503.06674)"
     denoises: ClassVar[bool] = True
 
     def nets(self) -> dict[str, NetSpec]:
         """The network that is fine-tuned."""
-        return {"student": self.config.role(ema=self.config.ema)}
+        return {"student": self.config.role("student", ema=self.config.ema)}
+
+    def loss(self, turn: str, batch: Batch, step: int) -> Losses:
+        """| F_theta(x_t, t) - F(x_0, n) |^2."""
+        assert batch.latents is not None, "fine-tuning needs real latents"
+        backbone, x_0, n = self.backbone, batch.latents, batch.randn("noise")
+        t = any_time(backbone, batch, "noise")
+        alpha, sigma = backbone.process.alpha_sigma(t, x_0)
+        cond = dropped(batch, self.config.drop_prompt)
+        pred = backbone.predict(self.net["student"], alpha * x_0 + sigma * n, t, cond)
+        target = raw_output(x_0, n, alpha, sigma, backbone.prediction_type)
+        return Losses(squared_error(pred.raw, target))
 
     def sampler(self, nfe: int) -> OdeSampler:
         """With many steps and guidance, exactly as the method `teacher` samples."""
-        return ode_sampler(self.config, self.backbone, nfe)
-
-    def loss(self, turn: str, batch: Batch, step: int) -> Losses:
-        """Squared error of the network's own output."""
-        assert batch.latents is not None, "fine-tuning needs real latents"
-        t, noise = any_time(self.backbone, batch, "noise"), batch.randn("noise")
-        cond = dropped(batch, self.config.drop_prompt)
-        net = self.net["student"]
-        return Losses(denoising_loss(self.backbone, net, batch.latents, t, noise, cond))
+        return self.config.sampler(self.backbone, nfe)  # type: ignore[no-any-return]
 
 
 def dropped(batch: Batch, share: float) -> Cond:

@@ -1,79 +1,59 @@
-"""TCD: any point of a teacher trajectory jumps to any later point of it."""
+"""TCD: trajectory consistency distillation (arXiv 2402.19159)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from distillbench.core.grid import uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import ddim, second_order_jump
 from distillbench.errors import NotSupported
-from distillbench.fields import SAMPLING
 from distillbench.sample.solvers import GammaSampler
+from distillbench.train.method import Losses, NetSpec
 
-from ._trajectory import Trajectory, TrajectoryConfig
+from .settings.consistency import TCDConfig
+from .shared.consistency import Consistency, SolverStep
 
 if TYPE_CHECKING:
     from distillbench.backbones.base import Prediction
-    from distillbench.train.method import Batch, NetSpec
+    from distillbench.train.method import Batch
     from distillbench.train.nets import NetHandle
-
-    from ._consistency import Pair
 
 __all__ = ["TCD", "TCDConfig"]
 
 
-class TCDConfig(TrajectoryConfig):
-    """TCD's settings (arXiv 2402.19159, section 5.1 and appendix C).
+class TCD(Consistency):
+    """Any point of a teacher trajectory jumps to any later point of it (alg. 2).
 
-    The paper: AdamW at 4.5e-6 with weight decay 1e-2, w = g - 1 from [2, 14], 3000 steps of SDXL.
-    Such a rate leaves an adapter where it is, so ours is higher. The authors released inference
-    only, so "code" below means their scheduler.
+    x_t ~ q(x_t | x_0), t on a grid; x_u: one guided DDIM step of the teacher from x_t;
+    s ~ U[end, u].
 
-    Attributes:
-        tcf: the trajectory function: "1" first order (the paper's best, and ours), "2" second order
-            (twice the evaluations), "S+" first order with a network that is told its end time.
-        ends: draw s on the solver "grid" (students are sampled on it, and a network that is not
-            told s has fewer ends to average over), or among all "integers" of [end, u] as in the
-            paper. "S+" profits from the latter, since sampling asks for ends between grid times.
-        gamma: share of stochasticity in sampling; 0.3 as in the released scheduler, the paper's
-            text has 0.2. More steps want more of it.
-    """
+        student  min_theta  d( f(x_t, t -> s), sg f_ema(x_u, u -> s) )
+                 f(x, t -> s) = alpha_s x0_theta(x, t) + sigma_s eps_theta(x, t)         (TCF(1))
 
-    tcf: Literal["1", "2", "S+"] = "1"
-    ends: Literal["grid", "integers"] = "grid"
-    gamma: Annotated[float, SAMPLING] = Field(0.3, ge=0, le=1)
-
-
-class TCD(Trajectory):
-    """Trajectory consistency distillation (arXiv 2402.19159, alg. 2).
-
-    d(f(x_t, t -> s), sg f(x_u, u -> s)) with x_u one guided DDIM step from x_t and s drawn from
-    [end, u], weight 1 at all times. A network that is not told s cannot fit all ends at once, so
-    this loss does not go to zero; "S+" removes that floor.
+    d: squared error, weight 1 at all times. A network that is not told s cannot fit all ends at
+    once, so this loss does not go to zero; TCF(S+) removes that floor.
     """
 
     Config = TCDConfig
-    title = "TCD"
-    paper = "TCD (arXiv 2402.19159)"
+    title, paper = "TCD", "TCD (arXiv 2402.19159)"
 
     def nets(self) -> dict[str, NetSpec]:
         """One student; S+ adds a zero-initialised end time, so that it starts as TCF(1)."""
-        config = self.config
-        names = {"guidance": config.embeds, "end_t": config.tcf == "S+"}
-        conditions = tuple(name for name, wanted in names.items() if wanted)
-        ema = config.ema_decay if config.averages else None
-        return {"student": config.role(ema=ema, conditions=conditions)}
+        return {"student": self.student_spec(*(("end_t",) if self.config.tcf == "S+" else ()))}
 
-    def end_time(self, batch: Batch, pair: Pair, step: int) -> torch.Tensor:
-        """s, both ends of its range included."""
+    def loss(self, turn: str, batch: Batch, step: int) -> Losses:
+        """d( f(x_t, t -> s), sg f_ema(x_u, u -> s) )."""
+        s = self.solver_step(batch, batch.randn("noise"))
+        return Losses(self.distance(*self.jumps(self.jump, s, self.end_time(batch, s), batch)))
+
+    def end_time(self, batch: Batch, s: SolverStep) -> torch.Tensor:
+        """(B,) where the jumps end, both ends of the range included."""
         if self.config.ends == "grid":
-            return super().end_time(batch, pair, step)
-        low = torch.full_like(pair.u, self.backbone.process.final)
-        return uniform_int(batch.rand("end"), low, pair.u + 1)
+            return self.grid_end(s, batch)
+        low = torch.full_like(s.u, self.backbone.process.final)
+        return uniform_int(batch.rand("end"), low, s.u + 1)
 
     def jump(
         self, net: NetHandle, x: torch.Tensor, t: torch.Tensor, end: torch.Tensor, batch: Batch,
@@ -81,13 +61,10 @@ class TCD(Trajectory):
     ) -> torch.Tensor:  # fmt: skip
         """f(x, t -> end) by TCF(1), TCF(2) or TCF(S+); gradients reach all evaluations."""
         process, config = self.backbone.process, self.config
+        embed, told = scale if config.embeds else None, end if config.tcf == "S+" else None
 
         def predict(x: torch.Tensor, t: torch.Tensor) -> Prediction:
-            return self.backbone.predict(
-                net, x, t, batch.cond,
-                embed_scale=scale if config.embeds else None,
-                end_t=end if config.tcf == "S+" else None,
-            )  # fmt: skip
+            return self.backbone.predict(net, x, t, batch.cond, embed_scale=embed, end_t=told)
 
         pred = predict(x, t)
         if config.tcf == "2":
@@ -98,16 +75,13 @@ class TCD(Trajectory):
 
     def sampler(self, nfe: int) -> GammaSampler:
         """Strategic stochastic sampling (alg. 4): 999, 759, 499, 259 for 4 steps."""
-        config = self.config
-        order = 2 if config.tcf == "2" else 1
+        config, order = self.config, 2 if self.config.tcf == "2" else 1
         steps, rest = divmod(nfe, order)
         if rest or not 0 < steps <= config.solver_steps:
             what = "TCF(2) takes 2 evaluations a step, so" if rest else "with its solver grid"
             raise NotSupported(f"{self.name}: {what} {nfe} evaluations are not possible")
         return GammaSampler(
             timesteps=lcm_grid(steps, config.solver_steps, self.backbone.num_timesteps),
-            gamma=config.gamma,
-            order=order,
-            embed_end=config.tcf == "S+",
+            gamma=config.gamma, order=order, embed_end=config.tcf == "S+",
             embed_scale=config.sample_guidance if config.embeds else None,
-        )
+        )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from distillbench.errors import NotSupported
 from distillbench.train.method import Batch, Losses, Method, NetSpec
 
-from ._ode import OdeConfig, ode_sampler
+from .settings.denoiser import OdeConfig
 
 if TYPE_CHECKING:
     from distillbench.sample.solvers import OdeSampler
@@ -27,7 +27,7 @@ class Teacher(Method):
 
     def sampler(self, nfe: int) -> OdeSampler:
         """The solver at the family's own times."""
-        return ode_sampler(self.config, self.backbone, nfe)
+        return self.config.sampler(self.backbone, nfe)  # type: ignore[no-any-return]
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """Never asked for by the loop.

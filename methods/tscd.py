@@ -1,67 +1,138 @@
-"""TSCD: trajectory consistency within segments of time, whose number falls from stage to stage."""
+"""TSCD: trajectory segmented consistency distillation, of Hyper-SD (arXiv 2404.13686)."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillbench.core.lazy import torch
 from distillbench.core.loss import adversarial_loss, discriminator_loss
 from distillbench.core.schedules import lcm_grid
+from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 from distillbench.sample.solvers import GammaSampler, OdeSampler
 from distillbench.train.method import Losses, NetSpec
 
-from ._matching import check_recomputation
-from ._one_step import OneStep
-from ._pair_discriminator import PairDiscriminator, balanced
-from ._trajectory import Trajectory
-from ._tscd_config import Stage, TSCDConfig
+from .settings.tscd import Stage, TSCDConfig
+from .shared.consistency import Consistency, SolverStep, offset_noise
+from .shared.one_step import fake_losses, one_step_scale, student_losses
+from .shared.pair_discriminator import PairDiscriminator, balanced
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from distillbench.train.method import Batch
     from distillbench.train.nets import NetHandle
-
-    from ._consistency import Pair
 
 __all__ = ["TSCD", "TSCDConfig"]
 
 
-class TSCD(Trajectory):
-    """Trajectory segmented consistency distillation (arXiv 2404.13686, alg. 1).
+class TSCD(Consistency):
+    """Consistency within segments of time, whose number falls from stage to stage (alg. 1).
 
-    d(f(x_t, t -> s), sg f_ema(x_u, u -> s)) with s drawn from the lower edge of t's segment to u
-    (eq. 13, with edges on the solver grid). One segment is TCD; s at the edge would be PCM.
+    x_u: one guided DDIM step of the teacher from x_t; s on the grid from the lower edge of t's
+    segment to u; f(x, t -> s): one DDIM step of the network.
 
-    `one_step` adds the paper's last stage (section 3.3), whose student is used at 1 to 8 steps.
+        student  min_theta  d( f(x_t, t -> s), sg f_ema(x_u, u -> s) )                   (eq. 13)
+                 d = w_mse |.|^2 + w_adv softplus(-D), by stage
+        fake     in the one-step stage: plain denoising of the student's one-step samples
+        disc     min_D  softplus(D(student's jump)) + softplus(-D(target's jump))
+
+    One segment is TCD; s at the edge would be PCM. `one_step` adds the last stage (section 3.3):
+    the student's loss there has DMD and a regression beside, for use at 1 to 8 steps.
     """
 
     Config = TSCDConfig
-    title = "TSCD"
-    paper = "Hyper-SD (arXiv 2404.13686)"
+    title, paper = "TSCD", "Hyper-SD (arXiv 2404.13686)"
 
     def nets(self) -> dict[str, NetSpec]:
         """The student; the discriminator's head and the fake score where a stage needs them."""
-        config, roles = self.config, super().nets()
+        config, roles = self.config, {"student": self.student_spec()}
         if config.adversarial:
-            roles["disc"] = NetSpec(config.role(lr=config.disc_lr).optim, "head")
+            roles["disc"] = NetSpec(config.optim(lr=config.disc_lr), "head")
         if config.matches:
-            conditions = ("guidance",) if config.embeds else ()
-            roles["fake"] = config.role(lr=config.fake_lr, conditions=conditions)
+            told = ("guidance",) if config.embeds else ()
+            roles["fake"] = config.role("fake", lr=config.fake_lr, conditions=told)
         return roles
+
+    @property
+    def crosses_roles(self) -> str:
+        """The adversary's gradient goes through the teacher's features."""
+        return "the adversarial distance" if self.config.adversarial else ""
+
+    def stage(self, step: int) -> Stage:
+        """The stage a step belongs to."""
+        return self.config.stage(step, self.total_steps)  # type: ignore[no-any-return]
+
+    def turns(self, step: int) -> tuple[str, ...]:
+        """The student, then what the step's stage has of fake score and discriminator."""
+        stage, config = self.stage(step), self.config
+        fake = config.fake_updates * ("fake",) if stage.one_step and config.matches else ()
+        return ("student", *fake, *(("disc",) if stage.w_adv else ()))
+
+    def loss(self, turn: str, batch: Batch, step: int) -> Losses:
+        """The student's consistency, in the last stage with its one step; or another role's."""
+        if turn == "fake":
+            return fake_losses(self, batch)
+        stage = self.stage(step)
+        s, end = batch.once("times", lambda: self.times(batch, stage))
+        if turn == "disc":
+            with torch.no_grad():
+                jumps = batch.once("jumps", lambda: self.jumps(self.jump, s, end, batch))
+            fake, real = (self.logits(x, s, end, batch) for x in jumps)
+            scalars = {"real": real.mean(), "fake": fake.mean()}
+            return Losses(discriminator_loss(fake, real), scalars)
+        pred, target = self.jumps(self.jump, s, end, batch)
+        batch.once("jumps", lambda: (pred.detach(), target))
+        losses = self.mixture(pred, target, s, end, stage, batch)
+        if not stage.one_step:
+            return losses
+        more = student_losses(self, batch)
+        scalars = {"consistency": losses.total, **losses.scalars, **more.scalars}
+        return Losses(losses.total + more.total, scalars)
+
+    def times(self, batch: Batch, stage: Stage) -> tuple[SolverStep, torch.Tensor]:
+        """The teacher's step, and where the jumps end."""
+        channel = 2 if self.backbone.modality == "video" else 1
+        noise = offset_noise(batch, self.config.offset_noise, channel)
+        s = self.solver_step(batch, noise)
+        return s, self.grid_end(s, batch, stage.segments)
+
+    def jump(
+        self, net: NetHandle, x: torch.Tensor, t: torch.Tensor, end: torch.Tensor, batch: Batch,
+        scale: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """f(x, t -> end)."""
+        embed = scale if self.config.embeds else None
+        pred = self.backbone.predict(net, x, t, batch.cond, embed_scale=embed)
+        return ddim(pred.x0, pred.eps, *self.backbone.process.alpha_sigma(end, x))
+
+    def mixture(
+        self, pred: torch.Tensor, target: torch.Tensor, s: SolverStep, end: torch.Tensor,
+        stage: Stage, batch: Batch,
+    ) -> Losses:  # fmt: skip
+        """The stage's mixture of squared error and adversary."""
+        if not stage.w_adv:
+            return Losses(stage.w_mse * self.distance(pred, target))
+        mse, adversary = balanced(
+            pred,
+            lambda x: self.distance(x, target),
+            lambda x: adversarial_loss(self.logits(x, s, end, batch)),
+        )
+        total = stage.w_mse * mse + stage.w_adv * adversary
+        return Losses(total, {"mse": mse, "adversary": adversary})
+
+    def logits(
+        self, x: torch.Tensor, s: SolverStep, end: torch.Tensor, batch: Batch
+    ) -> torch.Tensor:
+        """D of a jump's end x, given its start."""
+        discriminator = PairDiscriminator(self.backbone, self.net["disc"].module)
+        return discriminator.logits(x, end, s.x_t, s.t, batch.cond)
+
+    def conditions(self, batch: Batch) -> dict[str, Any]:
+        """The guidance scale of the one step, where it is told."""
+        return {"embed_scale": one_step_scale(self.config, batch)} if self.config.embeds else {}
 
     def make_head(self, name: str) -> torch.nn.Module:
         """The discriminator's head."""
         return PairDiscriminator(self.backbone).make_head()
-
-    def bind(self, nets: Mapping[str, NetHandle]) -> None:
-        """Refuses recomputed activations where the adversarial distance needs gradients of them."""
-        super().bind(nets)
-        if self.config.adversarial:
-            check_recomputation(self.backbone, self.config.nets, "the adversarial distance")
 
     def sampler(self, nfe: int) -> OdeSampler | GammaSampler:
         """DDIM on the solver grid, 999, 749, 499, 249 for 4 steps, or TCD's with `gamma`.
@@ -81,80 +152,3 @@ class TSCD(Trajectory):
         if config.gamma is None:
             return OdeSampler(timesteps=times, embed_scale=scale)
         return GammaSampler(timesteps=times, gamma=config.gamma, embed_scale=scale)
-
-    # ---- stages ---------------------------------------------------------------------------
-
-    def stage(self, step: int) -> Stage:
-        """The stage a step belongs to, by the shares of the whole training."""
-        stages: tuple[Stage, ...] = self.config.stages
-        shares = self.config.stage_steps or (1,) * len(stages)
-        ends = [self.total_steps * part // sum(shares) for part in accumulate(shares)]
-        return stages[min(bisect_right(ends, step), len(stages) - 1) if self.total_steps else 0]
-
-    def segments(self, step: int) -> int:
-        """The segments of the step's stage."""
-        return self.stage(step).segments
-
-    def turns(self, step: int) -> tuple[str, ...]:
-        """The student, then what the step's stage has of fake score and discriminator."""
-        stage, config = self.stage(step), self.config
-        fake = config.fake_updates * ("fake",) if stage.one_step and config.matches else ()
-        return ("student", *fake, *(("disc",) if stage.w_adv else ()))
-
-    # ---- losses ---------------------------------------------------------------------------
-
-    def noise(self, batch: Batch) -> torch.Tensor:
-        """With an offset that is constant over each channel of a sample."""
-        noise, strength = super().noise(batch), float(self.config.offset_noise)
-        if not strength:
-            return noise
-        channel = 2 if self.backbone.modality == "video" else 1
-        shape = [size if i in (0, channel) else 1 for i, size in enumerate(noise.shape)]
-        return noise + strength * torch.randn(shape, generator=batch.rng("offset")).to(noise.device)
-
-    def loss(self, turn: str, batch: Batch, step: int) -> Losses:
-        """The student's consistency, in the last stage with its one step; or another role's."""
-        one_step = OneStep(self.backbone, self.config, self.net)
-        if turn != "student":
-            return one_step.fake_loss(batch) if turn == "fake" else self._disc(batch, step)
-        consistency = self._consistency(batch, step)
-        if not self.stage(step).one_step:
-            return consistency
-        more = one_step.student_loss(batch)
-        scalars = {"consistency": consistency.total, **consistency.scalars, **more.scalars}
-        return Losses(consistency.total + more.total, scalars)
-
-    def _consistency(self, batch: Batch, step: int) -> Losses:
-        """The stage's mixture of squared error and adversary."""
-        stage = self.stage(step)
-        pair, end = self._jump_times(batch, step)
-        pred, target = self.both(pair, end, batch)
-        batch.once("tscd jumps", lambda: (pred.detach(), target))
-        if not stage.w_adv:
-            return Losses(stage.w_mse * self.distance(pred, target))
-        mse, adversary = balanced(
-            pred,
-            lambda x: self.distance(x, target),
-            lambda x: adversarial_loss(self._logits(x, pair, end, batch)),
-        )
-        total = stage.w_mse * mse + stage.w_adv * adversary
-        return Losses(total, {"mse": mse, "adversary": adversary})
-
-    def _disc(self, batch: Batch, step: int) -> Losses:
-        """The discriminator's loss: the target's jumps are real, the student's are not."""
-        pair, end = self._jump_times(batch, step)
-        with torch.no_grad():
-            pred, target = batch.once("tscd jumps", lambda: self.both(pair, end, batch))
-        real, fake = (self._logits(x, pair, end, batch) for x in (target, pred))
-        return Losses(discriminator_loss(fake, real), {"real": real.mean(), "fake": fake.mean()})
-
-    def _jump_times(self, batch: Batch, step: int) -> tuple[Pair, torch.Tensor]:
-        def draw() -> tuple[Pair, torch.Tensor]:
-            pair = self.solver_step(batch)
-            return pair, self.end_time(batch, pair, step)
-
-        return batch.once("tscd times", draw)  # type: ignore[no-any-return]
-
-    def _logits(self, x: torch.Tensor, pair: Pair, end: torch.Tensor, batch: Batch) -> torch.Tensor:
-        discriminator = PairDiscriminator(self.backbone, self.net["disc"].module)
-        return discriminator.logits(x, end, pair.x_t, pair.t, batch.cond)

@@ -66,6 +66,28 @@ def test_methods_import_only_the_mathematics_and_the_plugin_surface() -> None:
         assert ours(path) <= PLUGIN_IMPORTS, f"{path.name} imports {ours(path)}"
 
 
+def test_a_method_is_one_page() -> None:
+    from distillbench.registry import METHODS
+
+    pages = sorted((ROOT / "methods").glob("[!_]*.py"))
+    assert [page.stem for page in pages if page.stem in METHODS.names()] == [p.stem for p in pages]
+    assert [p.name for p in (ROOT / "methods").glob("_*.py")] == ["__init__.py"]
+    longest = {page.stem: page.read_text().count("\n") for page in pages}
+    assert max(longest.values()) <= 170, longest
+
+
+def test_what_methods_share_never_calls_back() -> None:
+    """Settings import no mathematics of methods, shared files no method."""
+    for folder in ("settings", "shared"):
+        for path in modules(ROOT / "methods" / folder):
+            tree = ast.walk(ast.parse(path.read_text()))
+            found = [node for node in tree if isinstance(node, ast.ImportFrom)]
+            above = {node.module for node in found if node.level > 1}
+            assert all((name or "").startswith("settings.") for name in above), path.name
+            assert folder == "shared" or not above, path.name
+            assert "methods" not in ours(path), path.name
+
+
 def test_the_engine_names_no_plugin() -> None:
     for path in modules(ENGINE):
         named = {n for n in imports(path) if n.startswith(PLUGIN_PACKAGES)}
@@ -74,10 +96,14 @@ def test_the_engine_names_no_plugin() -> None:
 
 def test_package_list_equals_the_folders() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    listed = set(project["tool"]["setuptools"]["packages"])
-    folders = {p.parent.relative_to(ROOT).as_posix() for p in ENGINE.rglob("__init__.py")}
-    inside = {folder.replace("/", ".") for folder in folders}
-    assert listed == inside | {"distillbench.methods", "distillbench.metrics"}
+    listed = project["tool"]["setuptools"]["packages"]
+    inside = [p.parent.relative_to(ENGINE.parent) for p in ENGINE.rglob("__init__.py")]
+    beside = [
+        Path("distillbench") / p.parent.relative_to(ROOT)
+        for plugins in ("methods", "metrics")
+        for p in (ROOT / plugins).rglob("__init__.py")
+    ]
+    assert sorted(listed) == sorted(".".join(p.parts) for p in (*inside, *beside))
 
 
 @pytest.mark.parametrize("bare", ["methods", "metrics"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from distillbench.core.lazy import torch
-from distillbench.core.loss import sample_mean
+from distillbench.core.loss import importance_weight, min_snr, sample_mean, squared_error
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import ddim, mixed_noise, renoise, transition
 
-__all__ = ["Renoised", "fisher_surrogate", "renoised"]
+__all__ = ["Renoised", "fake_loss", "fisher_surrogate", "renoised"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,37 @@ def renoised(
     x_tau = renoise(ddim(x0, eps, alpha_m, sigma_m), noise, r, b)
     eps_mix = mixed_noise(eps, noise, r, b, sigma_m, sigma)
     return Renoised(x_tau, tau, noise, eps_mix, b / sigma)
+
+
+def fake_loss(
+    process: NoiseProcess,
+    f_psi: torch.Tensor,
+    eps_psi: torch.Tensor,
+    at: Renoised,
+    x0: torch.Tensor,
+    *,
+    target: Literal["x0", "dsm"] = "x0",
+    weighted: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The fake score's regression at (x_tau, tau), and its mean importance weight.
+
+    "x0" (TDM, arXiv 2503.06674, eq. 7): importance weight times min(SNR, 5) times the squared error
+    to the student's clean prediction; equal to min(1, 5 / SNR) times the error of eps against
+    eps_mix. Without the SNR weight the loss is dominated by the cleanest times and fails visibly.
+    "dsm": denoising score matching under the kernel q(x_tau | x_m), whose minimiser is the exact
+    score of the re-noised student; (b / sigma)^2 times the error against sigma n / b.
+
+    Args:
+        f_psi, eps_psi: the fake score's prediction, x0 and noise.
+        x0: the student's clean prediction behind x_tau, taken as data.
+        weighted: False leaves the importance weight out: E[x0 | x_tau] under the sampled law.
+    """
+    snr = process.snr(at.tau)
+    if target == "dsm":
+        loss = squared_error(at.share * eps_psi, at.noise, min_snr(snr) / snr)
+        return loss, torch.ones_like(loss)
+    weight = importance_weight(at.eps_mix, at.noise) if weighted else torch.ones_like(snr)
+    return squared_error(f_psi, x0.detach(), weight * min_snr(snr)), weight.mean()
 
 
 def fisher_surrogate(

@@ -160,7 +160,6 @@ class Trainer:
             repeats[turn] += 1
             if logged:
                 losses |= self._mean(turn, reported)
-        self.method.on_step_end(self.step)
         return losses
 
     def _turn(

@@ -16,13 +16,14 @@ from pydantic import BaseModel
 from distillbench.core.lazy import torch
 from distillbench.core.noise import generator
 from distillbench.datadir import Need
+from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Backbone, Cond
+    from distillbench.backbones.base import Backbone, Cond, Prediction
     from distillbench.sample.sampler import Sampler
     from distillbench.train.nets import NetHandle
 
-__all__ = ["Batch", "Losses", "Method", "NetSpec", "Optim"]
+__all__ = ["Batch", "Losses", "Method", "NetSpec", "Optim", "check_recomputation"]
 
 
 @dataclass(frozen=True)
@@ -178,11 +179,41 @@ class Method(ABC):
         """The roles updated in this step, in order (TDM: fake, student)."""
         return tuple(self.nets())
 
+    @property
+    def crosses_roles(self) -> str:
+        """What in this method takes a loss's gradient through other networks than the turn's.
+
+        Empty where nothing does. `check_recomputation` refuses it on a base that recomputes its
+        activations: in backward a shared base acts as the role being trained, whatever it was.
+        """
+        return ""
+
     # ---- training -----------------------------------------------------------------------
 
     def bind(self, nets: Mapping[str, NetHandle]) -> None:
         """Receive the nets that `nets()` asked for; the backbone is loaded by now."""
         self.net = nets
+
+    # ---- evaluating networks ------------------------------------------------------------
+
+    def conditions(self, batch: Batch) -> Mapping[str, Any]:
+        """Extra inputs that the trained roles are told in `predict`: `steps_k`, `embed_scale`."""
+        return {}
+
+    def predict(self, role: str, x: torch.Tensor, t: torch.Tensor, batch: Batch) -> Prediction:
+        """The prediction of a trained role at x (B, ...) and times t (B,); never guided."""
+        net = self.net[role]
+        return self.backbone.predict(net, x, t, batch.cond, **self.conditions(batch))
+
+    def teacher(
+        self, x: torch.Tensor, t: torch.Tensor, batch: Batch, scale: float | torch.Tensor = 1.0
+    ) -> Prediction:
+        """The frozen teacher's prediction at (x, t), guided by `scale`, one or (B,); 1 = none."""
+        return self.backbone.predict(
+            None, x, t, batch.cond, guidance_scale=scale, uncond=batch.uncond
+        )
+
+    # ---- the algorithm ------------------------------------------------------------------
 
     def make_head(self, name: str) -> torch.nn.Module:
         """Build the module of a role of kind "head"."""
@@ -192,5 +223,19 @@ class Method(ABC):
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """The loss of one turn on one micro-batch; only the turn's net requires gradients."""
 
-    def on_step_end(self, step: int) -> None:  # noqa: B027 - an optional hook
-        """Called after all turns of a step (a stage change, say)."""
+
+def check_recomputation(method: Method) -> None:
+    """Refuse gradients through other roles of a shared base whose activations are recomputed.
+
+    Raises:
+        NotSupported: a role is an adapter, the backbone checkpoints its layers, and the method
+            `crosses_roles`.
+    """
+    adapters = any(spec.kind == "lora" for spec in method.nets().values())
+    recomputes = getattr(method.backbone.config, "gradient_checkpointing", False)
+    if method.crosses_roles and adapters and recomputes:
+        raise NotSupported(
+            f"{method.crosses_roles} needs gradients through other roles, which "
+            "gradient_checkpointing of a shared base would compute with the wrong adapter",
+            hint="set nets: copy, or gradient_checkpointing: false on the backbone",
+        )

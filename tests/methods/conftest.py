@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from distillbench.backbones.base import Backbone, Cond, Prediction
 from distillbench.core.parameterization import guided, x0_eps
 from distillbench.core.process import NoiseProcess
-from distillbench.methods._dmd2_config import DMD2Config
 from distillbench.methods.dmd2 import DMD2
+from distillbench.methods.settings.dmd2 import DMD2Config
 from distillbench.train.method import Batch
 
 

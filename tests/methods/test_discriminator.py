@@ -11,7 +11,7 @@ import torch
 
 from distillbench import registry
 from distillbench.errors import ConfigError, NotSupported
-from distillbench.methods._discriminator import build_head, logits_of, map_head, vector_head
+from distillbench.methods.shared.heads import build_head, logits_of, map_head, vector_head
 from distillbench.train.data import DataSource
 from distillbench.train.role import make_role as build_role
 
@@ -155,7 +155,7 @@ def test_fakes_are_the_matched_states_and_latents_share_their_times(sampling: st
     (x_fake, t_fake), (x_real, t_real) = method.fake_and_real(batch)
     assert torch.equal(t_fake, t_real)
     # Near the trajectory, where the student meets the head, however the fake score is trained.
-    at, _ = method.fake_state(batch, near=True)
+    at, _ = method.state("fake", batch)
     assert torch.equal(x_fake, at.x_tau)
     assert torch.equal(x_fake, method.fake_state(batch)[0].x_tau) == (sampling == "near")
     assert not x_fake.requires_grad

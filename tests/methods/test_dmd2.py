@@ -14,7 +14,7 @@ from distillbench.core.matching import renoised
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
 from distillbench.errors import NotSupported
-from distillbench.methods._denoising import any_time, time_between
+from distillbench.methods.shared.scores import any_time, time_between
 from distillbench.sample.solvers import RenoiseSampler
 
 NODES = (999, 749, 499, 249)
@@ -27,14 +27,16 @@ def test_the_students_gradient_is_the_normalised_difference(dmd2: Any) -> None:
     method = dmd2(shift=0.3, guidance_scale=2.5, steps=1)
     batch = method.backbone.batch()
     seen: list[torch.Tensor] = []
-    plain = method._predict
+    plain = method.predict
 
-    def predict(*args: Any) -> Any:
-        pred = plain(*args)
+    def predict(role: str, *args: Any) -> Any:
+        pred = plain(role, *args)
+        if role != "student":
+            return pred
         seen.append(pred.x0.detach().requires_grad_())
         return replace(pred, x0=seen[0])
 
-    method._predict = predict
+    method.predict = predict
     total = method.loss("student", batch, 0).total
     (found,) = torch.autograd.grad(total, seen[0])
 
@@ -88,7 +90,7 @@ def test_the_fake_score_learns_the_noise(dmd2: Any) -> None:
     method = dmd2(shift=0.2)
     batch = method.backbone.batch()
     loss = method.loss("fake", batch, 0).total
-    x0, t = method._sample(batch), any_time(method.backbone, batch, "fake")
+    x0, t = method.samples(batch), any_time(method.backbone, batch, "fake")
     noise = batch.randn("fake", "noise").double()
     x_t = method.backbone.process.add_noise(x0, noise, t)
     eps = method.backbone.teacher(x_t, t, batch.cond.tensors["label"][:, None]) + 0.2

@@ -12,9 +12,9 @@ from distillbench import registry
 from distillbench.core.loss import squared_error
 from distillbench.core.process import NoiseProcess
 from distillbench.errors import ConfigError, NotSupported
-from distillbench.methods._dmd2_config import DMD2Config
-from distillbench.methods._regression import teacher_samples
 from distillbench.methods.dmd2 import DMD2
+from distillbench.methods.settings.dmd2 import DMD2Config
+from distillbench.methods.shared.scores import teacher_samples
 from distillbench.sample.solvers import RenoiseSampler
 
 MEAN, STD = 0.7, 0.5
@@ -140,7 +140,7 @@ def test_the_told_time_is_that_of_training_and_sampling(dmd2: Any) -> None:
     assert t.tolist() == [399] * 32
     assert torch.equal(x, batch.randn("student", "start"))  # pure noise all the same
     alpha, sigma = told.backbone.process.alpha_sigma(399, x.double())
-    pred = told._predict(x, t, batch)
+    pred = told.predict("student", x, t, batch)
     torch.testing.assert_close(pred.x0, (x - sigma * pred.eps) / alpha, rtol=1e-12, atol=1e-12)
 
 

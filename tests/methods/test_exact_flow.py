@@ -15,8 +15,8 @@ import torch
 
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
-from distillbench.methods._consistency import Pair
 from distillbench.methods.lcm import LCM, LCMConfig
+from distillbench.methods.shared.consistency import SolverStep
 from distillbench.methods.tcd import TCD, TCDConfig
 from distillbench.methods.tscd import TSCD, TSCDConfig
 
@@ -60,8 +60,8 @@ class ExactSolver:
 
     backbone: Any
 
-    def solver_step(self, batch: Any) -> Pair:
-        pair: Pair = super().solver_step(batch)  # type: ignore[misc]
+    def solver_step(self, batch: Any, noise: Any) -> SolverStep:
+        pair: SolverStep = super().solver_step(batch, noise)  # type: ignore[misc]
         return replace(pair, x_u=flow(self.backbone.process, pair.x_t, pair.t, pair.u))
 
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from distillbench import registry
-from distillbench.core.matching import Renoised, renoised
+from distillbench.core.matching import Renoised, fake_loss, renoised
 from distillbench.core.process import NoiseProcess
-from distillbench.methods._matching import fake_loss
 from distillbench.methods.lcm import LCM, LCMConfig
 
 SD = NoiseProcess.scaled_linear()
@@ -91,7 +90,8 @@ def test_what_each_fake_loss_is_smallest_at(
     def gradient(value: float) -> torch.Tensor:
         with torch.no_grad():
             gain.fill_(value)
-        loss, _ = fake_loss(backbone, fake, at, x0, backbone.batch(1), **options)
+        pred = backbone.predict(fake, at.x_tau, at.tau, backbone.batch(1).cond)
+        loss, _ = fake_loss(SD, pred.x0, pred.eps, at, x0, **options)
         return torch.autograd.grad(loss, gain)[0]
 
     zero, one = gradient(0.0), gradient(1.0)  # the loss is a parabola in the gain
@@ -107,7 +107,8 @@ def test_the_fake_loss_is_a_clipped_error_of_the_mixed_noise(toy: Any, make_role
     at = renoised(SD, x0, eps, torch.zeros_like(tau), tau, noise)
     backbone = toy(output)
     batch = backbone.batch(64)
-    loss, _ = fake_loss(backbone, make_role("fake", output), at, x0, batch, weighted=False)
+    x0_psi = backbone.predict(make_role("fake", output), at.x_tau, tau, batch.cond)
+    loss, _ = fake_loss(SD, x0_psi.x0, x0_psi.eps, at, x0, weighted=False)
     pred = backbone.predict(None, at.x_tau, tau, batch.cond).eps
     clipped = (5 / SD.snr(tau)).clamp(max=1)
     assert float(clipped.min()) < 0.5

@@ -36,7 +36,7 @@ def batch_of(method: Any, size: int = 64) -> Any:
 def test_solver_step_is_guided_ddim_on_the_grid(toy: Any, make_role: Any) -> None:
     method = lcm(toy, make_role, guidance=(3.0, 15.0))
     batch, backbone = batch_of(method), method.backbone
-    pair = method.solver_step(batch)
+    pair = method.solver_step(batch, batch.randn("noise"))
     assert ((pair.t + 1) % 20 == 0).all()
     assert (pair.u == (pair.t - 20).clamp(min=0)).all()
     assert ((pair.scale >= 3) & (pair.scale <= 15)).all()
@@ -57,10 +57,10 @@ def test_the_jump_is_the_identity_at_the_end_and_x0_elsewhere(toy: Any, make_rol
     scale = torch.ones(3)
     for end in (0, CLEAN):
         t = torch.full((3,), end)
-        torch.testing.assert_close(method.jump(net, x, t, t, batch, scale), x)
+        torch.testing.assert_close(method.f(net, x, t, batch, scale), x)
     t = torch.full((3,), 259)
     x0 = method.backbone.predict(net, x, t, batch.cond).x0
-    torch.testing.assert_close(method.jump(net, x, t, t, batch, scale), x0, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(method.f(net, x, t, batch, scale), x0, rtol=1e-6, atol=1e-6)
 
 
 def test_the_wrong_time_unit_would_be_seen(toy: Any, make_role: Any) -> None:
@@ -71,7 +71,7 @@ def test_the_wrong_time_unit_would_be_seen(toy: Any, make_role: Any) -> None:
     net = method.net["student"]
     x0 = method.backbone.predict(net, x, t, batch.cond).x0
     wrong = consistency_function(x, x0, t, timestep_scaling=0.01)
-    gap = [float((y - x0).abs().max()) for y in (method.jump(net, x, t, t, batch, scale), wrong)]
+    gap = [float((y - x0).abs().max()) for y in (method.f(net, x, t, batch, scale), wrong)]
     assert gap[0] < 1e-4 < 0.1 < gap[1]
 
 

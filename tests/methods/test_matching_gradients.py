@@ -11,9 +11,9 @@ import torch
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
 from distillbench.core.trajectory import Trajectory
-from distillbench.methods._dmd2_config import DMD2Config
-from distillbench.methods._tdm_config import TDMConfig
 from distillbench.methods.dmd2 import DMD2
+from distillbench.methods.settings.dmd2 import DMD2Config
+from distillbench.methods.settings.tdm import TDMConfig
 from distillbench.methods.tdm import TDM
 from distillbench.train.method import Batch
 

@@ -11,8 +11,8 @@ from distillbench import registry
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim, second_order_jump
 from distillbench.errors import NotSupported
-from distillbench.methods._consistency import Pair
 from distillbench.methods.lcm import LCM, LCMConfig
+from distillbench.methods.shared.consistency import SolverStep, target_jump
 from distillbench.methods.tcd import TCD, TCDConfig
 from distillbench.sample.solvers import GammaSampler, from_recipe
 
@@ -89,8 +89,8 @@ def test_end_times(toy: Any, make_role: Any, process: NoiseProcess) -> None:
     for ends in ("grid", "integers"):
         method = tcd(toy, make_role, process, ends=ends)
         batch = batch_of(method, 20_000)
-        pair = method.solver_step(batch)
-        end = method.end_time(batch, pair, 0)
+        pair = method.solver_step(batch, batch.randn("noise"))
+        end = method.end_time(batch, pair)
         assert bool(((process.final <= end) & (end <= pair.u) & (pair.u < pair.t)).all())
         last = pair.index == 49
         assert bool((end[last] == process.final).any())
@@ -111,14 +111,14 @@ def test_no_target_network_where_the_jump_ends_at_u(toy: Any, make_role: Any) ->
     method.backbone.predict = lambda net, x, t, cond, **kw: (
         asked.append((x, t, cond)), predict(net, x, t, cond, **kw)
     )[1]  # fmt: skip
-    pair = method.solver_step(batch)
+    pair = method.solver_step(batch, batch.randn("noise"))
     end = pair.u.clone()
     end[::2] = method.backbone.process.final
     net = method.net["student"]
     asked.clear()
-    assert torch.equal(method.target(net, pair, pair.u, batch), pair.x_u)
+    assert torch.equal(target_jump(method.jump, net, pair, pair.u, batch), pair.x_u)
     assert not asked
-    target = method.target(net, pair, end, batch)
+    target = target_jump(method.jump, net, pair, end, batch)
     rows = end < pair.u
     ((x, _, cond),) = asked
     assert len(x) == int(rows.sum()) < len(batch)
@@ -129,7 +129,7 @@ def test_no_target_network_where_the_jump_ends_at_u(toy: Any, make_role: Any) ->
 
 def test_to_the_clean_end_it_is_lcm_up_to_the_skip_terms(toy: Any, make_role: Any) -> None:
     class ToClean(TCD):
-        def end_time(self, batch: Any, pair: Pair, step: int) -> torch.Tensor:
+        def end_time(self, batch: Any, pair: SolverStep) -> torch.Tensor:
             return torch.full_like(pair.t, CLEAN)
 
     settings: dict[str, Any] = {"distance": "l2", "guidance": (1, 1)}
@@ -138,10 +138,10 @@ def test_to_the_clean_end_it_is_lcm_up_to_the_skip_terms(toy: Any, make_role: An
     for method in kinds:
         method.bind({"student": make_role("student", output)})
         batch = batch_of(method)
-        pair = method.solver_step(batch)
+        pair = method.solver_step(batch, batch.randn("noise"))
         assert int(pair.index.min()) >= 1  # at j = 0 LCM's target is x_u itself
-        end = method.end_time(batch, pair, 0)
-        values.append(torch.stack(method.both(pair, end, batch)))
+        end = method.end_time(batch, pair)
+        values.append(torch.stack(method.jumps(method.jump, pair, end, batch)))
     size = values[1].abs().max()
     assert 0 < (values[0] - values[1]).abs().max() < 1e-5 * size
 

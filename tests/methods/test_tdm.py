@@ -13,8 +13,7 @@ from distillbench.core.matching import renoised
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
-from distillbench.methods._matching import real_and_fake
-from distillbench.methods._tdm_config import TDMConfig
+from distillbench.methods.settings.tdm import TDMConfig
 from distillbench.methods.tdm import TDM
 
 NODES = (999, 749, 499, 249)
@@ -58,7 +57,8 @@ def test_guidance_alone_moves_the_student_by_the_guidance_term(toy: Any, make_ro
         backbone.process, torch.randn(32, 2).double(), torch.randn(32, 2).double(),
         torch.full((32,), 500), t, torch.randn(32, 2).double(),
     )  # fmt: skip
-    real, fake = real_and_fake(backbone, method.net["fake"], at, batch, 3.5)
+    real = method.teacher(at.x_tau, t, batch, 3.5).x0
+    fake = method.predict("fake", at.x_tau, t, batch).x0
     cond = backbone.predict(None, at.x_tau, t, batch.cond).x0
     free = backbone.predict(None, at.x_tau, t, batch.uncond.expand(32)).x0
     torch.testing.assert_close(real - fake, 2.5 * (cond - free), rtol=0, atol=1e-12)

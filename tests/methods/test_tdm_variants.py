@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from distillbench import registry
 from distillbench.core.matching import fisher_surrogate
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.core.trajectory import Trajectory
 from distillbench.errors import NotSupported
-from distillbench.methods._matching import check_recomputation
-from distillbench.methods._tdm_config import TDMConfig
+from distillbench.methods.settings.tdm import TDMConfig
 from distillbench.methods.tdm import TDM
 from distillbench.sample.solvers import OdeSampler
 
@@ -113,13 +112,26 @@ def test_fisher_trains_its_fake_score_unweighted(toy: Any, make_role: Any) -> No
             TDMConfig(divergence="fisher", **other)
 
 
-def test_recomputing_adapters_is_refused() -> None:
-    backbone: Any = SimpleNamespace(config=SimpleNamespace(gradient_checkpointing=True))
-    check_recomputation(backbone, "copy", "x")
+ACROSS: dict[str, dict[str, Any]] = {
+    "tdm": {"divergence": "fisher"},
+    "tdm_unify": {"adversarial_weight": 0.1},
+    "dmd2": {"adversarial_weight": 0.1},
+    "tscd": {"w_adv": (0.0, 0.0, 0.0, 0.1)},
+}
+
+
+@pytest.mark.parametrize("name", sorted(ACROSS))
+@pytest.mark.parametrize("nets", ["lora", {"student": "copy", "fake": "lora"}])
+def test_recomputing_adapters_is_refused_where_gradients_cross_roles(name: str, nets: Any) -> None:
+    if name == "tscd" and nets != "lora":
+        nets = {"student": "lora", "fake": "copy"}  # without its one step there is no fake score
+    backbone = registry.build_backbone("tiny-sd", {"gradient_checkpointing": True})
+    for params in ({"nets": nets}, {**ACROSS[name], "nets": "copy"}):
+        registry.build_method(name, params, backbone)
     with pytest.raises(NotSupported, match="gradient_checkpointing"):
-        check_recomputation(backbone, "lora", "x")
-    backbone.config.gradient_checkpointing = False
-    check_recomputation(backbone, "lora", "x")
+        registry.build_method(name, {**ACROSS[name], "nets": nets}, backbone)
+    plain = registry.build_backbone("tiny-sd", {})
+    registry.build_method(name, {**ACROSS[name], "nets": nets}, plain)
 
 
 # ---- DPM-Solver++ -------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from distillbench import registry
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
-from distillbench.methods._consistency import Pair
-from distillbench.methods._pair_discriminator import balanced
+from distillbench.methods.shared.consistency import SolverStep
+from distillbench.methods.shared.pair_discriminator import balanced
 from distillbench.methods.tcd import TCD, TCDConfig
 from distillbench.methods.tscd import TSCD, TSCDConfig
 from distillbench.sample.solvers import GammaSampler, OdeSampler
@@ -43,13 +43,6 @@ def batch_of(method: Any, size: int = 64) -> Any:
     return method.backbone.batch(size, latents)
 
 
-class Segments(TSCD):
-    """Fixed at the first number of segments."""
-
-    def segments(self, step: int) -> int:
-        return int(self.config.segments[0])
-
-
 @pytest.mark.parametrize("process", [SD, CLEAN_END])
 @pytest.mark.parametrize(
     ("steps", "segments"), [(40, 8), (40, 4), (40, 2), (40, 1), (8, 8), (50, 2)]
@@ -61,8 +54,7 @@ def test_end_times_stay_in_the_segment(
                            "solver_steps": steps})  # fmt: skip
     method, final = bound(TSCD, config, toy, make_role, process), process.final
     batch = batch_of(method, 40_000)
-    pair = method.solver_step(batch)
-    end = method.end_time(batch, pair, 0)
+    pair, end = method.times(batch, method.stage(0))
     length = 1000 // segments
     edge = (length * (pair.t // length) - 1).clamp(min=final)  # any t of a grid of 1000 / length
     assert len(pair.t.unique()) == steps
@@ -81,24 +73,23 @@ def test_one_segment_is_tcd_bit_for_bit(toy: Any, make_role: Any, steps: int) ->
     tcd = bound(TCD, TCDConfig(**shared), toy, make_role)
     config = TSCDConfig(**{**ONE, "solver_steps": steps}, offset_noise=0)
     tscd = bound(TSCD, config, toy, make_role)
-    pair = tcd.solver_step(batch_of(tcd))
-    ends = [m.end_time(batch_of(m), pair, 0) for m in (tcd, tscd)]
-    assert torch.equal(*ends)
+    pair, end = tscd.times(batch_of(tscd), tscd.stage(0))
+    assert torch.equal(tcd.end_time(batch_of(tcd), pair), end)
     losses = [m.loss("student", batch_of(m), 0).total for m in (tcd, tscd)]
     assert torch.equal(*losses)
 
 
 def test_ends_at_the_edge_are_phased_consistency(toy: Any, make_role: Any) -> None:
-    class Edge(Segments):
-        def end_time(self, batch: Any, pair: Pair, step: int) -> torch.Tensor:
-            return 250 * (pair.t // 250) - 1
+    class Edge(TSCD):
+        def grid_end(self, s: SolverStep, batch: Any, segments: int = 1) -> torch.Tensor:
+            return 250 * (s.t // 250) - 1
 
     config = TSCDConfig(**{**ONE, "segments": (4,), "stop_at_segments": 4}, offset_noise=0)
     method = bound(Edge, config, toy, make_role, CLEAN_END)
     batch = batch_of(method)
-    pair = method.solver_step(batch)
+    pair, end = method.times(batch, method.stage(0))
     # PCM (arXiv 2405.18407): both are solved to the edge, and x_u is the target where u is it
-    end, backbone = method.end_time(batch, pair, 0), method.backbone
+    backbone = method.backbone
     states = []
     for x, t in ((pair.x_t, pair.t), (pair.x_u, pair.u.clamp(min=0))):
         pred = backbone.predict(None, x, t, batch.cond)
@@ -130,18 +121,22 @@ def test_share_of_targets_without_a_network_call(
 
 def test_stages_share_the_training(toy: Any, make_role: Any) -> None:
     method = bound(TSCD, TSCDConfig(), toy, make_role)
-    assert {method.segments(step) for step in (0, 7, 10_000)} == {8}  # outside a training
+    assert {method.stage(step).segments for step in (0, 7, 10_000)} == {8}  # outside a training
     method.total_steps = 400
-    found = [method.segments(step) for step in (0, 99, 100, 199, 200, 299, 300, 399)]
+    found = [method.stage(step).segments for step in (0, 99, 100, 199, 200, 299, 300, 399)]
     assert found == [8, 8, 4, 4, 2, 2, 1, 1]
     shares = TSCDConfig(stage_steps=(300, 100), stop_at_segments=4)
     method = bound(TSCD, shares, toy, make_role)
     for total in (400, 40):
         method.total_steps = total
-        assert [method.segments(s) for s in (0, total * 3 // 4 - 1, total * 3 // 4)] == [8, 8, 4]
-        assert method.segments(total - 1) == 4
+        assert [method.stage(s).segments for s in (0, total * 3 // 4 - 1, total * 3 // 4)] == [
+            8,
+            8,
+            4,
+        ]
+        assert method.stage(total - 1).segments == 4
     method.total_steps = 3  # fewer steps than some stages need still end in the last one
-    assert method.segments(2) == 4
+    assert method.stage(2).segments == 4
 
 
 def test_the_loop_tells_how_long_the_training_is(tmp_path: Any) -> None:
@@ -153,7 +148,7 @@ def test_the_loop_tells_how_long_the_training_is(tmp_path: Any) -> None:
     object.__setattr__(team, "device", "cpu")
     trainer = Trainer(spec, team, tmp_path, tmp_path, {}, lambda _: None, lambda: False)
     method: Any = trainer.method
-    assert [method.segments(step) for step in range(8)] == [8, 8, 4, 4, 2, 2, 1, 1]
+    assert [method.stage(step).segments for step in range(8)] == [8, 8, 4, 4, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize(("modality", "shape"), [("image", (3, 4, 4)), ("video", (2, 3, 4, 4))])
@@ -164,8 +159,10 @@ def test_offset_noise_is_constant_over_a_channel(
         method = bound(TSCD, TSCDConfig(offset_noise=strength), toy, make_role)
         method.backbone.modality = modality
         batch = batch_of(method, 500)
-        batch.latent_shape = shape
-        return torch.as_tensor(method.noise(batch))
+        batch.latent_shape, batch.latents = shape, torch.zeros(500, *shape)
+        pair, _ = method.times(batch, method.stage(0))
+        _, sigma = method.backbone.process.alpha_sigma(pair.t, pair.x_t)
+        return torch.as_tensor(pair.x_t / sigma)
 
     offset = (noise(0.1) - noise(0.0)).movedim(-3, 1).flatten(2)  # (samples, channels, the rest)
     assert offset.std(2).max() < 1e-6

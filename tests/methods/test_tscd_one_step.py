@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from distillbench import registry
 from distillbench.errors import Interrupted
-from distillbench.methods._tscd_config import Stage, TSCDConfig
+from distillbench.methods.settings.tscd import Stage, TSCDConfig
 from distillbench.methods.tscd import TSCD
 from distillbench.testing.method import MethodContract, train, train_spec
 
@@ -74,7 +74,7 @@ def test_turns_of_each_stage(toy: Any) -> None:
     turns = [method.turns(step) for step in range(20)]
     adversarial, one_step = ("student", "disc"), ("student", "fake", "fake", "disc")
     assert turns == [("student",)] * 4 + [adversarial] * 6 + [one_step] * 10
-    assert [method.segments(step) for step in (8, 9, 10, 19)] == [2, 1, 1, 1]
+    assert [method.stage(step).segments for step in (8, 9, 10, 19)] == [2, 1, 1, 1]
 
 
 def test_no_fake_score_without_matching(toy: Any) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distillbench.backbones.base import Backbone
     from distillbench.train.method import Batch
 
-    from ._tdm_config import MatchingConfig
+    from ..settings.tdm import MatchingConfig
 
 __all__ = ["Segments"]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distillbench.fields import SAMPLING
 
-from ._trajectory import TrajectoryConfig
+from .consistency import TrajectoryConfig
+from .nets import RolesConfig
 
 __all__ = ["Stage", "TSCDConfig"]
 
@@ -27,7 +29,7 @@ class Stage:
     one_step: bool = False
 
 
-class TSCDConfig(TrajectoryConfig):
+class TSCDConfig(RolesConfig, TrajectoryConfig):
     """TSCD's settings (Hyper-SD, arXiv 2404.13686, section 3.1; `one_step`: section 3.3).
 
     The paper gives the stages, an averaged target, noise with an offset, and a distance that goes
@@ -134,3 +136,9 @@ class TSCDConfig(TrajectoryConfig):
     def matches(self) -> bool:
         """Whether there is a fake score to match distributions with."""
         return self.one_step and self.w_dmd > 0
+
+    def stage(self, step: int, total_steps: int) -> Stage:
+        """The stage of a step in a training of `total_steps`; of 0, the first."""
+        shares = self.stage_steps or (1,) * len(self.stages)
+        ends = [total_steps * part // sum(shares) for part in accumulate(shares)]
+        return self.stages[min(bisect_right(ends, step), len(ends) - 1) if total_steps else 0]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from distillbench.core.loss import pseudo_huber, squared_error
 from distillbench.core.trajectory import Solver
 from distillbench.fields import SAMPLING
 
-from ._nets import NetConfig
+from .gan import GanConfig
+from .nets import RolesConfig
 
-__all__ = ["MatchingConfig", "TDMConfig"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["MatchingConfig", "TDMConfig", "TDMUnifyConfig"]
 
 
-class MatchingConfig(NetConfig):
+class MatchingConfig(RolesConfig):
     """What TDM and its variants share. Defaults follow the released code where the paper differs,
     but for betas, guidance and `tau`, which are the paper's (the code's demonstration: .95, 4.5 and
     "terminal" unless a flag is set).
@@ -75,6 +80,14 @@ class MatchingConfig(NetConfig):
             raise ValueError("divergence fisher needs fake_sampling near and fake_target x0")
         return self
 
+    def distance(
+        self, x0: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        """d(x0, target), a scalar; `weight` (B, 1, ..) multiplies each sample's."""
+        if self.loss == "mse":
+            return squared_error(x0, target, weight)
+        return pseudo_huber(x0, target, self.huber_c, form=self.huber_form, weight=weight)
+
 
 class TDMConfig(MatchingConfig):
     """TDM's settings.
@@ -84,3 +97,43 @@ class TDMConfig(MatchingConfig):
     """
 
     steps: PositiveInt = 4
+
+
+def _distinct(steps: tuple[int, ...]) -> tuple[int, ...]:
+    if not steps or len(set(steps)) < len(steps):
+        raise ValueError("steps_support must name at least one number of steps, each once")
+    return steps
+
+
+class TDMUnifyConfig(MatchingConfig, GanConfig):
+    """TDM's settings, those of a GAN (TDM-unify-GAN), and what is varied over the steps.
+
+    Head and weights of the paper's GAN are unpublished. Ours is DMD2's, so on latents of its size
+    its weights are where to start: `adversarial_weight` 1e-3 to 5e-3.
+
+    Attributes:
+        steps_support: the numbers of steps K, drawn uniformly, one for all samples of an update.
+        condition: tell student and fake score K, through an embedding that starts at zero; without,
+            the shared fake score sees the mixture of all K's samples (eq. 9). One K alone is
+            never told. How K enters the networks is our choice; the paper does not say.
+        surrogate: move the predictions by the pseudo-Huber surrogate, as `loss` says. False takes
+            the squared error to the moved prediction, with the normaliser; that is our reading of
+            the ablation in table 5, as the paper does not say what takes the surrogate's place.
+    """
+
+    steps_support: Annotated[tuple[PositiveInt, ...], AfterValidator(_distinct)] = (1, 2, 4)
+    condition: bool = True
+    surrogate: bool = True
+
+    @property
+    def tells_steps(self) -> bool:
+        """Whether student and fake score are told K."""
+        return self.condition and len(self.steps_support) > 1
+
+    def distance(
+        self, x0: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        """TDM's, or the squared error where the surrogate is switched off."""
+        if self.surrogate:
+            return super().distance(x0, target, weight)
+        return squared_error(x0, target, weight)

@@ -1,0 +1,1 @@
+"""Settings of the methods: pydantic models, importable without torch."""

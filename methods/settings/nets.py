@@ -1,0 +1,105 @@
+"""Settings that every trained method shares: what its nets are and how they are optimised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from distillbench.train.method import NetSpec, Optim
+
+__all__ = ["Kind", "NetConfig", "RoleKinds", "RolesConfig"]
+
+Kind = Literal["lora", "copy"]
+
+
+class NetConfig(BaseModel):
+    """Nets and AdamW.
+
+    Attributes:
+        nets: "lora" makes every role an adapter on one frozen base, "copy" a full copy of it.
+        rank, lora_alpha: of the adapters; alpha equal to the rank scales them by 1, and other
+            values multiply the effective learning rate, which makes published rates ambiguous.
+        lr: of the student. Full fine-tuning wants far less than an adapter.
+        betas, weight_decay, clip_norm, warmup_steps: of AdamW, for all roles.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nets: Kind = "lora"
+    rank: PositiveInt = 64
+    lora_alpha: PositiveFloat = 64.0
+    lr: PositiveFloat = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(1e-2, ge=0)
+    clip_norm: PositiveFloat | None = 1.0
+    warmup_steps: int = Field(0, ge=0)
+
+    def kind(self, role: str) -> Kind:
+        """What the net of a role ("student", "fake") is."""
+        return self.nets
+
+    def optim(self, *, lr: float | None = None, clip: bool = True) -> Optim:
+        """AdamW with these settings; `lr` None is the student's, `clip` False never clips."""
+        return Optim(
+            lr=self.lr if lr is None else lr,
+            betas=self.betas,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm if clip else None,
+            warmup_steps=self.warmup_steps,
+        )
+
+    def role(
+        self,
+        name: str,
+        *,
+        lr: float | None = None,
+        clip: bool = True,
+        ema: float | None = None,
+        conditions: tuple[str, ...] = (),
+    ) -> NetSpec:
+        """The net of a role, with an average of decay `ema`; see `optim` for `lr` and `clip`."""
+        kind, opts = self.kind(name), dict[str, Any]()
+        if conditions:
+            opts["conditions"] = conditions
+        if kind == "lora":
+            opts |= {"rank": self.rank, "alpha": self.lora_alpha}
+        return NetSpec(self.optim(lr=lr, clip=clip), kind, opts, ema)
+
+
+class RoleKinds(BaseModel):
+    """A kind for each role."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    student: Kind
+    fake: Kind
+
+
+def _known(given: Any) -> Any:
+    """One message for whatever is wrong, where a union has one for each of its members."""
+    kinds, roles = get_args(Kind), set(RoleKinds.model_fields)
+    each = isinstance(given, Mapping) and set(given) == roles
+    each = each and all(kind in kinds for kind in given.values())
+    if given in kinds or isinstance(given, RoleKinds) or each:
+        return given
+    raise ValueError(
+        f"{given!r} is not lora, copy, or a kind for each role: {{student: lora, fake: copy}}"
+    )
+
+
+class RolesConfig(NetConfig):
+    """Nets and AdamW of a method with a fake score, whose nets may differ in kind.
+
+    Attributes:
+        nets: as above, or a kind for each role: {student: lora, fake: copy}.
+    """
+
+    nets: Annotated[Kind | RoleKinds, BeforeValidator(_known)] = "lora"  # type: ignore[assignment]
+
+    def kind(self, role: str) -> Kind:
+        """What the net of a role is."""
+        if isinstance(self.nets, RoleKinds):
+            return self.nets.fake if role == "fake" else self.nets.student
+        return self.nets

@@ -1,0 +1,141 @@
+"""What consistency methods share: the teacher's solver step, the target network, the distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from distillbench.core.grid import (
+    grid_stride,
+    grid_time,
+    previous_time,
+    segment_start,
+    uniform_int,
+)
+from distillbench.core.lazy import torch
+from distillbench.core.loss import pseudo_huber, squared_error
+from distillbench.core.solve import ddim
+from distillbench.errors import NotSupported
+from distillbench.train.method import Batch, Method, NetSpec
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from distillbench.backbones.base import Backbone
+    from distillbench.train.nets import NetHandle
+
+__all__ = ["Consistency", "Jump", "SolverStep", "offset_noise", "target_jump"]
+
+Jump = Callable[..., "torch.Tensor"]
+"""f(net, x, t, end, batch, scale): (B, ...), where a network sends x from time t to `end`."""
+
+
+@dataclass(frozen=True)
+class SolverStep:
+    """Two neighbouring points of one teacher trajectory: a guided DDIM step from t to u < t.
+
+    Attributes:
+        index: grid index j of t.
+        t, u: (B,) start and the teacher's end.
+        x_t, x_u: the states there, without gradient.
+        scale: (B,) guidance scale of the teacher.
+    """
+
+    index: torch.Tensor
+    t: torch.Tensor
+    u: torch.Tensor
+    x_t: torch.Tensor
+    x_u: torch.Tensor
+    scale: torch.Tensor
+
+
+class Consistency(Method):
+    """Trains one student on real latents; a method of the family writes its own loss."""
+
+    needs = frozenset({"prompts", "latents"})
+
+    def __init__(self, config: BaseModel, backbone: Backbone) -> None:
+        """Refuses flow-matching teachers, whose grid has no integer times."""
+        super().__init__(config, backbone)
+        if backbone.process_kind != "vp":
+            raise NotSupported(f"{self.name} is implemented for variance-preserving teachers only")
+
+    def student_spec(self, *more: str) -> NetSpec:
+        """The student, averaged where its average is the target; `more` are further conditions."""
+        config = self.config
+        conditions = (*(("guidance",) if config.embeds else ()), *more)
+        ema = config.ema_decay if config.averages else None
+        spec: NetSpec = config.role("student", ema=ema, conditions=conditions)
+        return spec
+
+    @property
+    def target_net(self) -> NetHandle:
+        """The averaged student, or the student itself."""
+        student = self.net["student"]
+        return student.ema or student
+
+    def distance(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The configured distance, a scalar."""
+        if self.config.distance == "l2":
+            return squared_error(pred, target)
+        return pseudo_huber(pred, target, self.config.huber_c)
+
+    def solver_step(self, batch: Batch, noise: torch.Tensor) -> SolverStep:
+        """x_t from real latents and `noise`, and one DDIM step of the guided teacher from it."""
+        process, config = self.backbone.process, self.config
+        assert batch.latents is not None, "this method needs real latents"
+        stride = grid_stride(config.solver_steps, process.num_timesteps)
+        index = batch.randint(0, config.solver_steps, "index")
+        t = grid_time(index, stride)
+        u = previous_time(t, stride, process.final)
+        low, high = config.guidance
+        scale = low + (high - low) * batch.rand("guidance")
+        x_t = process.add_noise(batch.latents, noise, t)
+        with torch.no_grad():
+            pred = self.teacher(x_t, t, batch, 1.0 if high == 1 else scale)
+            x_u = ddim(pred.x0, pred.eps, *process.alpha_sigma(u, x_t))
+        return SolverStep(index, t, u, x_t, x_u, scale)
+
+    def grid_end(self, s: SolverStep, batch: Batch, segments: int = 1) -> torch.Tensor:
+        """(B,) ends uniform on the grid from the lower edge of t's segment to u, both included."""
+        config, process = self.config, self.backbone.process
+        low = segment_start(s.index, config.solver_steps, segments)
+        index = uniform_int(batch.rand("end"), low, s.index + 1)
+        stride = grid_stride(config.solver_steps, process.num_timesteps)
+        return previous_time(grid_time(index, stride), stride, process.final)
+
+    def jumps(
+        self, jump: Jump, s: SolverStep, end: torch.Tensor, batch: Batch
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """f(x_t, t -> end) of the student, and sg f(x_u, u -> end) of the target network."""
+        with torch.no_grad():  # before the student's own forward: adapters are switched in place
+            target = target_jump(jump, self.target_net, s, end, batch)
+        return jump(self.net["student"], s.x_t, s.t, end, batch, s.scale), target
+
+
+def target_jump(
+    jump: Jump, net: NetHandle, s: SolverStep, end: torch.Tensor, batch: Batch
+) -> torch.Tensor:
+    """f(x_u, u -> end); a jump to its own start is the identity, so x_u where the end is u."""
+    rows = (end < s.u).nonzero()[:, 0]
+    target = s.x_u.clone()
+    if len(rows):
+        part = _part(batch, rows)
+        target[rows] = jump(net, s.x_u[rows], s.u[rows], end[rows], part, s.scale[rows])
+    return target
+
+
+def _part(batch: Batch, rows: torch.Tensor) -> Batch:
+    """The prompts and conditions of some rows, to evaluate networks on; draws nothing."""
+    prompts = [batch.prompts[row] for row in rows.tolist()]
+    return replace(batch, prompts=prompts, cond=batch.cond[rows], latents=None)
+
+
+def offset_noise(batch: Batch, strength: float, channel: int) -> torch.Tensor:
+    """Noise with an offset that is constant over each channel (axis `channel`) of a sample."""
+    noise = batch.randn("noise")
+    if not strength:
+        return noise
+    shape = [size if i in (0, channel) else 1 for i, size in enumerate(noise.shape)]
+    return noise + strength * torch.randn(shape, generator=batch.rng("offset")).to(noise.device)

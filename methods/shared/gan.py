@@ -1,0 +1,99 @@
+"""The GAN of distribution matching (DMD2, arXiv 2405.14867, section 4.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distillbench.core.lazy import torch
+from distillbench.core.loss import adversarial_loss, discriminator_loss
+from distillbench.errors import NotSupported
+from distillbench.train.method import Batch, Losses, Method, NetSpec
+
+from .heads import build_head, logits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from distillbench.backbones.base import Backbone
+
+__all__ = ["Adversarial", "Noised"]
+
+Noised = tuple["torch.Tensor", "torch.Tensor"]
+"""(x_t, t), (B, ...) and (B,)."""
+
+
+class Adversarial(Method):
+    """What a GAN adds to a method with a fake score and the settings `GanConfig`.
+
+    Nothing while `adversarial_weight` is 0; with it, backbones without features are refused. Where
+    DMD2's released code updates fake score and head in one backward pass, here they take turns.
+    """
+
+    def __init__(self, config: BaseModel, backbone: Backbone) -> None:
+        super().__init__(config, backbone)
+        if not self.adversarial:
+            return
+        self.needs = self.needs | {"latents"}
+        self.version = type(self).version + 1  # heads normalise over larger groups since 1
+        if not backbone.has_features:
+            raise NotSupported(
+                f"a GAN needs features, which backbone {backbone.name} does not offer",
+                hint="set adversarial_weight: 0",
+            )
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether there is a GAN."""
+        return bool(self.config.adversarial_weight > 0)
+
+    @property
+    def fake_discriminates(self) -> bool:
+        """Whether the head reads the fake score, which then learns from the GAN too."""
+        return self.adversarial and self.config.adversarial_features == "fake"
+
+    @property
+    def crosses_roles(self) -> str:
+        """The student's GAN loss goes through the network that the head reads."""
+        return "the GAN" if self.adversarial else super().crosses_roles
+
+    def with_head(self, nets: Mapping[str, NetSpec]) -> dict[str, NetSpec]:
+        """`nets` and, after the fake score, the head with the fake score's optimizer."""
+        fake = nets["fake"]
+        head = {"head": NetSpec(fake.optim, "head")} if self.adversarial else {}
+        return {"fake": fake, **head, **nets}
+
+    def make_head(self, name: str) -> torch.nn.Module:
+        """The discriminator's head, sized for the backbone's bottleneck."""
+        return build_head(self.backbone)
+
+    # ---- losses -----------------------------------------------------------------------------
+
+    def head_losses(self, fake: Noised, real: Noised, batch: Batch) -> Losses:
+        """Of the head's turn: tell the student's noised samples from noised latents."""
+        return Losses(self.config.discriminator_weight * self._discriminator(fake, real, batch))
+
+    def with_discriminator(
+        self, losses: Losses, fake: Noised, real: Noised, batch: Batch
+    ) -> Losses:
+        """The fake score's losses and its share in the discriminator."""
+        told_apart = self._discriminator(fake, real, batch)
+        total = losses.total + self.config.discriminator_weight * told_apart
+        return Losses(total, {**losses.scalars, "discriminator": told_apart})
+
+    def with_adversary(self, losses: Losses, noised: Noised, batch: Batch) -> Losses:
+        """The student's losses and its GAN loss at its noised samples, which carry gradient."""
+        fooled = adversarial_loss(self._logits(*noised, batch))
+        total = losses.total + self.config.adversarial_weight * fooled
+        return Losses(total, {**losses.scalars, "adversarial": fooled})
+
+    def _discriminator(self, fake: Noised, real: Noised, batch: Batch) -> torch.Tensor:
+        return discriminator_loss(self._logits(*fake, batch), self._logits(*real, batch))
+
+    def _logits(self, x_t: torch.Tensor, t: torch.Tensor, batch: Batch) -> torch.Tensor:
+        fake = self.config.adversarial_features == "fake"
+        net, told = (self.net["fake"], self.conditions(batch)) if fake else (None, {})
+        (hidden,) = self.backbone.features(net, x_t, t, batch.cond, ["mid"], **told)
+        with self.net["head"].active():
+            return logits_of(self.net["head"].module, hidden)

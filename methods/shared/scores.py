@@ -1,0 +1,123 @@
+"""Losses of a student and of its fake score that methods share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distillbench.core.grid import uniform_int
+from distillbench.core.lazy import torch
+from distillbench.core.loss import (
+    abs_mean_normalizer,
+    gradient_surrogate,
+    sample_mean,
+    squared_error,
+)
+from distillbench.core.matching import renoised
+from distillbench.core.process import CLEAN
+from distillbench.errors import NotSupported
+from distillbench.sample.solvers import OdeSampler
+from distillbench.train.method import Losses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from distillbench.backbones.base import Backbone, Prediction
+    from distillbench.train.method import Batch, Method
+
+__all__ = [
+    "any_time", "denoising_loss", "dmd_losses", "noised", "require_trained", "teacher_samples",
+    "time_between",
+]  # fmt: skip
+
+
+def time_between(
+    backbone: Backbone, batch: Batch, stream: str, low: int, high: int
+) -> torch.Tensor:
+    """(B,) times uniform on [low, high): integers, or real times of flow models."""
+    u = batch.rand(stream, "time")
+    if backbone.process.kind == "flow":
+        return low + u * (high - low)
+    return uniform_int(u, torch.full_like(u, low).long(), torch.full_like(u, high).long())
+
+
+def any_time(backbone: Backbone, batch: Batch, stream: str) -> torch.Tensor:
+    """(B,) times uniform on all of training's."""
+    return time_between(backbone, batch, stream, 0, backbone.num_timesteps)
+
+
+def noised(
+    method: Method, x0: torch.Tensor, batch: Batch, stream: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x_t, t): x0 at times of all training's, with fresh noise."""
+    t = any_time(method.backbone, batch, stream)
+    return method.backbone.process.add_noise(x0, batch.randn(stream, "noise"), t), t
+
+
+def denoising_loss(
+    method: Method, role: str, x0: torch.Tensor, batch: Batch, stream: str
+) -> torch.Tensor:
+    """| eps(x_t, t) - noise |^2 at x_t = alpha x0 + sigma noise, all times alike; x0 is data."""
+    x_t, t = noised(method, x0.detach(), batch, stream)
+    return squared_error(method.predict(role, x_t, t, batch).eps, batch.randn(stream, "noise"))
+
+
+def dmd_losses(
+    method: Method, pred: Prediction, batch: Batch, stream: str, scale: float | torch.Tensor
+) -> Losses:
+    """DMD's surrogate, whose gradient at x0 is (f_psi - f_phi)(x_t, t) / mean |x0 - f_phi| / numel.
+
+    f_phi: the teacher guided by `scale`; f_psi: the fake score; t of 2 % to 98 % (DMD,
+    arXiv 2311.18828, eqs. 7 and 8). Logged: the mean |f_phi - f_psi|.
+    """
+    backbone, x0 = method.backbone, pred.x0
+    low = backbone.num_timesteps // 50
+    t = time_between(backbone, batch, stream, low, backbone.num_timesteps - low + 1)
+    clean = torch.full((len(batch),), CLEAN, device=batch.device)
+    noise = batch.randn(stream, "noise")
+    x_t = renoised(backbone.process, x0, pred.eps, clean, t, noise).x_tau
+    with torch.no_grad():
+        f_phi = method.teacher(x_t, t, batch, scale).x0
+        f_psi = method.predict("fake", x_t, t, batch).x0
+    loss = gradient_surrogate(x0, (f_psi - f_phi) / abs_mean_normalizer(x0, f_phi))
+    return Losses(loss, {"gap": sample_mean((f_phi - f_psi).abs()).mean()})
+
+
+def teacher_samples(
+    backbone: Backbone,
+    batch: Batch,
+    noise: torch.Tensor,
+    *,
+    steps: int,
+    guidance_scale: float | torch.Tensor,
+) -> torch.Tensor:
+    """y (B, ...), where the guided teacher's ODE takes `noise` from the first time; no gradient.
+
+    DPM-Solver++(2M) (arXiv 2211.01095) at the teacher's own times.
+    """
+
+    def denoise(
+        x_t: torch.Tensor, t: torch.Tensor, *, end_t: torch.Tensor | None = None
+    ) -> Prediction:
+        return backbone.predict(
+            None, x_t, t, batch.cond, guidance_scale=guidance_scale, uncond=batch.uncond
+        )
+
+    sampler = OdeSampler(timesteps=backbone.solver_times(steps), solver="dpmsolver++")
+    with torch.no_grad():
+        return sampler.sample(denoise, noise, backbone.process, lambda _: noise)
+
+
+def require_trained(
+    method: Method, nodes: Sequence[int], trained: Sequence[int], nfe: int
+) -> tuple[int, ...]:
+    """`nodes`, all of which were trained.
+
+    Raises:
+        NotSupported: one of them was not.
+    """
+    if not set(nodes) <= set(trained):
+        raise NotSupported(
+            f"{method.name} trained with steps={method.config.steps} cannot be sampled with {nfe} "
+            f"evaluations: times {nodes} were not trained"
+        )
+    return tuple(nodes)
