@@ -90,10 +90,13 @@ class TSCD(Consistency):
 
     def times(self, batch: Batch, stage: Stage) -> tuple[SolverStep, torch.Tensor]:
         """The teacher's step, and where the jumps end."""
-        channel = 2 if self.backbone.modality == "video" else 1
-        noise = offset_noise(batch, self.config.offset_noise, channel)
-        s = self.solver_step(batch, noise)
+        s = self.solver_step(batch, self.noise(batch))
         return s, self.grid_end(s, batch, stage.segments)
+
+    def noise(self, batch: Batch) -> torch.Tensor:
+        """With an offset that is constant over each channel of a sample."""
+        channel = 2 if self.backbone.modality == "video" else 1
+        return offset_noise(batch, self.config.offset_noise, channel)
 
     def jump(
         self, net: NetHandle, x: torch.Tensor, t: torch.Tensor, end: torch.Tensor, batch: Batch,

@@ -157,7 +157,8 @@ def test_fakes_are_the_matched_states_and_latents_share_their_times(sampling: st
     # Near the trajectory, where the student meets the head, however the fake score is trained.
     at, _ = method.state("fake", batch)
     assert torch.equal(x_fake, at.x_tau)
-    assert torch.equal(x_fake, method.fake_state(batch)[0].x_tau) == (sampling == "near")
+    own, _ = method.state("fake", batch, near=sampling == "near")
+    assert torch.equal(x_fake, own.x_tau) == (sampling == "near")
     assert not x_fake.requires_grad
     alpha, sigma = method.backbone.process.alpha_sigma(t_real, x_real)
     noise = (x_real - alpha * batch.latents) / sigma
@@ -185,7 +186,7 @@ def test_features_of_the_fake_score_are_told_k(source: str) -> None:
         assert told is None or told.tolist() == [4] * 16
     student = heard[-1][1]
     assert student.requires_grad
-    assert torch.equal(student, method.student_state(batch)[0].x_tau)
+    assert torch.equal(student, method.state("student", batch)[0].x_tau)
 
 
 def test_the_gan_of_tdm_unify_is_added_to_its_losses() -> None:
@@ -214,7 +215,6 @@ def test_an_undecided_head_of_vectors() -> None:
 def test_recomputed_activations_of_a_shared_base_are_refused() -> None:
     backbone = registry.build_backbone("sd", {"model": "x/y", "gradient_checkpointing": True})
     for name in ("dmd2", "tdm_unify"):
-        method = registry.build_method(name, {"adversarial_weight": 0.1}, backbone)
         with pytest.raises(NotSupported, match="gradient_checkpointing"):
-            method.bind({})
+            registry.build_method(name, {"adversarial_weight": 0.1}, backbone)
         registry.build_method(name, {}, backbone).bind({})
