@@ -41,15 +41,16 @@ from compare import leftovers, reproducible
 from inprocess import InProcess
 from ways import DAMAGES, damage
 
-from distillbench.config.load import load_experiment
-from distillbench.report.render import Report, build_report, write_tables
+from distillbench.analysis.check import checked_plan
+from distillbench.experiment.load import load_experiment
+from distillbench.plan.stage import Plan, Stage
+from distillbench.plan.status import plan_status
+from distillbench.report.record import Report
+from distillbench.report.render import build_report, write_tables
 from distillbench.report.table import MISSING, Table
 from distillbench.run.driver import execute
 from distillbench.run.options import Outcome, RunOptions
-from distillbench.run.plan import build_plan
 from distillbench.run.progress import Progress
-from distillbench.run.stage import Plan, Stage
-from distillbench.run.status import plan_status
 from distillbench.run.worker import run_stage
 from distillbench.store.layout import Store
 
@@ -81,7 +82,7 @@ class Bench:
         self.file = self.work / "damaged.yaml"
         self.file.write_text(EXPERIMENT, encoding="utf-8")
         self.experiment = load_experiment(self.file)
-        self.plan: Plan = build_plan(self.experiment)
+        self.plan: Plan = checked_plan(self.experiment)
         self.results = self.work / "results"
         self.store = Store(self.results / "store")
 

@@ -93,7 +93,7 @@ class Fuzz:
         self.accepted: list[Change] = []
 
     def backbone(self) -> Any:
-        from distillbench import registry
+        from distillbench.api import registry
 
         return registry.build_backbone(self.family, {"model": str(self.folder), **self.params})
 

@@ -29,9 +29,9 @@ import numpy as np
 from PIL import Image
 
 from distillbench.cli.main import run_command
-from distillbench.sample.prompts import load_prompts
-from distillbench.train.captions import read_captions
-from distillbench.train.pictures import open_picture
+from distillbench.data.captions import read_captions
+from distillbench.data.pictures import open_picture
+from distillbench.data.prompts import load_prompts
 
 SECONDS = 10
 EXPERIMENT = """\

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from distillbench.plan.stage import Stage
 from distillbench.run.executor import Result
-from distillbench.run.stage import Stage
 from distillbench.run.worker import run_stage
 from distillbench.store.layout import Store
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distillbench.api.method import Batch, Losses, NetSpec
+from distillbench.api.samplers import RenoiseSampler
 from distillbench.core.lazy import torch
 from distillbench.core.loss import squared_error
-from distillbench.sample.solvers import RenoiseSampler
-from distillbench.train.method import Batch, Losses, NetSpec
 
 from .settings.dmd2 import DMD2Config
 from .shared.gan import Adversarial, Noised
@@ -16,7 +16,7 @@ from .shared.scores import denoising_loss, dmd_losses, noised, require_trained, 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from distillbench.backbones.base import Backbone
+    from distillbench.api.backbone import Backbone
 
 __all__ = ["DMD2", "DMD2Config"]
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distillbench.api.method import Losses, NetSpec
+from distillbench.api.samplers import RenoiseSampler
 from distillbench.core.lazy import torch
 from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import consistency_function
 from distillbench.errors import NotSupported
-from distillbench.sample.solvers import RenoiseSampler
-from distillbench.train.method import Losses, NetSpec
 
 from .settings.consistency import LCMConfig
 from .shared.consistency import Consistency
 
 if TYPE_CHECKING:
-    from distillbench.train.method import Batch
-    from distillbench.train.nets import NetHandle
+    from distillbench.api.method import Batch
+    from distillbench.api.nets import NetHandle
 
 __all__ = ["LCM", "LCMConfig"]
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from distillbench.backbones.base import Cond
+from distillbench.api.backbone import Cond
+from distillbench.api.method import Batch, Losses, Method, NetSpec
 from distillbench.core.lazy import torch
 from distillbench.core.loss import squared_error
 from distillbench.core.parameterization import raw_output
-from distillbench.train.method import Batch, Losses, Method, NetSpec
 
 from .settings.denoiser import SFTConfig
 from .shared.scores import any_time
 
 if TYPE_CHECKING:
-    from distillbench.sample.solvers import OdeSampler
+    from distillbench.api.samplers import OdeSampler
 
 __all__ = ["SFT", "SFTConfig"]
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distillbench.api.method import Losses, NetSpec
+from distillbench.api.samplers import GammaSampler
 from distillbench.core.grid import uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import ddim, second_order_jump
 from distillbench.errors import NotSupported
-from distillbench.sample.solvers import GammaSampler
-from distillbench.train.method import Losses, NetSpec
 
 from .settings.consistency import TCDConfig
 from .shared.consistency import Consistency, SolverStep
 
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Prediction
-    from distillbench.train.method import Batch
-    from distillbench.train.nets import NetHandle
+    from distillbench.api.backbone import Prediction
+    from distillbench.api.method import Batch
+    from distillbench.api.nets import NetHandle
 
 __all__ = ["TCD", "TCDConfig"]
 

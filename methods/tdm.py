@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from distillbench.api.method import Batch, Losses, Method, NetSpec
+from distillbench.api.samplers import OdeSampler
 from distillbench.core.lazy import torch
 from distillbench.core.loss import abs_mean_normalizer, sample_mean
 from distillbench.core.matching import Renoised, fake_loss, fisher_surrogate, renoised
 from distillbench.core.process import CLEAN
 from distillbench.core.trajectory import Trajectory, roll_out
-from distillbench.sample.solvers import OdeSampler
-from distillbench.train.method import Batch, Losses, Method, NetSpec
 
 from .settings.tdm import MatchingConfig, TDMConfig
 from .shared.scores import require_trained
@@ -19,7 +19,7 @@ from .shared.segments import Segments
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from distillbench.backbones.base import Backbone
+    from distillbench.api.backbone import Backbone
 
 __all__ = ["TDM", "TDMConfig"]
 

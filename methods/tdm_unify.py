@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from distillbench.api.method import Batch, Losses, NetSpec
+from distillbench.api.samplers import OdeSampler
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
-from distillbench.sample.solvers import OdeSampler
-from distillbench.train.method import Batch, Losses, NetSpec
 
 from .settings.tdm import TDMUnifyConfig
 from .shared.gan import Adversarial, Noised

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distillbench.api.method import Batch, Losses, Method, NetSpec
 from distillbench.errors import NotSupported
-from distillbench.train.method import Batch, Losses, Method, NetSpec
 
 from .settings.denoiser import OdeConfig
 
 if TYPE_CHECKING:
-    from distillbench.sample.solvers import OdeSampler
+    from distillbench.api.samplers import OdeSampler
 
 __all__ = ["Teacher"]
 

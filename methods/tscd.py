@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from distillbench.api.method import Losses, NetSpec
+from distillbench.api.samplers import GammaSampler, OdeSampler
 from distillbench.core.lazy import torch
 from distillbench.core.loss import adversarial_loss, discriminator_loss
 from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
-from distillbench.sample.solvers import GammaSampler, OdeSampler
-from distillbench.train.method import Losses, NetSpec
 
 from .settings.tscd import Stage, TSCDConfig
 from .shared.consistency import Consistency, SolverStep, offset_noise
@@ -18,8 +18,8 @@ from .shared.one_step import fake_losses, one_step_scale, student_losses
 from .shared.pair_discriminator import PairDiscriminator, balanced
 
 if TYPE_CHECKING:
-    from distillbench.train.method import Batch
-    from distillbench.train.nets import NetHandle
+    from distillbench.api.method import Batch
+    from distillbench.api.nets import NetHandle
 
 __all__ = ["TSCD", "TSCDConfig"]
 

@@ -13,12 +13,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from distillbench.api.fields import NEUTRAL
+from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.core.lazy import F, torch
-from distillbench.datadir import Need
 from distillbench.errors import BadInput
-from distillbench.fields import NEUTRAL
+from distillbench.files.places import Need
 from distillbench.score.choice import OPENAI, Choice, checked
-from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.weights import Published, only_file
 
 LAYERS = (0, 2, 4, 6, 7)

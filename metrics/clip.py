@@ -11,10 +11,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from distillbench.datadir import Need
-from distillbench.fields import NEUTRAL
+from distillbench.api.fields import NEUTRAL
+from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
+from distillbench.files.places import Need
 from distillbench.score.choice import OPENAI, Choice, checked
-from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.weights import Published
 
 NAMED = OPENAI | {

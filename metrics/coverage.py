@@ -10,9 +10,9 @@ import math
 
 from pydantic import BaseModel, ConfigDict
 
+from distillbench.api.metric import Metric, MetricInfo, Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.score.exact import Condition, by_condition, world_revision
-from distillbench.score.metric import Metric, MetricInfo, Samples, Scores
 
 REACH = 3.0
 SHARE = 0.1

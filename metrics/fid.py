@@ -16,13 +16,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from distillbench.api.fields import NEUTRAL
+from distillbench.api.metric import Metric, MetricInfo, Samples, Scores
 from distillbench.core.lazy import torch
-from distillbench.datadir import Need
 from distillbench.errors import BadInput, NotSupported
-from distillbench.fields import NEUTRAL
+from distillbench.files.places import Need
 from distillbench.score.choice import Choice, checked
 from distillbench.score.jackknife import jackknife
-from distillbench.score.metric import Metric, MetricInfo, Samples, Scores
 from distillbench.score.weights import Published
 from distillbench.world import weights as shipped
 

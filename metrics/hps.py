@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from distillbench.datadir import Need
-from distillbench.fields import NEUTRAL
+from distillbench.api.fields import NEUTRAL
+from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
+from distillbench.files.places import Need
 from distillbench.score.choice import Choice, checked
-from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.weights import Published, Resize
 
 SOURCE = "xswu/HPSv2@697403c78157020a1ae59d23f111aa58ced35b0a"

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from distillbench.backbones.gmm import labels_of
+from distillbench.api.metric import Metric, MetricInfo, Samples, Scores
 from distillbench.core.lazy import torch
-from distillbench.datadir import Need
+from distillbench.files.places import Need
 from distillbench.score.exact import Condition, by_condition, world_revision
-from distillbench.score.metric import Metric, MetricInfo, Samples, Scores
 from distillbench.score.progress import tick
+from distillbench.world.mixture import labels_of
 
 BANDWIDTHS = (0.1, 0.3, 1.0)
 ROWS = 256

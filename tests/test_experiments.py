@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from distillbench.config.load import load_experiment, profiles_of
-from distillbench.run.plan import build_plan
+from distillbench.analysis.check import checked_plan
+from distillbench.experiment.load import load_experiment, profiles_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -19,7 +19,7 @@ CASES = [(file, profile) for file in FILES for profile in profiles_of(file) or [
 )
 def test_it_plans(file: Path, profile: str | None) -> None:
     experiment = load_experiment(file, profile=profile)
-    plan = build_plan(experiment)
+    plan = checked_plan(experiment)
     assert experiment.name == file.stem
     assert plan.cells
     assert all(cell.scores for cell in plan.cells)
@@ -33,7 +33,7 @@ def test_the_reference_is_the_teacher_of_the_table(file: Path, profile: str | No
     experiment = load_experiment(file, profile=profile)
     if experiment.reference is None:
         return
-    plan = build_plan(experiment)
+    plan = checked_plan(experiment)
     rows: dict[str, list[dict[str, object]]] = {}
     references: dict[str, list[dict[str, object]]] = {}
     for cell in plan.cells:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from distillbench.analysis.check import checked_plan
+from distillbench.api.registry import METHODS
 from distillbench.cli.main import run_command
-from distillbench.config.load import load_experiment
-from distillbench.registry import METHODS
-from distillbench.run.plan import build_plan
+from distillbench.experiment.load import load_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,7 +47,7 @@ def test_the_examples_keep_their_contract(page: str, files: list[str], tmp_path:
 def test_the_example_experiments_plan(tmp_path: Path) -> None:
     files = write_examples(ROOT / "experiments" / "README.md", tmp_path)
     assert files == ["mine.yaml", "sweep.yaml"]
-    mine, sweep = (build_plan(load_experiment(tmp_path / name)) for name in files)
+    mine, sweep = (checked_plan(load_experiment(tmp_path / name)) for name in files)
     assert {cell.updates for cell in mine.cells if cell.label == "TDM"} == {100, 200, 500}
     assert (len(sweep.cells), len({cell.train for cell in sweep.cells})) == (6, 6)
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.registry import BACKBONES, METHODS, METRICS, PLUGINS_VARIABLE, add_plugin
 from distillbench.errors import ConfigError, PluginError
-from distillbench.registry import BACKBONES, METHODS, METRICS, PLUGINS_VARIABLE, add_plugin
 
 ROOT = Path(__file__).resolve().parent.parent
 METRIC = """\
 from pydantic import BaseModel, ConfigDict, Field
-from distillbench.score.metric import Metric, MetricInfo
+from distillbench.api.metric import Metric, MetricInfo
 
 class Thing(Metric):
     class Config(BaseModel):
@@ -74,7 +74,7 @@ def test_a_class_is_told_its_name_and_keeps_being_the_same() -> None:
 
 def test_names_import_no_plugin() -> None:
     code = (
-        "import sys; from distillbench.registry import METHODS, METRICS, BACKBONES\n"
+        "import sys; from distillbench.api.registry import METHODS, METRICS, BACKBONES\n"
         "for r in (METHODS, METRICS, BACKBONES): assert r.names()\n"
         "ours = [m for m in sys.modules if m.startswith(('distillbench.methods.',"
         " 'distillbench.metrics.', 'distillbench.backbones.'))]\n"
@@ -112,7 +112,7 @@ def test_workers_inherit_plugins_through_the_environment(tmp_path: Path) -> None
     path = plug(tmp_path, METRIC)
     plug(tmp_path, METRIC, "other_plugin")
     assert os.environ[PLUGINS_VARIABLE].split(os.pathsep)[0] == str(path)
-    code = "from distillbench.registry import METRICS; METRICS.get('thing_plugin')"
+    code = "from distillbench.api.registry import METRICS; METRICS.get('thing_plugin')"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
 

@@ -10,8 +10,8 @@ from distillbench.backbones import _fits
 from distillbench.backbones._folder import Folder, read_folder
 from distillbench.backbones._layouts import Layout
 from distillbench.backbones._on_disk import BackboneOnDisk, local_folder
-from distillbench.backbones._source import Source
 from distillbench.errors import DistillbenchError, MissingWeights
+from distillbench.files.source import Source
 
 __all__ = ["CheckedBackbone"]
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import Layout
 from distillbench.backbones._parts import fetched, load_parts, readable
-from distillbench.backbones._source import Source
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.errors import NotSupported
-from distillbench.sample.finite import require_finite
+from distillbench.files.source import Source
+from distillbench.finite import require_finite
 
 __all__ = ["ImageCodec", "VideoCodec", "load_pipeline", "process_of"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import Layout, Shape
-from distillbench.backbones._weights import Tensors
+from distillbench.files.weight_files import Tensors
 
 __all__ = ["autoencoder", "cell", "equal", "network", "schedule", "text", "weights"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from distillbench.backbones._layouts import BY_PIPELINE, Layout, Part
 from distillbench.backbones._rules import shown, violations
-from distillbench.backbones._weights import Tensors, foreign, tensors_of, weight_files
+from distillbench.files.weight_files import Tensors, foreign, tensors_of, weight_files
 
 __all__ = ["INDEX", "Folder", "read_folder", "without_index"]
 

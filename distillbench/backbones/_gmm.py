@@ -12,16 +12,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from distillbench.backbones.base import Prediction
-from distillbench.backbones.gmm import CONDITIONS, labels_of, mixture
+from distillbench.api.backbone import Prediction
 from distillbench.core.noise import generator
 from distillbench.core.parameterization import guided, raw_output, x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.errors import NotSupported
+from distillbench.world.mixture import CONDITIONS, labels_of, mixture
 
 if TYPE_CHECKING:
-    from distillbench.backbones.gmm import Gmm
-    from distillbench.train.nets import NetHandle
+    from distillbench.api.nets import NetHandle
 
 __all__ = [
     "ExactMixture", "PointNet", "exact_prediction", "exact_samples", "load_warm_start", "make_net",
@@ -159,7 +158,7 @@ def load_warm_start(folder: Path, device: str) -> PointNet:
 
 def make_net(name: str, start: PointNet, conditions: tuple[str, ...]) -> NetHandle:
     """A trainable copy of `start`. Raises NotSupported for an unknown condition."""
-    from distillbench.train.nets import NetHandle
+    from distillbench.api.nets import NetHandle
 
     if unknown := set(conditions) - SCALES.keys():
         raise NotSupported(f"the gmm backbone has no conditions {sorted(unknown)}")
@@ -183,7 +182,7 @@ def exact_prediction(
 
 
 def net_prediction(
-    backbone: Gmm,
+    dtype: str,
     net: NetHandle,
     x_t: Tensor,
     t: Tensor,
@@ -194,7 +193,7 @@ def net_prediction(
     """A role's answer; both branches go through the network in one batch."""
     n = len(branches)
     doubled = {name: value.expand(len(x_t)).repeat(n) for name, value in values.items()}
-    with net.active(), _precision(backbone, x_t):
+    with net.active(), _precision(dtype, x_t):
         raw = net.module(
             x_t.float().repeat(n, 1),
             t.expand(len(x_t)).repeat(n),
@@ -204,12 +203,12 @@ def net_prediction(
     if n == 2:
         cond, uncond = raw.chunk(2)
         raw = guided(cond, uncond, scale)
-    alpha, sigma = backbone.process.alpha_sigma(t, x_t)
+    alpha, sigma = process().alpha_sigma(t, x_t)
     return Prediction(*x0_eps(raw, x_t, alpha, sigma, "v_prediction"), raw)
 
 
 def middle(
-    backbone: Gmm,
+    dtype: str,
     net: NetHandle,
     x_t: Tensor,
     t: Tensor,
@@ -220,13 +219,13 @@ def middle(
     size = len(x_t)
     assert isinstance(net.module, PointNet)
     told = {name: value.expand(size) for name, value in values.items()}
-    with net.active(), _precision(backbone, x_t):
+    with net.active(), _precision(dtype, x_t):
         hidden = net.module.hidden(
             x_t.float(), t.expand(size), labels.expand(size), told, (DEPTH + 1) // 2
         )
     return hidden.float()
 
 
-def _precision(backbone: Gmm, x: Tensor) -> torch.autocast:
-    low = getattr(torch, backbone.dtype)
+def _precision(dtype: str, x: Tensor) -> torch.autocast:
+    low = getattr(torch, dtype)
     return torch.autocast(x.device.type, low, enabled=low != torch.float32)

@@ -10,11 +10,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from distillbench.backbones.base import Cond
+from distillbench.api.backbone import Cond
+from distillbench.api.nets import NetHandle
+from distillbench.backbones._conditions import TimeConditions, TimeTap
+from distillbench.backbones._lora import SharedBase
 from distillbench.errors import NotSupported
-from distillbench.train.conditions import TimeConditions, TimeTap
-from distillbench.train.lora import SharedBase
-from distillbench.train.nets import NetHandle
 
 __all__ = ["Network"]
 

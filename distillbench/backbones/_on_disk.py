@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from distillbench.api.backbone import Backbone, Footprint
 from distillbench.backbones._folder import INDEX, without_index
-from distillbench.backbones._source import Source
 from distillbench.backbones._tokens import counter
-from distillbench.backbones.base import Backbone, Footprint
-from distillbench.datadir import Need
+from distillbench.files.places import Need
+from distillbench.files.source import Source
 
 __all__ = ["BackboneOnDisk", "local_folder", "settings_of"]
 

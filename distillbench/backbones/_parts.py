@@ -15,8 +15,8 @@ import transformers
 
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import Layout
-from distillbench.backbones._source import Source
 from distillbench.errors import MissingWeights
+from distillbench.files.source import Source
 
 __all__ = ["fetched", "load_parts", "readable"]
 

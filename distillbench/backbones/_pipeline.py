@@ -13,18 +13,18 @@ from pydantic import (
     PositiveInt,
 )  # fmt: skip
 
+from distillbench.api.backbone import Cond, Prediction
+from distillbench.api.fields import NEUTRAL, split
 from distillbench.backbones._checked import CheckedBackbone
-from distillbench.backbones.base import Cond, Prediction
 from distillbench.core.lazy import torch
 from distillbench.core.parameterization import guided, x0_eps
 from distillbench.errors import BadInput, NotSupported
-from distillbench.fields import NEUTRAL, split
-from distillbench.sample.finite import require_finite
+from distillbench.finite import require_finite
 
 if TYPE_CHECKING:
+    from distillbench.api.nets import NetHandle
     from distillbench.backbones._diffusers import ImageCodec, VideoCodec
     from distillbench.backbones._network import Network
-    from distillbench.train.nets import NetHandle
 
 __all__ = [
     "ATTENTION_AND_MLP", "UNET_LAYERS", "NetworkConfig", "PipelineBackbone", "PipelineConfig",

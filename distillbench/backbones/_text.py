@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save
 
-from distillbench.backbones.base import Cond
-from distillbench.datadir import cache_root
+from distillbench.api.backbone import Cond
+from distillbench.files.places import cache_root
 
 __all__ = ["TextCache"]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, PositiveInt
 
+from distillbench.api.backbone import Backbone, Cond
 from distillbench.backbones._fits import cell, equal
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import COGVIDEOX
 from distillbench.backbones._on_disk import settings_of
 from distillbench.backbones._pipeline import PipelineConfig
 from distillbench.backbones._transformer import TransformerBackbone
-from distillbench.backbones.base import Backbone, Cond
 from distillbench.core.lazy import torch
 from distillbench.core.schedules import shifted_nodes
 

@@ -7,78 +7,24 @@ on a CPU. Eight conditions have four modes each; see `Mixture`.
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from distillbench.backbones.base import Backbone, Cond, Prediction
+from distillbench.api.backbone import Backbone, Cond, Prediction
 from distillbench.core.lazy import torch
-from distillbench.errors import BadInput, NotSupported
+from distillbench.errors import NotSupported
 from distillbench.world import weights
+from distillbench.world.mixture import labels_of, mixture
 
 if TYPE_CHECKING:
+    from distillbench.api.nets import NetHandle
     from distillbench.backbones._gmm import ExactMixture
-    from distillbench.train.nets import NetHandle
 
-__all__ = ["CONDITIONS", "Gmm", "GmmConfig", "Mixture", "labels_of", "mixture"]
+__all__ = ["Gmm", "GmmConfig"]
 
-CONDITIONS = 8
-MODES = 4
 WEIGHTS = "gmm-warmstart"
-_WORLD_SEED = 0
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """The mixture of each condition.
-
-    Attributes:
-        centres: [condition][mode] -> (x, y); distinct cells of a 4 x 4 grid with spacing 0.8, each
-            moved by up to 0.1.
-        weights: [condition][mode], uniform in [0.3, 1] and normalised.
-        std: standard deviation of every mode, in both directions.
-    """
-
-    centres: tuple[tuple[tuple[float, float], ...], ...]
-    weights: tuple[tuple[float, ...], ...]
-    std: float = 0.08
-
-
-@cache
-def mixture() -> Mixture:
-    """The one fixed world; the same on every machine and Python version."""
-    rng = random.Random(_WORLD_SEED)  # of its methods, only random() is promised to be stable
-    centres, shares = [], []
-    for _ in range(CONDITIONS):
-        cells = sorted(range(16), key=[rng.random() for _ in range(16)].__getitem__)[:MODES]
-        centres.append(tuple(
-            (-1.2 + 0.8 * (cell % 4) + _jitter(rng), -1.2 + 0.8 * (cell // 4) + _jitter(rng))
-            for cell in cells
-        ))  # fmt: skip
-        raw = [0.3 + 0.7 * rng.random() for _ in range(MODES)]
-        shares.append(tuple(w / sum(raw) for w in raw))
-    return Mixture(tuple(centres), tuple(shares))
-
-
-def _jitter(rng: random.Random) -> float:
-    return 0.2 * rng.random() - 0.1
-
-
-def labels_of(prompts: Sequence[str]) -> list[int]:
-    """Condition numbers of prompts "condition 0" to "condition 7"; 8 for "", the mixture of all.
-
-    Raises:
-        BadInput: any other prompt.
-    """
-    known = {f"condition {k}": k for k in range(CONDITIONS)} | {"": CONDITIONS}
-    for prompt in prompts:
-        if prompt not in known:
-            raise BadInput(f"prompt {prompt!r}: the gmm world knows condition 0 to condition 7")
-    return [known[prompt] for prompt in prompts]
 
 
 def _told(net: NetHandle, given: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
@@ -118,8 +64,8 @@ class Gmm(Backbone):
 
     def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
         """Read the warm-start network; a `dtype` below float32 runs networks under autocast."""
+        from distillbench.api.nets import NetHandle
         from distillbench.backbones import _gmm
-        from distillbench.train.nets import NetHandle
 
         self.device, self.dtype = device, dtype
         self.exact = _gmm.ExactMixture(device)
@@ -157,7 +103,7 @@ class Gmm(Backbone):
         if net is None:
             return _gmm.exact_prediction(self.exact, x_t, t, branches, guidance_scale)
         values = _told(net, {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k})
-        return _gmm.net_prediction(self, net, x_t, t, branches, guidance_scale, values)
+        return _gmm.net_prediction(self.dtype, net, x_t, t, branches, guidance_scale, values)
 
     def features(
         self,
@@ -184,7 +130,7 @@ class Gmm(Backbone):
             raise NotSupported(f"the gmm network has no layer {unknown[0]!r}; only mid")
         given = {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k}
         handle, values = (self._reader, {}) if net is None else (net, _told(net, given))
-        hidden = _gmm.middle(self, handle, x_t, t, cond.tensors["label"], values)
+        hidden = _gmm.middle(self.dtype, handle, x_t, t, cond.tensors["label"], values)
         return [hidden for _ in layers]
 
     def adopt(self, net: NetHandle) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import PositiveInt
 
+from distillbench.api.backbone import Cond
 from distillbench.backbones._fits import equal
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import PIXART
 from distillbench.backbones._pipeline import PipelineConfig
 from distillbench.backbones._transformer import TransformerBackbone
-from distillbench.backbones.base import Cond
 from distillbench.core.lazy import torch
 
 __all__ = ["Pixart", "PixartConfig"]

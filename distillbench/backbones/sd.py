@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
+from distillbench.api.backbone import Cond
 from distillbench.backbones._fits import equal, text
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import SD
 from distillbench.backbones._pipeline import PipelineBackbone, PipelineConfig, Resolution
-from distillbench.backbones.base import Cond
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
-    from distillbench.train.nets import NetHandle
+    from distillbench.api.nets import NetHandle
 
 __all__ = ["EmbeddedGuidance", "Sd", "SdConfig", "UnetBackbone"]
 
@@ -52,7 +52,7 @@ class UnetBackbone(PipelineBackbone):
         """The embedding of `guidance_embed`, in the form of diffusers' pipelines."""
         if not self.embeds_guidance:
             return {}
-        from distillbench.train.conditions import sinusoids
+        from distillbench.backbones._conditions import sinusoids
 
         config: Any = self.config
         scale = torch.full((len(x),), 1000.0 * (config.guidance_embed - 1), device=x.device)

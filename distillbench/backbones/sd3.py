@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
+from distillbench.api.backbone import Cond
 from distillbench.backbones._fits import equal, text
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import SD3
 from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineConfig, Resolution
 from distillbench.backbones._transformer import TransformerBackbone
-from distillbench.backbones.base import Cond
 from distillbench.core.lazy import torch
 from distillbench.core.schedules import shifted_nodes
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from distillbench.api.backbone import Cond
 from distillbench.backbones._fits import equal, text
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import SDXL
 from distillbench.backbones._pipeline import Resolution
-from distillbench.backbones.base import Cond
 from distillbench.backbones.sd import EmbeddedGuidance, UnetBackbone
 from distillbench.core.lazy import torch
 

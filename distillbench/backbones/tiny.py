@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distillbench.backbones._pipeline import NetworkConfig
-from distillbench.backbones._source import Source
 from distillbench.backbones.sd import Sd
 from distillbench.core.lazy import torch
-from distillbench.datadir import Need
+from distillbench.files.places import Need
+from distillbench.files.source import Source
 from distillbench.world import weights
 
 __all__ = ["TinySd", "TinySdConfig"]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillbench.errors import BadInput
-from distillbench.plaintext import visible
+from distillbench.files.plaintext import visible
 
 if TYPE_CHECKING:
-    from distillbench.config.schema import Experiment
-    from distillbench.run.stage import Plan
+    from distillbench.experiment.schema import Experiment
+    from distillbench.plan.stage import Plan
 
 __all__ = [
     "FileArgument", "JsonOption", "MaxCellsOption", "OnlyOption", "PluginOption", "ProfileOption",
@@ -56,7 +56,7 @@ def examples(*lines: str) -> str:
 
 def use_plugins(targets: Sequence[str] | None) -> None:
     """Register `--plugin` modules. Raises PluginError."""
-    from distillbench.registry import add_plugin
+    from distillbench.api.registry import add_plugin
 
     for target in targets or ():
         add_plugin(target)
@@ -71,14 +71,14 @@ def open_experiment(
     max_cells: int | None = None,
 ) -> tuple[Experiment, Plan]:
     """Load, check and plan an experiment file. Raises BadInput and ConfigError."""
-    from distillbench.config.load import load_experiment
-    from distillbench.run.plan import build_plan
+    from distillbench.analysis.check import checked_plan
+    from distillbench.experiment.load import load_experiment
 
     use_plugins(plugins)
     require_file(file)
     allowed = [f"limits.cells={max_cells}"] if max_cells else []
     experiment = load_experiment(file, profile=profile, sets=[*(sets or ()), *allowed])
-    return experiment, build_plan(experiment)
+    return experiment, checked_plan(experiment)
 
 
 def require_file(file: Path) -> None:
@@ -88,7 +88,7 @@ def require_file(file: Path) -> None:
     if file.exists():
         kind = "a folder" if file.is_dir() else "not a regular file"
         raise BadInput(f"{file}: {kind}; name an experiment file (YAML)")
-    from distillbench.config.marks import did_you_mean
+    from distillbench.files.marks import did_you_mean
 
     there = [str(p) for folder in (file.parent, Path("experiments")) for p in folder.glob("*.yaml")]
     raise BadInput(f"{file}: no such file.{did_you_mean(file, there)}")

@@ -32,7 +32,7 @@ from distillbench.cli.common import (
 from distillbench.errors import BadInput, DistillbenchError
 
 if TYPE_CHECKING:
-    from distillbench.run.requirements import Requirement
+    from distillbench.plan.requirements import Requirement
 
 __all__ = ["EPILOG", "Finding", "doctor", "examine"]
 
@@ -68,7 +68,7 @@ def doctor(
     """Check this machine, or all that an experiment needs: weights, data, devices, disk."""
     needs: list[Requirement] = []
     if file is not None:
-        from distillbench.run.requirements import requirements
+        from distillbench.plan.requirements import requirements
 
         _, plan = open_experiment(file, profile=profile, sets=sets, plugins=plugin)
         needs = requirements(plan, store_of(results))
@@ -173,7 +173,7 @@ def _plain(name: str) -> str:
 
 
 def _plugins() -> Iterator[Finding]:
-    from distillbench.registry import BACKBONES, METHODS, METRICS
+    from distillbench.api.registry import BACKBONES, METHODS, METRICS
 
     for registry in (METHODS, METRICS, BACKBONES):
         names = registry.names()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from distillbench.cli.common import JsonOption, columns, examples, print_json
-from distillbench.plaintext import visible
+from distillbench.files.plaintext import visible
 
 __all__ = ["app"]
 

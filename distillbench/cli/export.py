@@ -17,7 +17,7 @@ from distillbench.cli.common import (
     use_plugins,
 )
 from distillbench.cli.sample import CheckpointArgument, checkpoint_folder
-from distillbench.store.io import read_json, require_folder
+from distillbench.files.io import read_json, require_folder
 
 __all__ = ["EPILOG", "export"]
 
@@ -45,7 +45,7 @@ def export(
     use_plugins(plugin)
     require_folder(out, empty=True)
     folder = checkpoint_folder(checkpoint, results)
-    from distillbench.train.to_diffusers import export_student
+    from distillbench.student.diffusers import export_student
 
     paths = export_student(folder, out, nfe=nfe)
     limits = read_json(out / "recipe.json")["limits"]

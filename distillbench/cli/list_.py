@@ -71,7 +71,7 @@ def list_(
 
 def _registry(kind: Kind) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
     """The registry of a kind and what a list tells of one of its classes."""
-    from distillbench.registry import BACKBONES, METHODS, METRICS
+    from distillbench.api.registry import BACKBONES, METHODS, METRICS
 
     known: dict[Kind, tuple[Any, Callable[[Any], dict[str, Any]]]] = {
         Kind.methods: (METHODS, _method),
@@ -156,8 +156,8 @@ def _backbone(cls: Any) -> dict[str, Any]:
 
 
 def _experiments(results: Path) -> list[dict[str, Any]]:
-    from distillbench.config.marks import Problems
-    from distillbench.config.yaml import read_yaml
+    from distillbench.files.marks import Problems
+    from distillbench.files.yaml import read_yaml
 
     rows = []
     for path in sorted(Path("experiments").glob("*.yaml")):
@@ -173,7 +173,7 @@ def _experiments(results: Path) -> list[dict[str, Any]]:
 
 
 def _runs(results: Path) -> list[dict[str, Any]]:
-    from distillbench.store.io import read_json
+    from distillbench.files.io import read_json
 
     store = store_of(results)
     folder = store.root / "train"

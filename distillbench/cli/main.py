@@ -30,8 +30,8 @@ from distillbench.cli import (
 from distillbench.cli.common import examples, print_json
 from distillbench.cli.streams import guarded_output, lost, open_streams
 from distillbench.errors import DistillbenchError
-from distillbench.plaintext import visible
-from distillbench.store.io import unusable_path
+from distillbench.files.io import unusable_path
+from distillbench.files.plaintext import visible
 
 __all__ = ["app", "main"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from distillbench.errors import BadInput
 
 if TYPE_CHECKING:
-    from distillbench.run.requirements import Requirement
-    from distillbench.run.stage import StageKind
+    from distillbench.plan.requirements import Requirement
+    from distillbench.plan.stage import StageKind
 
 __all__ = ["StoreWithReasons", "missing_lines", "refuse"]
 

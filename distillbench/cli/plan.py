@@ -23,12 +23,12 @@ from distillbench.cli.common import (
     store_of,
 )
 from distillbench.cli.needs import missing_lines
-from distillbench.plaintext import visible
+from distillbench.files.plaintext import visible
 
 if TYPE_CHECKING:
-    from distillbench.run.requirements import Requirement
-    from distillbench.run.stage import Cell, Plan
-    from distillbench.run.status import StageStatus
+    from distillbench.plan.requirements import Requirement
+    from distillbench.plan.stage import Cell, Plan
+    from distillbench.plan.status import StageStatus
 
 __all__ = ["EPILOG", "plan", "show_plan"]
 
@@ -50,14 +50,14 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Show the grid, its stages, and which of them are cached, new or stale."""
-    from distillbench.run.plan import build_plan
-    from distillbench.run.requirements import missing
-    from distillbench.run.status import plan_status
+    from distillbench.plan.build import selected
+    from distillbench.plan.requirements import missing
+    from distillbench.plan.status import plan_status
 
-    experiment, whole = open_experiment(
+    _, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
     )
-    part = build_plan(experiment, only=only) if only else whole
+    part = selected(whole, only) if only else whole
     store = store_of(results)
     show_plan(part, plan_status(part, store, whole=whole), missing(part, store), as_json=json)
 

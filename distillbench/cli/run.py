@@ -30,10 +30,10 @@ from distillbench.cli.plan import show_plan
 from distillbench.cli.table import print_tables, report_json
 
 if TYPE_CHECKING:
-    from distillbench.config.schema import Experiment
+    from distillbench.experiment.schema import Experiment
+    from distillbench.plan.requirements import Requirement
+    from distillbench.plan.stage import Plan
     from distillbench.run.options import Outcome, RunOptions
-    from distillbench.run.requirements import Requirement
-    from distillbench.run.stage import Plan
 
 __all__ = ["EPILOG", "run"]
 
@@ -92,10 +92,10 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Run an experiment; finished stages are never redone, and the same command resumes."""
+    from distillbench.plan.build import selected
+    from distillbench.plan.requirements import Setup, missing
+    from distillbench.plan.status import plan_status
     from distillbench.run.options import RunOptions
-    from distillbench.run.plan import build_plan
-    from distillbench.run.requirements import Setup, missing
-    from distillbench.run.status import plan_status
 
     options = RunOptions(
         runner=runner.value, address=address, gpus=gpus, workers=workers,
@@ -104,7 +104,7 @@ def run(
     experiment, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
     )
-    part = build_plan(experiment, only=only) if only else whole
+    part = selected(whole, only) if only else whole
     store = store_of(results)
     lacking = missing(part, store, Setup(runner.value, gpus, bool(address)))
     if dry_run:
@@ -129,9 +129,9 @@ def _execute(
     as_json: bool,
 ) -> tuple[Outcome, Any]:
     """Run what lacks nothing; also the store, which knows why the rest was not run."""
+    from distillbench.plan.requirements import without
     from distillbench.run.driver import execute
     from distillbench.run.progress import open_progress
-    from distillbench.run.requirements import without
 
     able, blocked = without(plan, lacking, lambda stage: store.is_done(stage.kind, stage.key))
     # With --json the standard output is the document alone.

@@ -20,7 +20,7 @@ from distillbench.cli.common import (
     store_of,
     use_plugins,
 )
-from distillbench.store.io import require_folder
+from distillbench.files.io import require_folder
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +61,7 @@ def sample(
     require_folder(out)
     folder = checkpoint_folder(checkpoint, results)
     from distillbench.sample.generate import generate_images
-    from distillbench.train.export import load_student
+    from distillbench.student.files import load_student
 
     student = load_student(folder, best_device(device))
     sampler = student.method.sampler(nfe)
@@ -118,7 +118,7 @@ def _save(samples: torch.Tensor, prompts: Sequence[str], out: Path) -> list[Path
 
     Files are only ever made new: numbers go on from the highest in the folder.
     """
-    from distillbench.store.io import storage_guard, write_json
+    from distillbench.files.io import storage_guard, write_json
 
     with storage_guard(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def show(
 
 
 def _describe(store: Any, kind: str, key: str) -> dict[str, Any]:
-    from distillbench.store.io import read_json
+    from distillbench.files.io import read_json
 
     folder = store.path(kind, key)
     done = store.is_done(kind, key)

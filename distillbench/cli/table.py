@@ -20,7 +20,7 @@ from distillbench.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from distillbench.report.render import Report
+    from distillbench.report.record import Report
 
 __all__ = ["EPILOG", "print_tables", "report_json", "table"]
 

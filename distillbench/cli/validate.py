@@ -19,7 +19,7 @@ from distillbench.cli.common import (
     use_plugins,
 )
 from distillbench.errors import BadInput
-from distillbench.plaintext import visible
+from distillbench.files.plaintext import visible
 
 __all__ = ["EPILOG", "validate"]
 
@@ -51,7 +51,7 @@ def validate(
 
 
 def _check(file: Path, profile: str | None, sets: list[str] | None) -> list[dict[str, Any]]:
-    from distillbench.config.load import profiles_of
+    from distillbench.experiment.load import profiles_of
 
     try:
         names: list[str | None] = [profile] if profile else [*profiles_of(file)] or [None]

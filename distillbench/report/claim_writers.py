@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from distillbench.report.build import find_metric
-from distillbench.report.verdicts import Verdict
+from distillbench.analysis.columns import find_metric
+from distillbench.analysis.verdicts import Verdict
+from distillbench.api.metric import MetricInfo
 from distillbench.report.writers import environment, md_escape, to_csv, to_json, write_text
-from distillbench.score.metric import MetricInfo
 
 __all__ = ["HEADS", "claim_texts", "explanation", "write_claims"]
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from distillbench.analysis.verdicts import Verdict
+from distillbench.api.metric import MetricInfo
 from distillbench.report.claim_writers import claim_texts
 from distillbench.report.table import Cell, Column, Table
-from distillbench.report.verdicts import Verdict
 from distillbench.report.writers import UNICODE_ARROWS
-from distillbench.score.metric import MetricInfo
 
 __all__ = ["claims_table", "console_table", "notes_text"]
 

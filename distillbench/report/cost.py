@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distillbench.config.schema import Experiment
-from distillbench.report import stats
-from distillbench.report.aggregate import Results
-from distillbench.report.build import backbone_labels
-from distillbench.report.rows import Row
+from distillbench.analysis import stats
+from distillbench.analysis.aggregate import Results
+from distillbench.analysis.columns import backbone_labels
+from distillbench.analysis.rows import Row
+from distillbench.experiment.schema import Experiment
+from distillbench.plan.stage import Cell as GridCell
+from distillbench.plan.stage import StageKind
 from distillbench.report.table import MISSING, Cell, Column, Footnotes, Line, Run, Table
-from distillbench.run.stage import Cell as GridCell
-from distillbench.run.stage import StageKind
 
 __all__ = ["cost_table"]
 

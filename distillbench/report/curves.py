@@ -10,12 +10,12 @@ from itertools import count, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillbench.config.schema import Experiment, FigureConfig
-from distillbench.report.aggregate import MixedProtocols, Results
-from distillbench.report.build import backbone_labels, find_metric
-from distillbench.report.rows import Row
+from distillbench.analysis.aggregate import MixedProtocols, Results
+from distillbench.analysis.columns import backbone_labels, find_metric
+from distillbench.analysis.rows import Row
+from distillbench.api.metric import MetricInfo
+from distillbench.experiment.schema import Experiment, FigureConfig
 from distillbench.report.style import COLOURS, MARKERS, new_figure, save
-from distillbench.score.metric import MetricInfo
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from distillbench.backbones.base import Backbone
+    from distillbench.api.backbone import Backbone
 
 __all__ = ["exact_points"]
 
@@ -29,7 +29,7 @@ def exact_points(backbone: str, params: str, prompt: str, n: int) -> np.ndarray 
 
 @cache
 def _world(name: str, params: str) -> Backbone:
-    from distillbench.registry import build_backbone
+    from distillbench.api.registry import build_backbone
 
     backbone = build_backbone(name, json.loads(params))
     backbone.load("cpu")

@@ -9,7 +9,7 @@ from distillbench.report.curves import draw_curve
 from distillbench.report.grid import draw_grid
 
 if TYPE_CHECKING:
-    from distillbench.report.render import Report
+    from distillbench.report.record import Report
 
 __all__ = ["draw_figures"]
 

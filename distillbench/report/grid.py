@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillbench.config.schema import Experiment, FigureConfig
+from distillbench.analysis.aggregate import Results
+from distillbench.analysis.columns import backbone_labels
+from distillbench.analysis.rows import Row
 from distillbench.errors import ArtifactError
-from distillbench.report.aggregate import Results
-from distillbench.report.build import backbone_labels
+from distillbench.experiment.schema import Experiment, FigureConfig
 from distillbench.report.exact import exact_points
-from distillbench.report.rows import Row
 from distillbench.report.samples import pick_balanced, read_lines, read_samples
 from distillbench.report.style import COLOURS, new_figure, save
 

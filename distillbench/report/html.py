@@ -12,7 +12,7 @@ from distillbench.report.claim_writers import HEADS, claim_texts, explanation
 from distillbench.report.writers import UNICODE_ARROWS
 
 if TYPE_CHECKING:
-    from distillbench.report.render import Report
+    from distillbench.report.record import Report
 
 __all__ = ["report_html"]
 

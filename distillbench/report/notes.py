@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distillbench.report.published import PublishedTable
-from distillbench.report.rows import Row
+from distillbench.analysis.published import PublishedTable
+from distillbench.analysis.rows import Row
+from distillbench.api.metric import MetricInfo
 from distillbench.report.table import Line
-from distillbench.score.metric import MetricInfo
 
 __all__ = [
     "error_notes", "guidance_note", "paper_note", "plain", "protocol_notes", "ranking_note",

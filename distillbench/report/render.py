@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distillbench.config.schema import Experiment
+from distillbench.analysis.aggregate import Results
+from distillbench.analysis.snapshot import StoreLike
+from distillbench.analysis.verdicts import decide_claims
+from distillbench.api.metric import MetricInfo
 from distillbench.errors import BadInput
-from distillbench.report.aggregate import Results
-from distillbench.report.build import build_table, metric_infos, tables_of
+from distillbench.experiment.schema import Experiment
+from distillbench.files.io import storage_guard
+from distillbench.plan.stage import Plan
 from distillbench.report.claim_writers import write_claims
 from distillbench.report.cost import cost_table
 from distillbench.report.curves import refused_curves
-from distillbench.report.snapshot import StoreLike
+from distillbench.report.record import Report
 from distillbench.report.table import Table
-from distillbench.report.verdicts import Verdict, decide_claims
+from distillbench.report.tables import build_table, metric_infos, tables_of
 from distillbench.report.writers import SUFFIXES, to_json, write_table, write_text
-from distillbench.run.stage import Plan
-from distillbench.score.metric import MetricInfo
-from distillbench.store.io import storage_guard
 
-__all__ = ["Report", "build_report", "plan_json", "write_reports", "write_tables"]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found, ready for any writer.
-
-    Attributes:
-        tables: quality tables, in the experiment's order. cost: the cost table.
-        verdicts: one per claim.
-        refused: name -> why a table or curve was not made: it would mix protocols, or its
-            `published_match` names no row.
-    """
-
-    experiment: Experiment
-    results: Results
-    infos: Mapping[str, MetricInfo]
-    tables: tuple[Table, ...]
-    cost: Table
-    verdicts: tuple[Verdict, ...]
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Raise BadInput when anything was refused; its message has one line for each."""
-        if self.refused:
-            raise BadInput(
-                "\n".join(f"{name}: {why}" for name, why in self.refused.items()),
-                hint="Everything else is written",
-            )
+__all__ = ["build_report", "plan_json", "write_reports", "write_tables"]
 
 
 def build_report(

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillbench.plaintext import visible
+from distillbench.files.plaintext import visible
 from distillbench.report.table import MISSING, Cell, Column, Table
 from distillbench.report.tex import arrow, cell_tex, escape, head_tex
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distillbench.run.stage import Stage
+from distillbench.plan.stage import Stage
 from distillbench.store.claim import Claim, Holder
 from distillbench.store.layout import Store
 

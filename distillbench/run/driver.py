@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from distillbench.errors import StageFailed
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run.attempt import Attempt
 from distillbench.run.elsewhere import Elsewhere
 from distillbench.run.executor import Executor, Result, width
@@ -21,7 +22,6 @@ from distillbench.run.options import Outcome, RunOptions, open_executor
 from distillbench.run.order import Order
 from distillbench.run.progress import Progress, open_progress
 from distillbench.run.signals import Signals
-from distillbench.run.stage import Plan, Stage
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure
 

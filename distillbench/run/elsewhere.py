@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from distillbench.run.stage import Stage, lineage
+from distillbench.plan.stage import Stage, lineage
 from distillbench.store.claim import Holder
 from distillbench.store.layout import Store
 

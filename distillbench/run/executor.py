@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from distillbench.run.stage import Stage
+from distillbench.plan.stage import Stage
 
 __all__ = ["STAGE_FUNCTIONS", "Executor", "Job", "Result", "Status", "width"]
 

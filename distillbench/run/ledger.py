@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from distillbench.errors import StorageError
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome
 from distillbench.run.progress import Progress
-from distillbench.run.stage import Plan, Stage
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure
 

@@ -20,9 +20,9 @@ from typing import IO, Any
 
 from distillbench.boot import command
 from distillbench.errors import NotSupported
+from distillbench.plan.stage import Stage
 from distillbench.run.environment import worker_environment
 from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result, width
-from distillbench.run.stage import Stage
 
 __all__ = ["LocalExecutor"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from distillbench.errors import BadInput
-from distillbench.run.devices import choose_gpus, processors
+from distillbench.plan.devices import choose_gpus, processors
+from distillbench.plan.stage import Plan
 from distillbench.run.executor import STAGE_FUNCTIONS, Executor, width
-from distillbench.run.stage import Plan
 from distillbench.store.layout import Store
 
 __all__ = ["Outcome", "RunOptions", "open_executor"]

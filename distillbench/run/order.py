@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Collection, Mapping
 from typing import Literal
 
+from distillbench.plan.stage import Stage
 from distillbench.run.executor import width
-from distillbench.run.stage import Stage
 
 __all__ = ["Order", "chain_costs"]
 

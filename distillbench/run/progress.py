@@ -14,9 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from distillbench.plaintext import visible
-from distillbench.run.stage import Stage
-from distillbench.store.io import storage_guard
+from distillbench.files.io import storage_guard
+from distillbench.files.plaintext import visible
+from distillbench.plan.stage import Stage
 
 if TYPE_CHECKING:
     from rich.console import Group

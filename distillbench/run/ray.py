@@ -22,14 +22,14 @@ from typing import Any
 
 import psutil
 
+from distillbench.api.registry import PLUGINS_VARIABLE
 from distillbench.boot import remote_call
 from distillbench.errors import BadInput, NotSupported, StageFailed
-from distillbench.registry import PLUGINS_VARIABLE
+from distillbench.files.io import storage_guard
+from distillbench.plan.stage import Stage
 from distillbench.run.environment import worker_environment
 from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result, width
-from distillbench.run.stage import Stage
 from distillbench.run.worker import run_stage
-from distillbench.store.io import storage_guard
 
 # Read by Ray when it is imported; a benchmark reports to nobody.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

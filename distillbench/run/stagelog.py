@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from distillbench.errors import Interrupted
+from distillbench.files.io import read_json
 from distillbench.run.executor import Job
-from distillbench.store.io import read_json
 
 __all__ = ["StageLog"]
 

@@ -21,13 +21,13 @@ from distillbench.errors import (
     Interrupted,
     StorageError,
 )
+from distillbench.files.io import storage_error, write_json, write_jsonl
+from distillbench.plan.provenance import provenance
+from distillbench.plan.stage import Stage, lineage
 from distillbench.run.environment import captured, set_threads
 from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result
-from distillbench.run.provenance import provenance
-from distillbench.run.stage import Stage, lineage
 from distillbench.run.stagelog import StageLog
 from distillbench.store.claim import Claim
-from distillbench.store.io import storage_error, write_json, write_jsonl
 from distillbench.store.layout import Store
 from distillbench.store.record import read_sealed, seal
 

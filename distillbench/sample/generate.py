@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
-from distillbench.backbones.base import Backbone, Prediction
+from distillbench.api.backbone import Backbone, Prediction
+from distillbench.api.sampler import Sampler
+from distillbench.api.samplers import from_recipe
 from distillbench.core.noise import sample_noise
-from distillbench.errors import ArtifactError, Interrupted, StageFailed
-from distillbench.sample.finite import NotFinite, require_finite
-from distillbench.sample.prompts import planned_prompts
-from distillbench.sample.sampler import Sampler
-from distillbench.sample.solvers import from_recipe
-from distillbench.score.metric import Samples
-from distillbench.store.record import check_folder
-from distillbench.train.export import Student, load_student
-from distillbench.train.numerics import Meter, repeatable
-from distillbench.train.state import write_json
+from distillbench.data.prompts import planned_prompts
+from distillbench.errors import Interrupted, StageFailed
+from distillbench.files.io import write_json
+from distillbench.finite import NotFinite, require_finite
+from distillbench.numerics import Meter, repeatable
+from distillbench.store.samples import SampleWriter
+from distillbench.student.files import Student, load_student
 
 if TYPE_CHECKING:
-    from distillbench.train.nets import NetHandle
+    from distillbench.api.nets import NetHandle
 
-__all__ = ["Work", "generate_images", "load_samples", "load_student", "sample_stage"]
-
-SHARD = 256
+__all__ = ["Work", "generate_images", "load_student", "sample_stage"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,7 @@ def sample_stage(
         settings = runtime.get("settings", {}).get("backbone")
         student = load_student(train_dir, device, settings=settings)
         meter.watch(student.method.backbone)
-        shards = _Shards(out)
+        shards = SampleWriter(out)
         for positions in work.batches():
             if should_stop():
                 raise Interrupted(f"stopped after {positions[0]} of {len(prompts)} samples")
@@ -106,27 +101,6 @@ def generate_images(
     """Decoded samples of `prompts`, the same that a sample stage of this seed would make."""
     work = Work(sampler, prompts, seed, batch_size)
     return torch.cat([_batch(student, work, positions) for positions in work.batches()])
-
-
-def load_samples(directory: Path) -> Samples:
-    """Read back what `sample_stage` wrote.
-
-    Raises:
-        ArtifactError: files are missing, disagree, or are not as they were committed.
-    """
-    check_folder(directory)
-    try:
-        record = json.loads((directory / "samples.json").read_text(encoding="utf-8"))
-        lines = (directory / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-        shards = sorted(directory.glob("samples-*.safetensors"))
-        data = torch.cat([load_file(path)["samples"] for path in shards])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ArtifactError(f"{directory}: no readable samples ({error})") from None
-    rows = [json.loads(line) for line in lines]
-    if not len(rows) == len(data) == record["n"]:
-        raise ArtifactError(f"{directory}: {len(data)} samples, {len(rows)} lines")
-    prompts, categories = ([row[key] for row in rows] for key in ("prompt", "category"))
-    return Samples(data, prompts, categories, record["seed"], directory.name)
 
 
 def _batch(student: Student, work: Work, positions: range) -> torch.Tensor:
@@ -184,35 +158,3 @@ class _Denoiser:
         if value is None:
             return None
         return torch.full((len(like),), value, device=like.device, dtype=like.dtype)
-
-
-class _Shards:
-    """Writes samples in files of at most `SHARD`, whatever the batch size."""
-
-    def __init__(self, out: Path) -> None:
-        self.out, self.count, self.total = out, 0, 0
-        self.waiting: torch.Tensor | None = None
-
-    def add(self, samples: torch.Tensor) -> None:
-        self.total += len(samples)
-        held = samples if self.waiting is None else torch.cat([self.waiting, samples])
-        while len(held) >= SHARD:
-            self._write(held[:SHARD])
-            held = held[SHARD:]
-        self.waiting = held
-
-    def close(self, prompts: Sequence[str], categories: Sequence[str], seed: int) -> None:
-        if self.waiting is not None and len(self.waiting):
-            self._write(self.waiting)
-        rows = [
-            json.dumps({"index": i, "prompt": p, "category": c}) + "\n"
-            for i, (p, c) in enumerate(zip(prompts, categories, strict=True))
-        ]
-        (self.out / "samples.jsonl").write_text("".join(rows), encoding="utf-8")
-        record = {"n": self.total, "seed": seed, "shards": self.count}
-        write_json(self.out / "samples.json", record)
-
-    def _write(self, samples: torch.Tensor) -> None:
-        path = self.out / f"samples-{self.count:05d}.safetensors"
-        save_file({"samples": samples.contiguous()}, path)
-        self.count += 1

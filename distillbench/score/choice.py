@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillbench.datadir import Need
+from distillbench.files.places import Need
 from distillbench.score.weights import ClipSource, Published, Resize, clip_folder, identity
 from distillbench.world import weights as shipped
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillbench.datadir import data_root
 from distillbench.errors import BadInput, StageFailed
+from distillbench.files.places import data_root
 
 __all__ = [
     "ENVIRONMENTS",
@@ -196,7 +196,7 @@ def _mend(name: str, folder: Path) -> None:
 
 def _known(name: str) -> Environment:
     if name not in ENVIRONMENTS:
-        from distillbench.config.marks import did_you_mean
+        from distillbench.files.marks import did_you_mean
 
         known = ", ".join(ENVIRONMENTS)
         guess = did_you_mean(name, ENVIRONMENTS)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from distillbench.api.metric import Metric, Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.errors import Interrupted, NotSupported, StageFailed
-from distillbench.score.metric import Metric, Samples, Scores
 from distillbench.score.progress import listening
 
 __all__ = ["check_samples", "check_scores", "evaluate", "modality_of", "score_stage"]
@@ -49,9 +49,9 @@ def score_stage(
         StageFailed: the metric changed since the plan, or a value is missing or not finite.
         Interrupted: `should_stop` was true.
     """
-    from distillbench.sample.generate import load_samples
-    from distillbench.store.io import write_json, write_jsonl
-    from distillbench.train.numerics import repeatable
+    from distillbench.files.io import write_json, write_jsonl
+    from distillbench.numerics import repeatable
+    from distillbench.store.samples import load_samples
 
     metric = _metric(spec["metric"], runtime)
 
@@ -71,7 +71,7 @@ def score_stage(
 
 def _metric(wanted: Mapping[str, Any], runtime: Mapping[str, Any]) -> Metric:
     """The metric a spec names, refused when it is no longer what the plan hashed."""
-    from distillbench.registry import build_metric
+    from distillbench.api.registry import build_metric
 
     more = runtime.get("settings", {}).get("metric", {})
     metric = build_metric(wanted["name"], {**wanted["params"], **more})

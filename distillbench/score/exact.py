@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from distillbench.backbones.gmm import CONDITIONS, labels_of, mixture
+from distillbench.api.metric import Samples
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput
-from distillbench.score.metric import Samples
+from distillbench.world.mixture import CONDITIONS, labels_of, mixture
 
 __all__ = ["Condition", "by_condition", "world_revision"]
 

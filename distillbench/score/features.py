@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from distillbench.api.metric import Samples
 from distillbench.errors import BadInput, NotSupported
-from distillbench.score.metric import Samples
 from distillbench.score.preprocess import clean_resize, crop_square, pad_square, standardise
 from distillbench.score.progress import tick
 from distillbench.score.weights import ClipSource, arch_of

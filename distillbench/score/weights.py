@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distillbench.datadir import Need, data_root
 from distillbench.errors import BadInput, MissingWeights
-from distillbench.store.hashes import file_sha256
+from distillbench.files.hashes import file_sha256
+from distillbench.files.places import Need, data_root
 
 __all__ = [
     "ClipSource",

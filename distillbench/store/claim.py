@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from distillbench.errors import Interrupted
-from distillbench.store.io import storage_guard
+from distillbench.files.io import storage_guard
 
 __all__ = ["ALIVE_EVERY", "DEAD_AFTER", "Claim", "Holder", "clear"]
 

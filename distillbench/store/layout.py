@@ -22,8 +22,8 @@ from pathlib import Path
 import psutil
 
 from distillbench.errors import ArtifactError
+from distillbench.files.io import append_jsonl, fsync_dir, fsync_file, remove, storage_guard
 from distillbench.store.claim import Claim, Holder, clear
-from distillbench.store.io import append_jsonl, fsync_dir, fsync_file, remove, storage_guard
 from distillbench.store.record import DONE, Done, Failure, event
 
 __all__ = ["KINDS", "Store"]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.errors import ArtifactError
-from distillbench.store.hashes import file_sha256, folder_book
-from distillbench.store.io import json_text, read_json, sha256, storage_guard, write_json
+from distillbench.files.hashes import file_sha256, folder_book
+from distillbench.files.io import json_text, read_json, sha256, storage_guard, write_json
 
 __all__ = ["DONE", "Done", "Failure", "check_folder", "event", "read_sealed", "seal", "unseal"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.errors import ArtifactError, BadInput
-from distillbench.store.io import read_json
+from distillbench.files.io import read_json
 
 __all__ = ["teacher_runs", "training_recipe"]
 

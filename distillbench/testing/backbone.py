@@ -22,15 +22,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from distillbench.backbones.base import Backbone, Cond, Prediction
+from distillbench.api.backbone import Backbone, Cond, Prediction
+from distillbench.api.nets import NetHandle
 from distillbench.core.noise import generator
-from distillbench.train.nets import NetHandle
 
 __all__ = ["BackboneContract"]
 
 _TORCH_FREE = """
 import json, sys
-from distillbench import registry
+from distillbench.api import registry
 backbone = registry.build_backbone({name!r}, json.loads({params!r}))
 print(json.dumps([backbone.revision(), backbone.nodes(4)]))
 assert "torch" not in sys.modules, "planning imported torch"
@@ -269,7 +269,7 @@ class BackboneContract:
 
     def real_prompts(self, backbone: Backbone) -> Sequence[str]:
         """Prompts to make latents for: the first of its own set where it has one."""
-        from distillbench.sample.prompts import load_prompts
+        from distillbench.data.prompts import load_prompts
 
         if not backbone.train_prompts:
             return self.prompts

@@ -16,16 +16,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.method import Method
+from distillbench.api.samplers import from_recipe
 from distillbench.errors import Interrupted, NotSupported
-from distillbench.sample.solvers import from_recipe
-from distillbench.train.method import Method
 
 __all__ = ["MethodContract", "train", "train_spec"]
 
 _TORCH_FREE = """
 import sys
-from distillbench import registry
+from distillbench.api import registry
 backbone = registry.build_backbone({backbone!r}, {backbone_params!r})
 method = registry.build_method({method!r}, {params!r}, backbone)
 method.nets(), method.sampler({nfe}), method.turns(0)
@@ -189,7 +189,7 @@ class MethodContract:
         """Each turn's loss moves its own net and leaves no gradient in any other."""
         import torch
 
-        from distillbench.train.data import DataSource
+        from distillbench.data.batches import DataSource
         from distillbench.train.role import make_role, only
 
         method = self.build()
@@ -240,6 +240,6 @@ class MethodContract:
 
 
 def _prompt(name: str) -> str:
-    from distillbench.sample.prompts import load_prompts
+    from distillbench.data.prompts import load_prompts
 
     return load_prompts(name).prompts[0]

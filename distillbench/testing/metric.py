@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from distillbench.api.metric import Metric, Samples, Scores
+from distillbench.api.registry import build_metric
 from distillbench.errors import NotSupported
-from distillbench.registry import build_metric
 from distillbench.score.evaluate import evaluate, protocol
-from distillbench.score.metric import Metric, Samples, Scores
 
 __all__ = ["MetricContract", "take"]
 

@@ -12,18 +12,20 @@ from typing import Any
 
 import torch
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.method import Batch, Losses, Method
+from distillbench.data.batches import DataSource
+from distillbench.data.imageset import planned_images
+from distillbench.data.prompts import planned_prompts
 from distillbench.errors import BadInput, Interrupted, NonFiniteLoss, PluginError
-from distillbench.sample.prompts import planned_prompts
-from distillbench.train import export, ranks, state
-from distillbench.train.data import DataSource
-from distillbench.train.imageset import planned_images
-from distillbench.train.method import Batch, Losses, Method
-from distillbench.train.numerics import Meter, repeatable
+from distillbench.files.io import write_json
+from distillbench.numerics import Meter, repeatable
+from distillbench.student import files as export
+from distillbench.train import ranks, state
 from distillbench.train.ranks import Team
 from distillbench.train.role import Role, make_role, only
 
-__all__ = ["Trainer", "build", "follow", "train_stage"]
+__all__ = ["Trainer", "build", "train_stage"]
 
 LOG_ROWS = 200
 HEARTBEAT_SECONDS = 2.0
@@ -58,17 +60,6 @@ def train_stage(
         ranks.team(size, job=job, device=device, precision=precision) as team,
     ):
         Trainer(spec, team, out, checkpoints, runtime, progress, should_stop).run()
-
-
-def follow(job: Mapping[str, Any], team: Team) -> None:
-    """Train as a rank above 0, which writes nothing and stops when rank 0 does."""
-    paths = Path(job["out"]), Path(job["checkpoints"])
-    with repeatable(job["runtime"].get("threads", 1)):
-        trainer = Trainer(job["spec"], team, *paths, job["runtime"], lambda _: None, lambda: False)
-        try:
-            trainer.run()
-        except (Interrupted, NonFiniteLoss):
-            return  # rank 0 reports it
 
 
 def build(spec: Mapping[str, Any], runtime: Mapping[str, Any] | None = None) -> Method:
@@ -256,7 +247,7 @@ class Trainer:
         self.step, self.log, self.saved_at = saved.step, list(saved.log), str(saved.path)
 
     def _tell(self, text: str) -> None:
-        """A line for the user; ranks above 0 see the same and say nothing (see `follow`)."""
+        """A line for the user; ranks above 0 see the same and say nothing (see `follower`)."""
         self.progress({"kind": "train", "note": text})
 
     def _finish(self) -> None:
@@ -268,7 +259,7 @@ class Trainer:
             export.write_student(self.out, self.roles[name].net, self.method.nets()[name])
             (self.out / "train.jsonl").write_text("".join(self.log), encoding="utf-8")
         export.write_recipe(self.out, self.spec, self.method)
-        state.write_json(self.out / "cost.json", cost)
+        write_json(self.out / "cost.json", cost)
 
     def _cost(self) -> dict[str, Any]:
         """Totals over all ranks; seconds are the wall clock of rank 0."""

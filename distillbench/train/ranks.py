@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -78,7 +77,7 @@ def team(size: int, *, job: Mapping[str, Any], device: str, precision: str) -> I
 
     Args:
         size: number of processes; 1 starts none.
-        job: JSON-able arguments that `loop.follow` gets in each other rank.
+        job: JSON-able arguments that `follower.main` gets in each other rank.
         device, precision: of the training.
 
     Raises:
@@ -118,7 +117,7 @@ def _rendezvous(size: int) -> dict[str, str]:
 
 
 def _start(job: Mapping[str, Any], names: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    started = command("distillbench.train.ranks:main", json.dumps(dict(job)))
+    started = command("distillbench.train.follower:main", json.dumps(dict(job)))
     return subprocess.Popen(started, env={**os.environ, **names})
 
 
@@ -134,21 +133,3 @@ def _environment(names: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def main(text: str) -> None:
-    """Entry of the ranks above 0; `text` is the job as JSON."""
-    from distillbench.train.loop import follow
-
-    job = json.loads(text)
-    precision = job["spec"]["train"].get("precision", "float32")
-    member = Team(int(os.environ["WORLD_SIZE"]), job["device"], precision)
-    try:
-        follow(job, member)
-    finally:
-        member.leave()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # All is written and told. Threads of the process group have been seen to abort an interpreter
-    # that shuts down under them ("terminate called"), which would fail a training that is done.
-    os._exit(0)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
+from distillbench.api.method import Method, NetSpec, Optim
+from distillbench.api.nets import NetHandle, head_handle
 from distillbench.core.noise import generator
 from distillbench.train import state
-from distillbench.train.method import Method, NetSpec, Optim
-from distillbench.train.nets import NetHandle, head_handle
 from distillbench.train.ranks import Team
 
 __all__ = ["Role", "make_role", "only"]

@@ -21,9 +21,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillbench.errors import ArtifactError
+from distillbench.files.io import write_json
 from distillbench.store.record import Done
 
-__all__ = ["Saved", "flatten_adam", "latest", "restore_adam", "save", "sweep", "write_json"]
+__all__ = ["Saved", "flatten_adam", "latest", "restore_adam", "save", "sweep"]
 
 KEEP = 2
 Tensors = dict[str, torch.Tensor]
@@ -122,11 +123,6 @@ def restore_adam(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
         state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write readable, key-sorted JSON."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _up_to(root: Path, step: int) -> list[Path]:

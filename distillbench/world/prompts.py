@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from distillbench.api.prompts import PromptSet
 from distillbench.errors import BadInput
-from distillbench.sample.prompts import PromptSet
 from distillbench.world.captions import WORDINGS, caption, scene_of
 from distillbench.world.data import draws, single_split
 from distillbench.world.scene import STYLES, Scene, heldout, single_codes, single_scene, splitmix

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from distillbench.errors import MissingWeights
-from distillbench.store.hashes import file_sha256
+from distillbench.files.hashes import file_sha256
 
 NAMES: Final = ("tiny-sd", "tiny-clip", "tiny-hps", "tiny-aes", "tiny-inception", "tiny-oracle")
 CARD: Final = "card.json"
@@ -26,7 +26,7 @@ def folder(name: str) -> Path:
     if not (path / CARD).is_file():
         raise MissingWeights(
             f"no weights of {name!r} in {path}; shipped are {', '.join(available()) or 'none'}",
-            hint="reinstall distillbench, or run: python -m distillbench.world train all",
+            hint="reinstall distillbench, or run: python -m distillbench.tiny_training train all",
         )
     return path
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from distillbench.fields import SAMPLING
+from distillbench.api.fields import SAMPLING
 
 from .nets import NetConfig
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distillbench.fields import SAMPLING
-from distillbench.sample.solvers import OdeSampler
+from distillbench.api.fields import SAMPLING
+from distillbench.api.samplers import OdeSampler
 
 from .nets import NetConfig
 
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Backbone
+    from distillbench.api.backbone import Backbone
 
 __all__ = ["OdeConfig", "SFTConfig"]
 

@@ -12,7 +12,7 @@ from .gan import GanConfig
 from .nets import RolesConfig
 
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Backbone
+    from distillbench.api.backbone import Backbone
 
 __all__ = ["DMD2Config", "RegressionConfig"]
 

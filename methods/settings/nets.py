@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from distillbench.train.method import NetSpec, Optim
+from distillbench.api.method import NetSpec, Optim
 
 __all__ = ["Kind", "NetConfig", "RoleKinds", "RolesConfig"]
 

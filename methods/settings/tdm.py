@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from distillbench.api.fields import SAMPLING
 from distillbench.core.loss import pseudo_huber, squared_error
 from distillbench.core.trajectory import Solver
-from distillbench.fields import SAMPLING
 
 from .gan import GanConfig
 from .nets import RolesConfig

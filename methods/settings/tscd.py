@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from distillbench.fields import SAMPLING
+from distillbench.api.fields import SAMPLING
 
 from .consistency import TrajectoryConfig
 from .nets import RolesConfig

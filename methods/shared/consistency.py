@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from distillbench.api.method import Batch, Method, NetSpec
 from distillbench.core.grid import (
     grid_stride,
     grid_time,
@@ -17,13 +18,12 @@ from distillbench.core.lazy import torch
 from distillbench.core.loss import pseudo_huber, squared_error
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
-from distillbench.train.method import Batch, Method, NetSpec
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from distillbench.backbones.base import Backbone
-    from distillbench.train.nets import NetHandle
+    from distillbench.api.backbone import Backbone
+    from distillbench.api.nets import NetHandle
 
 __all__ = ["Consistency", "Jump", "SolverStep", "offset_noise", "target_jump"]
 

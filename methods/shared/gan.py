@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distillbench.api.method import Batch, Losses, Method, NetSpec
 from distillbench.core.lazy import torch
 from distillbench.core.loss import adversarial_loss, discriminator_loss
 from distillbench.errors import NotSupported
-from distillbench.train.method import Batch, Losses, Method, NetSpec
 
 from .heads import build_head, logits_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from distillbench.backbones.base import Backbone
+    from distillbench.api.backbone import Backbone
 
 __all__ = ["Adversarial", "Noised"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from distillbench.core.lazy import torch
 
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Backbone
+    from distillbench.api.backbone import Backbone
 
 __all__ = ["build_head", "logits_of", "map_head", "norm_groups", "vector_head"]
 

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distillbench.api.method import Losses
 from distillbench.core.lazy import torch
 from distillbench.core.loss import squared_error
-from distillbench.train.method import Losses
 
 from .scores import denoising_loss, dmd_losses, teacher_samples
 
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Prediction
-    from distillbench.train.method import Batch, Method
+    from distillbench.api.backbone import Prediction
+    from distillbench.api.method import Batch, Method
 
     from ..settings.tscd import TSCDConfig
 

@@ -14,7 +14,7 @@ from distillbench.core.lazy import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from distillbench.backbones.base import Backbone, Cond
+    from distillbench.api.backbone import Backbone, Cond
 
 __all__ = ["PairDiscriminator", "balanced"]
 

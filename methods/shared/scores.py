@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from distillbench.api.method import Losses
+from distillbench.api.samplers import OdeSampler
 from distillbench.core.grid import uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.loss import (
@@ -15,14 +17,12 @@ from distillbench.core.loss import (
 from distillbench.core.matching import renoised
 from distillbench.core.process import CLEAN
 from distillbench.errors import NotSupported
-from distillbench.sample.solvers import OdeSampler
-from distillbench.train.method import Losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from distillbench.backbones.base import Backbone, Prediction
-    from distillbench.train.method import Batch, Method
+    from distillbench.api.backbone import Backbone, Prediction
+    from distillbench.api.method import Batch, Method
 
 __all__ = [
     "any_time", "denoising_loss", "dmd_losses", "noised", "require_trained", "teacher_samples",

@@ -13,8 +13,8 @@ from distillbench.core.schedules import tdm_nodes
 from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
-    from distillbench.backbones.base import Backbone
-    from distillbench.train.method import Batch
+    from distillbench.api.backbone import Backbone
+    from distillbench.api.method import Batch
 
     from ..settings.tdm import MatchingConfig
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
-from distillbench.backbones.base import Backbone
-from distillbench.train import export
-from distillbench.train.method import NetSpec, Optim
-from distillbench.train.nets import NetHandle
+from distillbench.api import registry
+from distillbench.api.backbone import Backbone
+from distillbench.api.method import NetSpec, Optim
+from distillbench.api.nets import NetHandle
+from distillbench.student import files as export
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "blue", "circle", "square", "video"]
 FAMILIES = ("sd", "sdxl", "sd3", "pixart", "cogvideox")

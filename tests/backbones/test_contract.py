@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from distillbench import registry
-from distillbench.backbones.base import Backbone
+from distillbench.api import registry
+from distillbench.api.backbone import Backbone
 from distillbench.testing.backbone import BackboneContract
 from distillbench.world import weights
 

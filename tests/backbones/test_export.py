@@ -17,11 +17,11 @@ from diffusers import (
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from distillbench.api.samplers import OdeSampler
 from distillbench.cli.export import export as cli_export
 from distillbench.errors import BadInput, NotSupported
-from distillbench.sample.solvers import OdeSampler
-from distillbench.train import export
-from distillbench.train.to_diffusers import export_student
+from distillbench.student import files as export
+from distillbench.student.diffusers import export_student
 
 Build = Callable[..., Any]
 Finished = Any
@@ -242,7 +242,7 @@ def test_a_failed_export_leaves_nothing(
     def fail(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distillbench.train.to_diffusers.write_card", fail)
+    monkeypatch.setattr("distillbench.student.diffusers.write_card", fail)
     (tmp_path / "there").mkdir()
     for out in ("there", "new"):
         with pytest.raises(KeyboardInterrupt):

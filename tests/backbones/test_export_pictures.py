@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 import torch
 
+from distillbench.api.sampler import Sampler
+from distillbench.api.samplers import from_recipe
 from distillbench.core.noise import sample_noise
 from distillbench.sample.generate import generate_images
-from distillbench.sample.sampler import Sampler
-from distillbench.sample.solvers import from_recipe
-from distillbench.train.export import Student, load_student
-from distillbench.train.schedulers import follow
-from distillbench.train.to_diffusers import export_student
-from distillbench.train.trial import Teacher
+from distillbench.student.diffusers import export_student
+from distillbench.student.files import Student, load_student
+from distillbench.student.schedulers import follow
+from distillbench.student.trial import Teacher
 
 Build = Callable[..., Any]
 TIMES = [999, 749, 499, 249]
@@ -184,7 +184,7 @@ def test_an_adapter_on_a_trained_teacher_draws_alike(
     kind: str, build: Build, trained: Callable[..., Any], tmp_path: Path,
     same_noise: Callable[[Any, int], None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from distillbench.train.export import adopt_run
+    from distillbench.student.files import adopt_run
 
     sampler = {"kind": "gamma", "gamma": 0.3, "timesteps": TIMES}
     trained(build("sd"), tmp_path / "tuned", kind, {"rank": 2} if kind == "lora" else {}, sampler)

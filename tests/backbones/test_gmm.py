@@ -10,15 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distillbench.backbones import _gmm, _gmm_train
-from distillbench.backbones.base import Cond, Prediction
-from distillbench.backbones.gmm import WEIGHTS, Gmm, GmmConfig, labels_of, mixture
+from distillbench.api.backbone import Cond, Prediction
+from distillbench.api.samplers import OdeSampler
+from distillbench.backbones import _gmm
+from distillbench.backbones.gmm import WEIGHTS, Gmm, GmmConfig
 from distillbench.core.noise import sample_noise
 from distillbench.core.process import CLEAN
 from distillbench.core.schedules import trailing
 from distillbench.errors import BadInput, NotSupported
-from distillbench.sample.solvers import OdeSampler
+from distillbench.tiny_training import gmm as _gmm_train
 from distillbench.world import weights
+from distillbench.world.mixture import labels_of, mixture
 
 PROMPTS = [f"condition {k}" for k in range(8)]
 
@@ -254,7 +256,7 @@ def test_the_card_describes_the_shipped_file() -> None:
     card = json.loads((folder / weights.CARD).read_text())
     assert card["files"] == weights.hash_files(folder)
     assert card["steps"] == _gmm_train.STEPS
-    assert card["command"].split()[-1] == "distillbench.backbones._gmm_train"
+    assert card["command"].split()[-1] == "distillbench.tiny_training.gmm"
 
 
 def test_warm_start_training_is_repeatable_and_learns() -> None:

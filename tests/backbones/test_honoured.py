@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.backbone import Backbone
+from distillbench.api.fields import split
 from distillbench.backbones._diffusers import process_of
-from distillbench.backbones.base import Backbone
 from distillbench.errors import MissingWeights, NotSupported, StageFailed
-from distillbench.fields import split
 
 UNET = "diffusion_pytorch_model.safetensors"
 SCHEDULER, NET = "scheduler/scheduler_config.json", "{net}/config.json"
@@ -404,7 +404,7 @@ def test_a_teacher_that_gives_no_number_stops_with_the_first_sample(
 ) -> None:
     """Predictions of noise at zero terminal SNR: x0 is 0 / 0, which was drawn in black."""
     from distillbench.sample.generate import generate_images
-    from distillbench.train.export import Student
+    from distillbench.student.files import Student
 
     folder = copy("sd")
     change(folder, SCHEDULER, "rescale_betas_zero_snr", True)
@@ -416,9 +416,9 @@ def test_a_teacher_that_gives_no_number_stops_with_the_first_sample(
 def test_planning_refuses_at_the_place_of_the_model(
     copy: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    from distillbench.config.load import load_experiment
+    from distillbench.analysis.check import checked_plan
     from distillbench.errors import ConfigError
-    from distillbench.run.plan import build_plan
+    from distillbench.experiment.load import load_experiment
 
     folder, file = copy("sd"), tmp_path / "x.yaml"
     change(folder, VAE, "latents_mean", [0.0] * 4)
@@ -429,4 +429,4 @@ def test_planning_refuses_at_the_place_of_the_model(
         "rows: [{label: Teacher, method: teacher}]\n"
     )
     with pytest.raises(ConfigError, match=r"x\.yaml:2:\d+: .*vae/config.json: latents_mean"):
-        build_plan(load_experiment(file))
+        checked_plan(load_experiment(file))

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
-from distillbench.backbones.base import Backbone
+from distillbench.api import registry
+from distillbench.api.backbone import Backbone
+from distillbench.api.method import Method
+from distillbench.data.batches import DataSource
 from distillbench.errors import NotSupported
-from distillbench.train.data import DataSource
-from distillbench.train.method import Method
 from distillbench.train.role import Role, make_role, only
 
 PROMPTS = ["a red circle", "blue square"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.backbone import Footprint
 from distillbench.backbones._tokens import counter
-from distillbench.backbones.base import Footprint
 from distillbench.errors import BadInput
 
 CAPTION = "a photo of a large red star at the left on snow"

@@ -11,11 +11,11 @@ import diffusers
 import pytest
 import torch
 
-from distillbench import registry
-from distillbench.backbones.base import Backbone
+from distillbench.api import registry
+from distillbench.api.backbone import Backbone
+from distillbench.api.samplers import OdeSampler
 from distillbench.core.schedules import trailing
 from distillbench.errors import BadInput, ConfigError, MissingWeights, NotSupported
-from distillbench.sample.solvers import OdeSampler
 
 PROMPTS = ["a red circle", "blue square"]
 

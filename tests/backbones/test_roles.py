@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench.backbones.base import Backbone, Prediction
+from distillbench.api.backbone import Backbone, Prediction
+from distillbench.api.nets import NetHandle
+from distillbench.backbones._conditions import sinusoids
 from distillbench.errors import NotSupported
-from distillbench.train.conditions import sinusoids
-from distillbench.train.nets import NetHandle
 
 Build = Callable[..., Any]
 

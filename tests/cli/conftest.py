@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from distillbench.api.registry import BACKBONES, METHODS, METRICS, PLUGINS_VARIABLE
 from distillbench.cli.main import run_command
-from distillbench.registry import BACKBONES, METHODS, METRICS, PLUGINS_VARIABLE
 
 FAKES = Path(__file__).parent.parent / "config" / "fakes.py"
 EXPERIMENT = """\

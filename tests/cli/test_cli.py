@@ -13,8 +13,8 @@ import typer
 
 from distillbench.cli.main import app
 from distillbench.errors import DistillbenchError, StageFailed
+from distillbench.plan.stage import Plan
 from distillbench.run.options import Outcome, RunOptions
-from distillbench.run.stage import Plan
 from distillbench.store.layout import Store
 
 Cli = Callable[..., Any]

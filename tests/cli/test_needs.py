@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from distillbench import datadir
-from distillbench.registry import build_backbone
-from distillbench.run import requirements
+from distillbench.api.registry import build_backbone
+from distillbench.files import places as datadir
+from distillbench.plan import requirements
 
 Cli = Callable[..., Any]
 PICTURES = """\

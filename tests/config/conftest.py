@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from distillbench.config.load import load_experiment
-from distillbench.registry import BACKBONES, METHODS, METRICS, PLUGINS_VARIABLE, add_plugin
-from distillbench.run.plan import build_plan
-from distillbench.run.stage import Plan
+from distillbench.analysis.check import checked_plan
+from distillbench.api.registry import BACKBONES, METHODS, METRICS, PLUGINS_VARIABLE, add_plugin
+from distillbench.experiment.load import load_experiment
+from distillbench.plan.build import selected
+from distillbench.plan.stage import Plan
 
 FAKES = Path(__file__).with_name("fakes.py")
 HEAD = """\
@@ -49,7 +50,8 @@ def plan_of(write: Callable[[str], Path]) -> Callable[..., Plan]:
     """Plan an experiment given as text; HEAD comes before it unless `head` says otherwise."""
 
     def _plan(text: str, *, head: str = HEAD, only: str = "", **kwargs: Any) -> Plan:
-        return build_plan(load_experiment(write(head + text), **kwargs), only=only)
+        plan = checked_plan(load_experiment(write(head + text), **kwargs))
+        return selected(plan, only) if only else plan
 
     return _plan
 

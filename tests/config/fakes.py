@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distillbench.backbones.base import Backbone
+from distillbench.api.backbone import Backbone
+from distillbench.api.method import Method, NetSpec, Optim
+from distillbench.api.metric import Metric, MetricInfo
+from distillbench.api.sampler import Sampler
 from distillbench.errors import NotSupported
-from distillbench.sample.sampler import Sampler
-from distillbench.score.metric import Metric, MetricInfo
-from distillbench.train.method import Method, NetSpec, Optim
 
 
 class Strict(BaseModel):

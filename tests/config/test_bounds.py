@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, model_validator
 
-from distillbench.config.load import load_experiment
-from distillbench.run.plan import build_plan
-from distillbench.run.stage import Plan
+from distillbench.analysis.check import checked_plan
+from distillbench.experiment.load import load_experiment
+from distillbench.plan.stage import Plan
 
 Errors = Callable[..., list[str]]
 PlanOf = Callable[..., Plan]
@@ -54,7 +54,7 @@ def test_the_count_is_that_of_the_cells(plan_of: PlanOf) -> None:
     assert len(plan.cells) == 44
     experiment = load_experiment(Path("e.yaml"), sets=["limits.cells=43"])
     with pytest.raises(Exception, match="number of cells 44 is over the limit of 43"):
-        build_plan(experiment)
+        checked_plan(experiment)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_a_whole_number_is_a_float_too(plan_of: PlanOf) -> None:
 
 
 def test_lists_are_tuples_to_a_plugin_that_makes_its_own_of_them() -> None:
-    from distillbench.config.explain import validated
-    from distillbench.config.marks import MapNode, Problems
+    from distillbench.files.explain import validated
+    from distillbench.files.marks import MapNode, Problems
 
     class Config(BaseModel):
         betas: tuple[float, float] = (0.0, 1.0)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from distillbench.errors import ConfigError
-from distillbench.run.stage import Plan
+from distillbench.plan.stage import Plan
 
 PlanOf = Callable[..., Plan]
 HEAD = "name: t\nbase: {backbone: fake-images, sample: {prompts: gmm-eval}}\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from distillbench.errors import BadInput
-from distillbench.run.stage import Plan
+from distillbench.plan.stage import Plan
 
 PlanOf = Callable[..., Plan]
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from distillbench.config.load import load_experiment
-from distillbench.run.plan import build_plan
+from distillbench.analysis.check import checked_plan
+from distillbench.experiment.load import load_experiment
 from distillbench.world import weights
 
 Change = Callable[[], "dict[str, Any] | None"]
@@ -50,7 +50,7 @@ def captions(texts: list[str], names: str = "{}.bmp", **more: Any) -> None:
 def keys(experiment: dict[str, Any]) -> dict[str, str]:
     Path("e.json").write_text(json.dumps(experiment))
     Path("e.yaml").write_text(Path("e.json").read_text())
-    cell = build_plan(load_experiment(Path("e.yaml"))).cells[0]
+    cell = checked_plan(load_experiment(Path("e.yaml"))).cells[0]
     return {"train": cell.train, "sample": cell.sample, "score": cell.scores["clip"]}
 
 
@@ -312,7 +312,7 @@ def test_a_method_that_reads_no_image_is_known_by_the_captions_alone(method: str
 
 def test_no_key_holds_where_a_file_lies() -> None:
     Path("e.yaml").write_text(json.dumps(experiment()))
-    plan = build_plan(load_experiment(Path("e.yaml")))
+    plan = checked_plan(load_experiment(Path("e.yaml")))
     said = json.dumps([dict(stage.spec) for stage in plan.stages.values()])
     for place in ("./T", "./C", "imgs", "p.txt", str(Path.cwd())):
         assert place not in said

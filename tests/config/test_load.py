@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distillbench.config.load import load_experiment, profiles_of
 from distillbench.errors import ConfigError
-from distillbench.run.stage import Plan
+from distillbench.experiment.load import load_experiment, profiles_of
+from distillbench.plan.stage import Plan
 
 Write = Callable[[str], Path]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distillbench.config.marks import (
+from distillbench.files.marks import (
     Mark,
     Problems,
     did_you_mean,
@@ -16,7 +16,7 @@ from distillbench.config.marks import (
     path_text,
     set_path,
 )
-from distillbench.config.yaml import read_yaml
+from distillbench.files.yaml import read_yaml
 
 TEXT = "a: {x: 1, y: [1, 2], z: {k: 0}}\nb: {x: 5, z: {l: 1}}\n"
 

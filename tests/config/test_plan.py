@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from distillbench.config.identity import (
+from distillbench.analysis.check import checked_plan
+from distillbench.data.imageset import images_identity
+from distillbench.experiment.schema import CellConfig, Experiment, MetricRef
+from distillbench.plan.identity import (
     IDENTITY_VERSION,
     canonical_json,
     content_key,
 )
-from distillbench.config.schema import CellConfig, Experiment, MetricRef
-from distillbench.run.plan import build_plan
-from distillbench.run.stage import Plan
-from distillbench.train.imageset import images_identity
+from distillbench.plan.stage import Plan
 
 PlanOf = Callable[..., Plan]
 GOLDEN = Path(__file__).parent.parent / "golden" / "content_keys.json"
@@ -291,7 +291,7 @@ def test_an_experiment_made_in_code_plans_alike(plan_of: PlanOf) -> None:
         name="t", base=base, backbones={"b": {"use": "fake-points"}},  # type: ignore[dict-item]
         rows=[{"method": "fake-student"}], metrics=[MetricRef(use="fake-spread")],
     )  # fmt: skip
-    assert set(build_plan(made).stages) == set(written.stages)
+    assert set(checked_plan(made).stages) == set(written.stages)
 
 
 # ---- golden ---------------------------------------------------------------------------------

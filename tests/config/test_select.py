@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from distillbench.config.select import Fields, ambiguity, matches, parse_only, same, unknown
-from distillbench.report.claims import parse_claim, resolve
-from distillbench.report.rows import chosen, rows_of
-from distillbench.run.stage import Plan
+from distillbench.analysis.claims import parse_claim, resolve
+from distillbench.analysis.rows import chosen, rows_of
+from distillbench.experiment.select import Fields, ambiguity, matches, parse_only, same, unknown
+from distillbench.plan.stage import Plan
 
 PlanOf = Callable[..., Plan]
 ROWS = """\

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from distillbench.run.stage import Plan
-from distillbench.run.status import differences, plan_status
+from distillbench.plan.stage import Plan
+from distillbench.plan.status import differences, plan_status
 from distillbench.run.worker import _identity
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure

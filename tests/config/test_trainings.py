@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from distillbench.report.claims import parse_claim, resolve
-from distillbench.report.rows import chosen, rows_of
-from distillbench.run.stage import Cell, Plan, Stage, lineage
+from distillbench.analysis.claims import parse_claim, resolve
+from distillbench.analysis.rows import chosen, rows_of
+from distillbench.plan.stage import Cell, Plan, Stage, lineage
 
 PlanOf = Callable[..., Plan]
 ErrorsOf = Callable[..., list[str]]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from distillbench.config.marks import MapNode, Mark, Problems
-from distillbench.config.yaml import read_value, read_yaml, scalar
 from distillbench.errors import BadInput
+from distillbench.files.marks import MapNode, Mark, Problems
+from distillbench.files.yaml import read_value, read_yaml, scalar
 
 Write = Callable[[str], Path]
 

@@ -8,13 +8,14 @@ import sys
 MODULES = [
     "distillbench.core.process", "distillbench.core.parameterization", "distillbench.core.solve",
     "distillbench.core.loss", "distillbench.core.noise", "distillbench.core.grid",
-    "distillbench.sample.sampler", "distillbench.core.schedules", "distillbench.sample.solvers",
-    "distillbench.sample.prompts", "distillbench.backbones.base", "distillbench.backbones.gmm",
+    "distillbench.api.sampler", "distillbench.core.schedules", "distillbench.api.samplers",
+    "distillbench.data.prompts", "distillbench.api.backbone", "distillbench.backbones.gmm",
 ]  # fmt: skip
 USE = """
-from distillbench.backbones.gmm import Gmm, GmmConfig, mixture
-from distillbench.sample.prompts import prompt_identity
-from distillbench.sample.solvers import OdeSampler, from_recipe
+from distillbench.backbones.gmm import Gmm, GmmConfig
+from distillbench.world.mixture import mixture
+from distillbench.data.prompts import prompt_identity
+from distillbench.api.samplers import OdeSampler, from_recipe
 backbone = Gmm(GmmConfig())
 assert backbone.revision() and mixture() and prompt_identity("world-eval")
 recipe = OdeSampler(timesteps=backbone.nodes(4)).model_dump(mode="json")

@@ -11,12 +11,12 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from distillbench.backbones.base import Backbone, Cond, Prediction
+from distillbench.api.backbone import Backbone, Cond, Prediction
+from distillbench.api.method import Batch
 from distillbench.core.parameterization import guided, x0_eps
 from distillbench.core.process import NoiseProcess
 from distillbench.methods.dmd2 import DMD2
 from distillbench.methods.settings.dmd2 import DMD2Config
-from distillbench.train.method import Batch
 
 
 class NoConfig(BaseModel):

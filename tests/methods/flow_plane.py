@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
-from distillbench.backbones.base import Backbone, Cond, Prediction
-from distillbench.backbones.gmm import labels_of
+from distillbench.api.backbone import Backbone, Cond, Prediction
 from distillbench.core.lazy import torch
 from distillbench.core.parameterization import guided, x0_eps
 from distillbench.core.schedules import shifted_nodes
+from distillbench.world.mixture import labels_of
 
 if TYPE_CHECKING:
-    from distillbench.train.nets import NetHandle
+    from distillbench.api.nets import NetHandle
 
 STD = 0.5
 
@@ -85,7 +85,7 @@ class FlowPlane(Backbone):
         return mean + STD * torch.randn(mean.shape, generator=rng)
 
     def make_net(self, name: str, kind: Literal["lora", "copy"] = "lora", **opts: Any) -> NetHandle:
-        from distillbench.train.nets import NetHandle
+        from distillbench.api.nets import NetHandle
 
         conditions = tuple(opts.get("conditions", ()))
         nn = torch.nn

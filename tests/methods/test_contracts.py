@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from distillbench import registry
+from distillbench.api import registry
 from distillbench.testing.method import MethodContract
 
 PARAMS: dict[str, dict[str, Any]] = {

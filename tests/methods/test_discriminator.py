@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.data.batches import DataSource
 from distillbench.errors import ConfigError, NotSupported
 from distillbench.methods.shared.heads import build_head, logits_of, map_head, vector_head
-from distillbench.train.data import DataSource
 from distillbench.train.role import make_role as build_role
 
 

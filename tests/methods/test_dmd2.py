@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.samplers import RenoiseSampler
 from distillbench.core.matching import renoised
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
 from distillbench.errors import NotSupported
 from distillbench.methods.shared.scores import any_time, time_between
-from distillbench.sample.solvers import RenoiseSampler
 
 NODES = (999, 749, 499, 249)
 
@@ -144,7 +144,7 @@ def test_simulated_inputs_know_no_data(dmd2: Any) -> None:
 
 
 def test_the_index_is_that_of_all_micro_batches() -> None:
-    from distillbench.train.data import DataSource
+    from distillbench.data.batches import DataSource
 
     backbone = registry.build_backbone("gmm", {})
     backbone.load("cpu")

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.samplers import RenoiseSampler
 from distillbench.core.loss import squared_error
 from distillbench.core.process import NoiseProcess
 from distillbench.errors import ConfigError, NotSupported
 from distillbench.methods.dmd2 import DMD2
 from distillbench.methods.settings.dmd2 import DMD2Config
 from distillbench.methods.shared.scores import teacher_samples
-from distillbench.sample.solvers import RenoiseSampler
 
 MEAN, STD = 0.7, 0.5
 

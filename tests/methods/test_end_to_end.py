@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.metric import Samples
 from distillbench.sample.generate import generate_images, load_student
-from distillbench.score.metric import Samples
 from distillbench.testing.method import train, train_spec
 
 PROMPTS = [f"condition {i % 8}" for i in range(4000)]

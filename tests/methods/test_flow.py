@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from distillbench.api.registry import BACKBONES, METHODS, METRICS, PLUGINS_VARIABLE, add_plugin
+from distillbench.api.sampler import Sampler
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import ddim, renoise, transition
 from distillbench.errors import Interrupted, NotSupported
 from distillbench.methods.tdm import TDM, TDMConfig
-from distillbench.registry import BACKBONES, METHODS, METRICS, PLUGINS_VARIABLE, add_plugin
 from distillbench.sample.generate import generate_images, load_student
-from distillbench.sample.sampler import Sampler
 from distillbench.testing.method import train, train_spec
 
 PLANE = Path(__file__).with_name("flow_plane.py")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
+from distillbench.api import registry
 from distillbench.core.matching import Renoised, fake_loss, renoised
 from distillbench.core.process import NoiseProcess
 from distillbench.methods.lcm import LCM, LCMConfig

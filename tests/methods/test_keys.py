@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from distillbench import registry
-from distillbench.config.identity import content_key
-from distillbench.fields import split
+from distillbench.api import registry
+from distillbench.api.fields import split
+from distillbench.plan.identity import content_key
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "default_params.json"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from distillbench import registry
+from distillbench.api import registry
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import consistency_function, ddim
 from distillbench.errors import NotSupported

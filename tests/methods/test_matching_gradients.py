@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from distillbench.api.method import Batch
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import transition
 from distillbench.core.trajectory import Trajectory
@@ -15,7 +16,6 @@ from distillbench.methods.dmd2 import DMD2
 from distillbench.methods.settings.dmd2 import DMD2Config
 from distillbench.methods.settings.tdm import TDMConfig
 from distillbench.methods.tdm import TDM
-from distillbench.train.method import Batch
 
 SD = NoiseProcess.scaled_linear()
 PLAIN: dict[str, Any] = {"guidance_scale": 1.0, "loss": "mse", "normalizer": "none"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distillbench import registry
+from distillbench.api import registry
 from distillbench.errors import ConfigError
 from distillbench.testing.method import train, train_spec
 

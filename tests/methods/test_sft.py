@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
-from distillbench.backbones.base import Cond
+from distillbench.api import registry
+from distillbench.api.backbone import Cond
+from distillbench.api.method import Batch
 from distillbench.core.process import NoiseProcess
+from distillbench.data.batches import DataSource
 from distillbench.methods.sft import SFT, SFTConfig, dropped
-from distillbench.train.data import DataSource
-from distillbench.train.method import Batch
 
 STD = 0.5
 PROCESSES = {

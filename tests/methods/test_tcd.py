@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.samplers import GammaSampler, from_recipe
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim, second_order_jump
 from distillbench.errors import NotSupported
 from distillbench.methods.lcm import LCM, LCMConfig
 from distillbench.methods.shared.consistency import SolverStep, target_jump
 from distillbench.methods.tcd import TCD, TCDConfig
-from distillbench.sample.solvers import GammaSampler, from_recipe
 
 SD = NoiseProcess.scaled_linear()
 CLEAN_END = NoiseProcess.scaled_linear(final=CLEAN)

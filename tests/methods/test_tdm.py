@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
+from distillbench.api import registry
 from distillbench.core.matching import renoised
 from distillbench.core.process import NoiseProcess
 from distillbench.core.solve import ddim

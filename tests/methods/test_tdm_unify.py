@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.method import Batch
 from distillbench.core.loss import abs_mean_normalizer, squared_error
+from distillbench.data.batches import DataSource
 from distillbench.errors import ConfigError, NotSupported
 from distillbench.methods.tdm_unify import TDMUnifyConfig
 from distillbench.testing.method import train, train_spec
-from distillbench.train.data import DataSource
-from distillbench.train.method import Batch
 from distillbench.train.role import make_role as build_role
 
 NODES = {1: (999,), 2: (999, 499), 4: (999, 749, 499, 249)}

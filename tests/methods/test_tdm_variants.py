@@ -9,7 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.samplers import OdeSampler
 from distillbench.core.matching import fisher_surrogate
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
@@ -17,7 +18,6 @@ from distillbench.core.trajectory import Trajectory
 from distillbench.errors import NotSupported
 from distillbench.methods.settings.tdm import TDMConfig
 from distillbench.methods.tdm import TDM
-from distillbench.sample.solvers import OdeSampler
 
 NODES = (999, 749, 499, 249)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distillbench.registry import build_backbone, build_method
+from distillbench.api.registry import build_backbone, build_method
 
 
 @pytest.mark.parametrize("name", ["sd", "pixart", "cogvideox"])

@@ -9,7 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.api.samplers import GammaSampler, OdeSampler
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
@@ -17,7 +18,6 @@ from distillbench.methods.shared.consistency import SolverStep
 from distillbench.methods.shared.pair_discriminator import balanced
 from distillbench.methods.tcd import TCD, TCDConfig
 from distillbench.methods.tscd import TSCD, TSCDConfig
-from distillbench.sample.solvers import GammaSampler, OdeSampler
 from distillbench.testing.method import MethodContract, train_spec
 
 SD = NoiseProcess.scaled_linear()
@@ -235,7 +235,7 @@ def test_balanced_gradients_have_the_same_length() -> None:
 
 
 def test_the_adversary_learns_to_tell_jumps_apart_and_then_pushes_the_student() -> None:
-    from distillbench.train.data import DataSource
+    from distillbench.data.batches import DataSource
     from distillbench.train.role import make_role as real_role
     from distillbench.train.role import only
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from distillbench import registry
+from distillbench.api import registry
 from distillbench.errors import Interrupted
 from distillbench.methods.settings.tscd import Stage, TSCDConfig
 from distillbench.methods.tscd import TSCD
@@ -202,7 +202,7 @@ def test_the_stage_costs_nothing_before_it_comes(toy: Any, make_role: Any) -> No
 
 
 def roles_on_gmm(**config: Any) -> tuple[Any, dict[str, Any], Any]:
-    from distillbench.train.data import DataSource
+    from distillbench.data.batches import DataSource
     from distillbench.train.role import make_role as real_role
 
     backbone = registry.build_backbone("gmm", {})

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from distillbench.score.metric import Samples
+from distillbench.api.metric import Samples
 from distillbench.world.networks import AttributeNet
 
 CLIP = {

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
+from distillbench.api.metric import Samples
+from distillbench.api.registry import METRICS, build_metric
 from distillbench.errors import BadInput, MissingWeights
-from distillbench.registry import METRICS, build_metric
 from distillbench.score import choice
 from distillbench.score.evaluate import evaluate
 from distillbench.score.features import ClipExtractor
-from distillbench.score.metric import Samples
 from distillbench.score.weights import clip_folder
 
 

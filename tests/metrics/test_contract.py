@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from distillbench.api.metric import Samples
+from distillbench.api.registry import METRICS
 from distillbench.backbones._gmm import exact_samples
-from distillbench.registry import METRICS
-from distillbench.score.metric import Samples
 from distillbench.testing.metric import MetricContract
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from distillbench.api.metric import Samples
+from distillbench.api.registry import METRICS, build_metric
 from distillbench.errors import BadInput, MissingWeights, NotSupported
-from distillbench.registry import METRICS, build_metric
 from distillbench.score.evaluate import evaluate, protocol
 from distillbench.score.jackknife import jackknife
-from distillbench.score.metric import Samples
 
 
 def fid() -> Any:

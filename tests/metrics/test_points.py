@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from distillbench.api.metric import Samples, Scores
+from distillbench.api.registry import METRICS, build_metric
 from distillbench.backbones._gmm import ExactMixture, exact_prediction, process
-from distillbench.backbones.gmm import labels_of, mixture
 from distillbench.core.process import CLEAN
 from distillbench.errors import BadInput
-from distillbench.registry import METRICS, build_metric
 from distillbench.score.evaluate import evaluate
 from distillbench.score.exact import by_condition
-from distillbench.score.metric import Samples, Scores
+from distillbench.world.mixture import labels_of, mixture
 
 
 def module_of(name: str) -> Any:

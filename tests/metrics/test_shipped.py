@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from distillbench.registry import build_metric
+from distillbench.api.metric import Samples
+from distillbench.api.registry import build_metric
 from distillbench.score.evaluate import evaluate
-from distillbench.score.metric import Samples
 from distillbench.world import weights
 from distillbench.world.data import renders_of
 from distillbench.world.prompts import prompt_set

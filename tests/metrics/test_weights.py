@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from distillbench.api.registry import build_metric
 from distillbench.errors import BadInput, ConfigError, MissingWeights
-from distillbench.registry import build_metric
 from distillbench.score.features import ClipExtractor, clip_extractor
 from distillbench.score.weights import ClipSource, clip_folder
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from distillbench.config.schema import Experiment
-from distillbench.run.stage import Cell, Plan, Stage
-from distillbench.score.metric import MetricInfo
+from distillbench.api.metric import MetricInfo
+from distillbench.experiment.schema import Experiment
+from distillbench.plan.stage import Cell, Plan, Stage
 
 CATEGORIES = ("animation", "concept-art")
 INFOS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distillbench.report.aggregate import MixedProtocols, Results
+from distillbench.analysis.aggregate import MixedProtocols, Results
 
 
 def results(world: Any) -> Results:

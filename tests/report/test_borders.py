@@ -13,7 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from distillbench.plaintext import visible
+from distillbench.files.plaintext import visible
 from distillbench.report.console import console_table, notes_text
 from distillbench.report.style import new_figure, save
 from distillbench.report.table import Cell, Column, Line, Table

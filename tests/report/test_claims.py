@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from distillbench.report.claims import Side, parse_claim, resolve
-from distillbench.report.rows import rows_of
+from distillbench.analysis.claims import Side, parse_claim, resolve
+from distillbench.analysis.rows import rows_of
 
 
 def test_the_plain_form() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from distillbench.config.schema import FigureConfig, TableConfig
+from distillbench.analysis.aggregate import Results
+from distillbench.experiment.schema import FigureConfig, TableConfig
 from distillbench.report import curves
-from distillbench.report.aggregate import Results
-from distillbench.report.build import build_table
+from distillbench.report.tables import build_table
 
 
 @pytest.fixture

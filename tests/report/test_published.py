@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from distillbench.analysis.published import load_published, published_stems
 from distillbench.errors import ConfigError
-from distillbench.report.published import load_published, published_stems
 
 
 def test_every_table_loads_and_names_its_source() -> None:

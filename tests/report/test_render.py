@@ -18,7 +18,8 @@ from safetensors.numpy import save_file
 
 from distillbench.errors import BadInput
 from distillbench.report.console import claims_table, console_table, notes_text
-from distillbench.report.render import Report, build_report, write_reports, write_tables
+from distillbench.report.record import Report
+from distillbench.report.render import build_report, write_reports, write_tables
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TABLES = [
@@ -227,7 +228,7 @@ def test_the_terminal_shows_tables_and_verdicts(demo: Any, world: Any, infos: An
 def test_tables_need_neither_torch_nor_matplotlib() -> None:
     code = (
         "import sys; import distillbench.report.render, distillbench.report.console;"
-        "from distillbench.report.claims import parse_claim;"
+        "from distillbench.analysis.claims import parse_claim;"
         "heavy = {'torch', 'matplotlib', 'numpy', 'pandas'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )

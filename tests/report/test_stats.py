@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from distillbench.report import stats
+from distillbench.analysis import stats
 
 
 def test_stderr_of_single_values_is_the_textbook_one() -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from distillbench.analysis.aggregate import MixedProtocols, Results
+from distillbench.analysis.columns import find_metric
 from distillbench.errors import ConfigError
-from distillbench.report.aggregate import MixedProtocols, Results
-from distillbench.report.build import build_table, find_metric
+from distillbench.plan.stage import Stage
 from distillbench.report.table import Cell, Column, Footnotes, Line, Table, marker, rank
-from distillbench.run.stage import Stage
+from distillbench.report.tables import build_table
 
 
 def ranked(values: list[float | None], *, direction: Any = "up", **options: Any) -> list[int]:

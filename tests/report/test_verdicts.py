@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from distillbench.report import stats
-from distillbench.report.aggregate import Results
+from distillbench.analysis import stats
+from distillbench.analysis.aggregate import Results
+from distillbench.analysis.verdicts import Verdict, decide_claims
 from distillbench.report.claim_writers import claim_texts
-from distillbench.report.verdicts import Verdict, decide_claims
 
 
 def decide(world: Any, make_experiment: Any, infos: Any, *claims: str) -> list[Verdict]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run.driver import execute
 from distillbench.run.options import Outcome, RunOptions
 from distillbench.run.progress import Progress
-from distillbench.run.stage import Plan, Stage
 from distillbench.store.layout import Store
 
 FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}

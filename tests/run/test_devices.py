@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillbench.errors import BadInput
-from distillbench.run.devices import choose_gpus, gpu_names, visible_gpus
+from distillbench.plan.devices import choose_gpus, gpu_names, visible_gpus
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from distillbench.errors import StageFailed
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run.driver import execute
 from distillbench.run.executor import Result
 from distillbench.run.options import Outcome, RunOptions
 from distillbench.run.progress import Progress
-from distillbench.run.stage import Plan, Stage
 from distillbench.run.worker import run_stage
 from distillbench.store.claim import Holder, _place
 from distillbench.store.layout import Store

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from distillbench.errors import BadInput, NotSupported
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome
-from distillbench.run.stage import Plan, Stage
 from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome
 from distillbench.run.signals import Signals
-from distillbench.run.stage import Plan, Stage
 from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome
-from distillbench.run.stage import Plan, Stage
 from distillbench.store.layout import Store
 
 Chain = Callable[..., list[Stage]]
@@ -28,7 +28,7 @@ DRIVER = """
 import json, sys
 from distillbench.run.driver import execute
 from distillbench.run.options import RunOptions
-from distillbench.run.stage import Plan, Stage
+from distillbench.plan.stage import Plan, Stage
 from distillbench.store.layout import Store
 root, raw = sys.argv[1:]
 stages = [Stage(**{**s, "needs": tuple(s["needs"])}) for s in json.loads(raw)]

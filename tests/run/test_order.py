@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from distillbench.plan.stage import Stage
 from distillbench.run.order import Order, chain_costs
-from distillbench.run.stage import Stage
 
 
 def stage(key: str, *needs: str, cost: float = 1.0, processes: int = 1) -> Stage:

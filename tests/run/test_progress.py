@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from distillbench.plan.stage import Stage
 from distillbench.run.progress import LiveProgress, Progress, open_progress
-from distillbench.run.stage import Stage
 
 
 class Terminal(io.StringIO):

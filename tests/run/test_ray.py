@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run.executor import Result
 from distillbench.run.options import Outcome
-from distillbench.run.stage import Plan, Stage
 from distillbench.store.layout import Store
 
 ray = pytest.importorskip("ray")

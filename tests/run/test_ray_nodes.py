@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from distillbench.errors import BadInput
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome
-from distillbench.run.stage import Plan, Stage
 from distillbench.store.layout import Store
 
 ray = pytest.importorskip("ray")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from distillbench.errors import ConfigError, MissingWeights
+from distillbench.plan.stage import Stage
 from distillbench.run import worker
 from distillbench.run.executor import Job
-from distillbench.run.stage import Stage
 from distillbench.run.worker import error_line, run_stage
 from distillbench.store.claim import Claim
 from distillbench.store.layout import Store

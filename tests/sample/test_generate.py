@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from distillbench import registry
+from distillbench.api import registry
+from distillbench.data.prompts import load_prompts
 from distillbench.errors import ArtifactError, BadInput, Interrupted
 from distillbench.sample import generate
-from distillbench.sample.prompts import load_prompts
 from distillbench.testing.method import train, train_spec
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from distillbench.api.prompts import PromptSet
+from distillbench.data.prompts import load_prompts, prompt_identity
 from distillbench.errors import BadInput
-from distillbench.sample.prompts import PromptSet, load_prompts, prompt_identity
 from distillbench.world.prompts import prompt_set
 
 

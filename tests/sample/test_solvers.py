@@ -15,14 +15,14 @@ from diffusers import (
     TCDScheduler,
 )
 
-from distillbench.backbones.base import Prediction
+from distillbench.api.backbone import Prediction
+from distillbench.api.sampler import Sampler
+from distillbench.api.samplers import GammaSampler, OdeSampler, RenoiseSampler, from_recipe
 from distillbench.core.grid import gamma_end
 from distillbench.core.noise import sample_noise
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.schedules import lcm_grid, trailing
 from distillbench.errors import BadInput
-from distillbench.sample.sampler import Sampler
-from distillbench.sample.solvers import GammaSampler, OdeSampler, RenoiseSampler, from_recipe
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SD = NoiseProcess.scaled_linear()

@@ -14,10 +14,10 @@ import torch
 from pydantic import BaseModel
 from safetensors.torch import save_file
 
+from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
+from distillbench.api.registry import METRICS
 from distillbench.errors import Interrupted, NotSupported, StageFailed
-from distillbench.registry import METRICS
 from distillbench.score import evaluate as stage
-from distillbench.score.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.progress import tick
 
 PROMPTS = ["red", "green", "blue", "grey"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from distillbench.store import hashes
-from distillbench.store.hashes import file_sha256, folder_book
+from distillbench.files import hashes
+from distillbench.files.hashes import file_sha256, folder_book
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distillbench.errors import ArtifactError
-from distillbench.store import io
+from distillbench.files import io
 
 
 def test_json_lines_round_trip_and_appends(tmp_path: Path) -> None:

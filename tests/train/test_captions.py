@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from distillbench.data import captions as module
+from distillbench.data.captions import picture_problems, read_captions
 from distillbench.errors import BadInput
-from distillbench.train import captions as module
-from distillbench.train.captions import picture_problems, read_captions
 
 
 @pytest.fixture(autouse=True)

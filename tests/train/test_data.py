@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from distillbench import registry
-from distillbench.backbones.base import Backbone
+from distillbench.api import registry
+from distillbench.api.backbone import Backbone
+from distillbench.data import batches as data
+from distillbench.data.batches import DataSource, ImageFolder
 from distillbench.errors import BadInput, NotSupported
-from distillbench.train import data
-from distillbench.train.data import DataSource, ImageFolder
 
 PROMPTS = [f"condition {i}" for i in range(8)]
 

@@ -13,12 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from distillbench.backbones.gmm import Gmm
+from distillbench.data.imageset import images_identity
 from distillbench.errors import ArtifactError, BadInput, Interrupted, NonFiniteLoss, NotSupported
 from distillbench.methods.tdm import TDM as TDM_
 from distillbench.sample.generate import generate_images, load_student
 from distillbench.testing.method import train, train_spec
 from distillbench.train import state
-from distillbench.train.imageset import images_identity
 from distillbench.train.loop import build
 
 TDM = {"nets": "copy", "lr": 1e-3, "fake_lr": 1e-3, "guidance_scale": 1.0}
@@ -119,7 +119,7 @@ def test_accumulation_averages_micro_batches(tmp_path: Path) -> None:
     events = train(spec, tmp_path)
     method = build(spec)
     method.backbone.load("cpu")
-    from distillbench.train.data import DataSource
+    from distillbench.data.batches import DataSource
     from distillbench.train.role import make_role
 
     role = make_role(

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from distillbench.api.nets import NetHandle, head_handle
+from distillbench.backbones._lora import SharedBase
 from distillbench.errors import ArtifactError, NotSupported
-from distillbench.train.lora import SharedBase
-from distillbench.train.nets import NetHandle, head_handle
 
 X = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).float()
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from distillbench.data.pictures import Resize, fitted, open_picture
 from distillbench.errors import BadInput
-from distillbench.train.pictures import Resize, fitted, open_picture
 
 
 def pixel(path: Path, x: int = 0, y: int = 0, background: str = "white") -> Any:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from distillbench.api.samplers import from_recipe
 from distillbench.backbones._diffusers import process_of
 from distillbench.core.process import NoiseProcess
 from distillbench.core.schedules import lcm_grid, shifted_nodes, tdm_nodes, trailing
-from distillbench.sample.solvers import from_recipe
-from distillbench.train.schedulers import PROCESS, follow
-from distillbench.train.trial import Teacher
+from distillbench.student.schedulers import PROCESS, follow
+from distillbench.student.trial import Teacher
 
 SD: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
                       "beta_schedule": "scaled_linear", "set_alpha_to_one": False}  # fmt: skip

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from distillbench.errors import BadInput
+from distillbench.tiny_training import aes, clip, degrade, hps, inception, recipes, text, unet, vae
+from distillbench.tiny_training.__main__ import app
+from distillbench.tiny_training.loop import Job, fit
 from distillbench.world import data, scene
-from distillbench.world.__main__ import app
-from distillbench.world.training import aes, clip, degrade, hps, inception, recipes, text, unet, vae
-from distillbench.world.training.loop import Job, fit
 
 
 class _Stop(Exception):

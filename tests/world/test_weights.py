@@ -8,8 +8,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from distillbench.errors import BadInput, MissingWeights
-from distillbench.world import data, oracle, prompts, quality, weights
-from distillbench.world.training import clip, degrade, inception, recipes, vae
+from distillbench.tiny_training import clip, degrade, inception, quality, recipes, vae
+from distillbench.world import data, oracle, prompts, weights
 
 PROMPTS = prompts.prompt_set("world-eval").prompts[:64]
 

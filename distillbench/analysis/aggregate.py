@@ -1,0 +1,250 @@
+"""From the plan's cells and their stored scores to rows with values and standard errors."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from distillbench.analysis import stats
+from distillbench.analysis.rows import Row, chosen, rows_of
+from distillbench.analysis.scores import Sample, Score, read_score
+from distillbench.analysis.snapshot import Snapshot, StoreLike
+from distillbench.errors import ArtifactError, BadInput
+from distillbench.plan.stage import Cell, Plan
+
+__all__ = ["MixedProtocols", "Results", "SeedScore", "Value"]
+
+
+class MixedProtocols(BadInput):
+    """A table column would hold values that were measured in different ways."""
+
+
+@dataclass(frozen=True)
+class SeedScore:
+    """The score of one cell; `score` is None when it is missing, and `missing` says why."""
+
+    cell: Cell
+    score: Score | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a table.
+
+    Attributes:
+        value: mean over seeds of the aggregates; None when nothing was measured.
+        n: samples behind it: summed over the seeds, but of one seed for metrics of whole sets.
+        stderr: its standard error, None where nothing can be said.
+        stderr_over: what the error is over: prompts | samples | seeds |
+            prompts+seeds | samples+seeds, or "".
+        seeds: the seeds it is the mean of.
+        keys: score stage keys, one per seed of the row.
+        missing: why it, or a part of its seeds, is missing; "" when complete.
+    """
+
+    value: float | None
+    n: int = 0
+    stderr: float | None = None
+    stderr_over: str = ""
+    seeds: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
+    missing: str = ""
+
+
+class Results:
+    """Rows of a plan with their values, read from the store when first asked for."""
+
+    def __init__(self, plan: Plan, store: StoreLike) -> None:
+        self.plan = plan
+        self.store = Snapshot(store)
+        self._scores: dict[str, Score | str] = {}
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """One per row index, in plan order."""
+        return rows_of(self.plan)
+
+    def select(self, where: Mapping[str, Any], speaks_of: Iterable[str] = ()) -> tuple[Row, ...]:
+        """Rows that match `where`; see `rows.chosen`."""
+        return chosen(self.rows, where, speaks_of)
+
+    def scores(self, row: Row, metric: str) -> tuple[SeedScore, ...]:
+        """The metric's score of every seed of the row."""
+        return tuple(self._seed_score(cell, metric) for cell in row.cells)
+
+    def value(self, row: Row, metric: str, suffix: str = "") -> Value:
+        """The number of `<metric>` or `<metric>_<suffix>` in that row."""
+        scored = self.scores(row, metric)
+        keys = tuple(s.cell.scores[metric] for s in scored if metric in s.cell.scores)
+        good, problems = [], []
+        for item in scored:
+            problem = item.missing or _problem(item, suffix)
+            if problem:
+                problems.append(f"seed {item.cell.seed}: {problem}" if len(scored) > 1 else problem)
+            else:
+                good.append(item)
+        missing = _join(problems, len(good), len(scored))
+        if not good:
+            return Value(None, keys=keys, missing=missing)
+        numbers = [s.score.aggregate[suffix] for s in good if s.score]
+        stderr, over = _stderr(good, suffix)
+        sizes = [n for _, n in numbers]
+        # A value of sample sets (FID) is the mean of values at n, and not one at seeds x n.
+        sets = not any(s.score.samples(suffix) for s in good if s.score)
+        return Value(
+            stats.mean([value for value, _ in numbers]), min(sizes) if sets else sum(sizes),
+            stderr, over,
+            tuple(s.cell.seed for s in good), keys, missing,
+        )  # fmt: skip
+
+    def is_floor(self, row: Row, metric: str) -> bool:
+        """Whether the row is its own reference, and so was compared with another draw of itself."""
+        stages = self.plan.stages
+        for cell in row.cells:
+            score = stages.get(cell.scores.get(metric, ""))
+            reference = stages.get((score.spec.get("reference") or "") if score else "")
+            sample = stages.get(cell.sample)
+            if reference and sample and reference.spec["seed"] != sample.spec["seed"]:
+                return True
+        return False
+
+    def suffixes(self, rows: Iterable[Row], metric: str) -> tuple[str, ...]:
+        """Every column suffix that a metric wrote for these rows, categories first."""
+        found: dict[str, None] = {}
+        for score in (s.score for row in rows for s in self.scores(row, metric)):
+            if score is not None:
+                names = [c for c in score.aggregate if c]
+                found |= dict.fromkeys(sorted(names, key=lambda c: c not in score.categories))
+        return tuple(found)
+
+    def protocol(self, rows: Sequence[Row], metric: str) -> Mapping[str, Any]:
+        """What the metric's values in these rows have in common.
+
+        Raises:
+            MixedProtocols: two of them were measured in different ways; names the runs and fields.
+        """
+        scored = [s for row in rows for s in self.scores(row, metric) if s.score]
+        if not scored:
+            return {}
+        first, *others = scored
+        for other in others:
+            fields = _differing(_protocol(first), _protocol(other))
+            if fields:
+                raise _mixed(metric, first, other, fields)
+        return _protocol(first)
+
+    def missing_stage(self, key: str) -> str:
+        """Why a stage has no result: itself or the first of its ancestors that is not done."""
+        stage = self.plan.stages[key]
+        for needed in stage.needs:
+            above = self.plan.stages[needed]
+            if not self.store.is_done(above.kind, needed):
+                return self.missing_stage(needed)
+        what = f"{stage.kind} stage {key[:8]}"
+        reason = self.store.reason(stage.kind, key)
+        return f"{what} failed: {_one_line(reason)}" if reason else f"{what} is not done"
+
+    def damaged(self) -> list[str]:
+        """Stages of the plan whose files are not what was committed, each with the reason."""
+        stages = self.plan.stages.values()
+        there = [s for s in stages if self.store.path(s.kind, s.key).is_dir()]
+        reasons = ((stage, self.store.reason(stage.kind, stage.key)) for stage in there)
+        return [f"{s.kind} stage {s.key} ({s.label}): {why}" for s, why in reasons if why]
+
+    def _seed_score(self, cell: Cell, metric: str) -> SeedScore:
+        key = cell.scores.get(metric)
+        if key is None:
+            return SeedScore(cell, None, "not measured for this row")
+        if key not in self._scores:
+            self._scores[key] = self._read(key)
+        found = self._scores[key]
+        return SeedScore(cell, None, found) if isinstance(found, str) else SeedScore(cell, found)
+
+    def _read(self, key: str) -> Score | str:
+        if not self.store.is_done("score", key):
+            return self.missing_stage(key)
+        try:
+            return read_score(self.store.path("score", key))
+        except ArtifactError as error:
+            return f"score stage {key[:8]} is damaged: {error}"
+
+
+def _problem(item: SeedScore, suffix: str) -> str:
+    assert item.score is not None
+    have = item.score.aggregate
+    if suffix not in have:
+        return f"no column {suffix!r}; has {', '.join(sorted(c for c in have if c)) or 'none'}"
+    return "" if math.isfinite(have[suffix][0]) else "the value is not finite"
+
+
+def _join(problems: Sequence[str], good: int, seeds: int) -> str:
+    if not problems:
+        return ""
+    texts = {p.partition(": ")[2] if seeds > 1 else p for p in problems}
+    if not good:
+        return next(iter(texts)) if len(texts) == 1 else "; ".join(problems)
+    return f"mean of {good} of {seeds} seeds ({'; '.join(problems)})"
+
+
+def _stderr(scored: Sequence[SeedScore], suffix: str) -> tuple[float | None, str]:
+    """Standard error of the mean over seeds, and what it is over."""
+    parts = [(s.cell.seed, s.score.samples(suffix)) for s in scored if s.score]
+    if all(samples for _, samples in parts):
+        return _sample_stderr(parts)
+    if len(parts) == 1 and scored[0].score and suffix in scored[0].score.stderr:
+        return scored[0].score.stderr[suffix], "samples"
+    error = stats.seeds_stderr([s.score.aggregate[suffix][0] for s in scored if s.score])
+    return error, "" if error is None else "seeds"
+
+
+def _protocol(item: SeedScore) -> Mapping[str, Any]:
+    """How it was measured, which the wording of the column head is no part of."""
+    assert item.score is not None
+    return {name: value for name, value in item.score.protocol.items() if name != "label"}
+
+
+def _sample_stderr(parts: Sequence[tuple[int, Sequence[Sample]]]) -> tuple[float | None, str]:
+    """Standard error from per-sample values, `parts` being (seed, its samples)."""
+    values = [s.value for _, samples in parts for s in samples]
+    prompts = [s.prompt for _, samples in parts for s in samples]
+    seeds = [seed for seed, samples in parts for _ in samples]
+    units: Sequence[Hashable] = prompts
+    over = "prompts"
+    if stats.prompts_are_fixed(prompts, seeds=len(parts)):
+        values, units, over = stats.within_prompts(values, prompts), range(len(values)), "samples"
+    if len(parts) == 1:
+        error = stats.clustered_stderr(values, units)
+    else:
+        error, over = stats.two_way_stderr(values, units, seeds), f"{over}+seeds"
+    return error, "" if error is None else over
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    return [field for field in sorted({*a, *b}) if a.get(field) != b.get(field)]
+
+
+def _mixed(
+    metric: str, first: SeedScore, other: SeedScore, fields: Sequence[str]
+) -> MixedProtocols:
+    def name(item: SeedScore) -> str:
+        cell, key = item.cell, item.cell.scores[metric][:8]
+        return f"{cell.name} (nfe {cell.nfe}, seed {cell.seed}, {key})"
+
+    a, b = _protocol(first), _protocol(other)
+    differences = "; ".join(f"{f}: {a.get(f)!r} against {b.get(f)!r}" for f in fields)
+    return MixedProtocols(
+        f"column {metric}: {name(first)} and {name(other)} were measured in different ways: "
+        f"{differences}",
+        hint="put them into tables of their own with `where`, or score both in one way",
+    )
+
+
+def _one_line(text: str) -> str:
+    """The first line, with folders taken off paths: tables must not depend on where they ran."""
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return re.sub(r"(?<![\w.])/(?:[^\s/:'\"()]+/)+", "", line)

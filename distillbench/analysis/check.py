@@ -1,0 +1,182 @@
+"""Checks that need the whole grid: what tables, figures and claims say of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from distillbench.errors import BadInput
+from distillbench.experiment.schema import Experiment
+from distillbench.experiment.select import Fields, ambiguity, unknown
+from distillbench.files.marks import Mark, Path, Problems, did_you_mean, locate
+from distillbench.plan.build import build_plan
+from distillbench.plan.stage import Plan
+
+if TYPE_CHECKING:
+    from distillbench.analysis.rows import Row
+
+__all__ = ["checked_plan"]
+
+
+def checked_plan(experiment: Experiment) -> Plan:
+    """The plan of an experiment whose tables, figures and claims speak of what there is.
+
+    Raises:
+        ConfigError: everything that does not fit, each line with its place in the file.
+    """
+    plan, problems = build_plan(experiment), Problems()
+    _check_outputs(experiment, plan, problems)
+    problems.raise_if_any()
+    return plan
+
+
+def _check_outputs(experiment: Experiment, plan: Plan, problems: Problems) -> None:
+    """Tables, figures and claims must speak of rows, metrics and columns that exist."""
+    from distillbench.analysis.rows import rows_of
+
+    checker = _Checker(experiment, rows_of(plan), problems)
+    for index, table in enumerate(experiment.tables):
+        checker.table(index, table)
+    for index, figure in enumerate(experiment.figures):
+        checker.figure(index, figure)
+    for index, claim in enumerate(experiment.claims):
+        checker.claim(index, claim.text)
+    for kind in ("tables", "figures"):
+        checker.unique(kind)
+
+
+class _Checker:
+    """Holds what all outputs are checked against."""
+
+    def __init__(self, experiment: Experiment, rows: Sequence[Row], problems: Problems) -> None:
+        self.experiment = experiment
+        self.rows = rows
+        self.problems = problems
+        self.metrics = [ref.key for ref in experiment.metrics]
+        self.fields = [row.fields for row in rows]
+
+    def mark(self, *path: str | int) -> Mark:
+        return locate(self.experiment.tree, path)[0]
+
+    def table(self, index: int, table: Any) -> None:
+        """Columns, selection, grouping and the published twin of one table."""
+        for number, column in enumerate(table.columns):
+            self.column(column, ("tables", index, "columns", number))
+        speaks_of = [*table.columns, table.group_by]
+        self.where(table.where, ("tables", index, "where"), speaks_of)
+        if table.group_by:
+            self.field(table.group_by, ("tables", index, "group_by"))
+        if table.published:
+            self.published(index, table)
+
+    def figure(self, index: int, figure: Any) -> None:
+        """Selection and axes of one figure."""
+        axis = [figure.x] if figure.kind == "curve" else []
+        self.where(figure.where, ("figures", index, "where"), axis)
+        if figure.kind != "curve":
+            return
+        self.selector(figure.x, ("figures", index, "x"))
+        if not figure.y:
+            known = ", ".join(self.metrics) or "none"
+            self.problems.add(self.mark("figures", index), f"a curve needs y, a metric: {known}")
+        elif not self.is_metric(figure.y):
+            self.unknown("metric", figure.y, self.metrics, ("figures", index, "y"))
+
+    def claim(self, index: int, text: str) -> None:
+        """A claim must parse, mean exactly one row on each side, and name a metric."""
+        from distillbench.analysis.claims import parse_claim, resolve
+
+        mark = self.mark("claims", index, "text")
+        try:
+            claim = parse_claim(text)
+        except ValueError as error:
+            self.problems.add(mark, str(error))
+            return
+        if not self.is_metric(claim.metric):
+            known = f"has: {', '.join(self.metrics) or 'none'}"
+            guess = did_you_mean(claim.metric, self.metrics)
+            self.problems.add(mark, f"claim {text!r}: no metric {claim.metric!r}; {known}.{guess}")
+        try:
+            resolve(claim, self.rows)
+        except ValueError as error:
+            self.problems.add(mark, str(error))
+
+    def unique(self, kind: str) -> None:
+        """Names become file names, so two of one kind may not share one."""
+        seen: set[str] = set()
+        for index, part in enumerate(getattr(self.experiment, kind)):
+            if part.name in seen:
+                self.problems.add(
+                    self.mark(kind, index, "name"), f"two {kind} are called {part.name!r}"
+                )
+            seen.add(part.name)
+
+    # ---- parts --------------------------------------------------------------------------
+
+    def column(self, name: str, path: Path) -> None:
+        if not self.is_metric(name):
+            self.field(name, path, "metric or field")
+
+    def field(self, name: str, path: Path, what: str = "field") -> None:
+        known = self.metrics if what != "field" else []
+        if problem := unknown([*self.fields, Fields(dict.fromkeys(known))], [name], what):
+            self.problems.add(self.mark(*path), problem)
+
+    def selector(self, name: str, path: Path) -> None:
+        """A field that rows are told apart by, and so must not mean two things."""
+        self.field(name, path)
+        if what := ambiguity(self.fields, name):
+            self.problems.add(self.mark(*path), what)
+
+    def where(self, where: Mapping[str, Any], path: Path, speaks_of: Sequence[str]) -> None:
+        from distillbench.analysis.rows import chosen
+
+        before = len(self.problems.lines)
+        for name in where:
+            self.selector(name, (*path, name))
+        if len(self.problems.lines) > before:
+            return
+        if where and not chosen(self.rows, where, ["updates"]):
+            self.problems.add(self.mark(*path), "selects no row")
+        elif self.rows and not chosen(self.rows, where, speaks_of):
+            what = "all its rows are students on the way; name updates in columns, x or where"
+            self.problems.add(self.mark(*path[:2]), what)
+
+    def published(self, index: int, table: Any) -> None:
+        """The stem must be shipped, and what is matched be a row here and one there."""
+        from distillbench.analysis.columns import backbone_labels
+        from distillbench.analysis.published import load_published, published_stems
+
+        path = ("tables", index, "published")
+        try:
+            theirs = load_published(table.published)
+        except BadInput as error:
+            guess = did_you_mean(table.published, published_stems())
+            self.problems.add(
+                self.mark(*path), f"{error}{guess if guess not in str(error) else ''}"
+            )
+            return
+        labels = backbone_labels(self.experiment)
+        for name, key in table.published_match.items():
+            place = (*path[:2], "published_match", name)
+            ours = [row.first for row in self.rows if row.name == name]
+            if not ours:
+                known = list(dict.fromkeys(row.name for row in self.rows))
+                self.unknown("row", name, known, place)
+            for cell in ours:
+                try:
+                    theirs.require(key, backbone=[cell.backbone, labels.get(cell.backbone, "")],
+                                   nfe=cell.nfe)  # fmt: skip
+                except BadInput as error:
+                    self.problems.add(self.mark(*place), error.line)
+                    break
+
+    def unknown(self, what: str, name: str, allowed: Sequence[str], path: Path) -> None:
+        guess = did_you_mean(name, allowed)
+        known = ", ".join(allowed)
+        self.problems.add(self.mark(*path), f"unknown {what} {name!r}; allowed: {known}.{guess}")
+
+    def is_metric(self, name: str) -> bool:
+        from distillbench.analysis.columns import find_metric
+
+        return find_metric(name, self.metrics) is not None

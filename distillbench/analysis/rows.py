@@ -1,0 +1,71 @@
+"""Rows: all seeds of one line of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from distillbench.experiment.select import PLAIN, Fields, matches
+from distillbench.plan.stage import Cell, Plan, fields_of
+
+__all__ = ["FIELDS", "Row", "chosen", "rows_of"]
+
+FIELDS: Final = (*PLAIN, "seeds")
+"""The row fields; `seeds` is their number."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """All seeds of one line of a table."""
+
+    index: int
+    cells: tuple[Cell, ...]
+
+    @property
+    def first(self) -> Cell:
+        """The cell that stands for what all seeds share."""
+        return self.cells[0]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its seeds, in plan order."""
+        return tuple(cell.seed for cell in self.cells)
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        return self.first.name
+
+    @cached_property
+    def fields(self) -> Fields:
+        """What it can be selected by, and shown by."""
+        run = fields_of(self.first)
+        plain = {name: value for name, value in run.plain.items() if name != "seed"}
+        return Fields({**plain, "seeds": len(self.cells)}, run.tags, run.varied, run.settings)
+
+    def get(self, field: str) -> Any:
+        """The value of a field of the selection language, None where it has none."""
+        return self.fields.get(field)
+
+
+def rows_of(plan: Plan) -> tuple[Row, ...]:
+    """One per row index, in plan order."""
+    grouped: dict[int, list[Cell]] = {}
+    for cell in plan.cells:
+        grouped.setdefault(cell.row, []).append(cell)
+    return tuple(Row(index, tuple(cells)) for index, cells in grouped.items())
+
+
+def chosen(
+    rows: Iterable[Row], where: Mapping[str, Any], speaks_of: Iterable[str] = ()
+) -> tuple[Row, ...]:
+    """Rows that match `where`, see `experiment.select`.
+
+    Students taken on the way are left out unless `where` or the fields in `speaks_of` (a table's
+    columns, a curve's axis) ask for `updates`.
+    """
+    on_the_way = "updates" in where or "updates" in speaks_of
+    fit = (row for row in rows if on_the_way or row.first.final)
+    return tuple(row for row in fit if matches(row.fields, where.items()))

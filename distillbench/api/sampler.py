@@ -1,0 +1,59 @@
+"""The interface of a few-step sampler: a recipe that is stored with the weights it belongs to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+
+    from distillbench.api.backbone import Prediction
+    from distillbench.core.process import NoiseProcess
+
+__all__ = ["Denoiser", "Sampler", "StepNoise"]
+
+StepNoise = Callable[[int], "torch.Tensor"]
+"""Fresh standard noise (B, *latent_shape) of the i-th step, one generator per sample."""
+
+
+class Denoiser(Protocol):
+    """A network with its conditions already bound: (x_t, t) -> Prediction."""
+
+    def __call__(
+        self, x_t: torch.Tensor, t: torch.Tensor, *, end_t: torch.Tensor | None = None
+    ) -> Prediction: ...
+
+
+class Sampler(BaseModel, ABC):
+    """One sampling recipe: solver, times and guidance. Serialisable; holds no tensors.
+
+    Attributes:
+        kind: which recipe this is; the tag it is stored under.
+        timesteps: input times, first to last; one network evaluation each.
+        guidance_scale: usual convention, 1 = none (evaluates no second branch).
+        embed_scale: guidance scale fed to a net that embeds it; None for nets that do not.
+        steps_k: K fed to a net conditioned on its number of steps; None for nets that are not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    timesteps: tuple[int, ...]
+    guidance_scale: float = 1.0
+    embed_scale: float | None = None
+    steps_k: int | None = None
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations per sample (a guided evaluation of both branches counts as one)."""
+        return len(self.timesteps)
+
+    @abstractmethod
+    def sample(
+        self, denoise: Denoiser, x: torch.Tensor, process: NoiseProcess, noise: StepNoise
+    ) -> torch.Tensor:
+        """Turn noise `x` (B, *latent_shape) at the first time into x0 of the same shape."""

@@ -1,0 +1,112 @@
+"""One frozen base network that all roles share, each as its own low-rank adapter.
+
+The teacher is the base with no adapter, bit for bit. Memory is one base in half precision plus a
+few megabytes per role, where three copies of SDXL need 87 GB with their optimizers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from distillbench.api.nets import NetHandle, Slot
+from distillbench.backbones._conditions import TimeConditions
+from distillbench.errors import NotSupported
+
+__all__ = ["SharedBase"]
+
+
+class SharedBase:
+    """Adds adapters to a frozen module and switches between them.
+
+    All adapter layers read the SAME list of active names, so a switch changes one list, costs
+    nothing and never touches `requires_grad` (peft's own `set_adapter` does, and a parameter that
+    is frozen when backward runs silently gets no gradient).
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module.requires_grad_(False)
+        self.slot = Slot()
+        self._active: list[str] = []
+        self._names: list[str] = []
+
+    def add(
+        self,
+        name: str,
+        *,
+        rank: int,
+        alpha: float,
+        targets: Sequence[str],
+        conditions: tuple[str, ...] = (),
+        extras: TimeConditions | None = None,
+    ) -> NetHandle:
+        """A role whose adapter starts at zero (its B factor is), in float32.
+
+        Args:
+            alpha: the adapter is scaled by alpha / rank.
+            targets: name endings of the layers that get one.
+
+        Raises:
+            NotSupported: the name is taken, or no layer ends in any of `targets`.
+        """
+        if name in self._names:
+            raise NotSupported(f"net {name!r} exists already on this backbone")
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
+        # Several adapters in one model are the point here.
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+        try:
+            inject_adapter_in_model(config, self.module, adapter_name=name)
+        except ValueError as error:
+            raise NotSupported(f"target_modules {', '.join(targets)}: {error}") from None
+        self._names.append(name)
+        own = self._adapter(name)
+        if extras is not None:
+            own |= {f"conditions.{n}": p for n, p in extras.named_parameters()}
+        # Injecting froze the other roles and made the new one active: undo both.
+        for layer in self._layers():
+            layer._active_adapter = self._active
+        for parameter in (*trained, *own.values()):
+            parameter.requires_grad_(True)
+        return NetHandle(
+            name, self.module, parameters=own, conditions=conditions, slot=self.slot,
+            activate=lambda: self._switched_on(name), extras=extras,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def merge(self, name: str) -> None:
+        """Add an adapter to the base for good; its role is gone afterwards."""
+        for layer in self._layers():
+            if name in layer.lora_A:
+                weight: torch.Tensor = layer.get_base_layer().weight
+                weight += layer.get_delta_weight(name).to(weight.dtype)
+                layer.delete_adapter(name)
+                layer._active_adapter = self._active
+        self._names.remove(name)
+
+    @contextmanager
+    def _switched_on(self, name: str) -> Iterator[None]:
+        self._active[:] = [name]
+        try:
+            yield
+        finally:
+            self._active.clear()
+
+    def _layers(self) -> Iterator[LoraLayer]:
+        return (m for m in self.module.modules() if isinstance(m, LoraLayer))
+
+    def _adapter(self, name: str) -> dict[str, nn.Parameter]:
+        """The adapter's tensors as "<layer>.lora_A.weight", cast to float32."""
+        found = {}
+        for path, parameter in self.module.named_parameters():
+            layer, dot, rest = path.rpartition(f".{name}.")
+            if dot and layer.rpartition(".")[2] in ("lora_A", "lora_B"):
+                parameter.data = parameter.data.float()
+                found[f"{layer}.{rest}"] = parameter
+        return found

@@ -1,0 +1,133 @@
+"""Prompt sets: those of the embedded worlds, named sets on this disk, and files of the user.
+
+A named set such as "hpsv2" is a folder `$DISTILLBENCH_DATA/prompts/<name>/` (without that variable
+`~/.cache/distillbench/prompts/<name>/`) with one `<style>.json`, a list of strings, per category.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from distillbench.api.prompts import PromptSet
+from distillbench.data.prompt_files import SUFFIXES, is_prompt_file, read_prompt_file
+from distillbench.errors import BadInput
+from distillbench.files.places import data_root
+
+__all__ = [
+    "find_prompts", "load_prompts", "planned_prompts", "prompt_file", "prompt_identity",
+    "prompts_folder",
+]  # fmt: skip
+
+GMM_PROMPTS = tuple(f"condition {k}" for k in range(8))
+# HPSv2's file names against the names its tables use.
+STYLE_NAMES = {"anime": "animation", "paintings": "painting"}
+_Pairs = Sequence[tuple[str, str]]
+
+
+def load_prompts(name: str) -> PromptSet:
+    """The prompt set of a name ("world-eval", "gmm-train", "hpsv2") or of a file.
+
+    Files (UTF-8, with or without a byte order mark): .txt, one prompt a line of the file; .csv and
+    .tsv, whose header names a column `prompt` and maybe `category`; .json, a list of prompts or an
+    object category -> list; .jsonl, a prompt a line. A prompt in JSON is a string or an object
+    {"prompt": ..., "category": ...}. Blank lines are passed over. Sets with categories are
+    interleaved, so that the first n prompts hold all categories evenly.
+
+    Raises:
+        BadInput: no such set or file, or entries that are no prompts, one line for each.
+    """
+    found = find_prompts(name)
+    if found is None:
+        raise BadInput(
+            f"prompt set {name!r} is not on this disk: no {{style}}.json in {prompts_folder(name)}",
+            hint="put one JSON list of prompts per style there, or name a .txt/.json/.jsonl file",
+        )
+    return found
+
+
+def find_prompts(name: str) -> PromptSet | None:
+    """As `load_prompts`, but None for a named set whose files are not on this disk."""
+    if name.startswith("world-"):
+        from distillbench.world.prompts import prompt_set
+
+        return prompt_set(name)
+    if name in ("gmm-train", "gmm-eval"):
+        return PromptSet(name, GMM_PROMPTS, ("",) * len(GMM_PROMPTS))
+    if is_prompt_file(name):
+        return _make(name, [Path(os.path.expanduser(name))])
+    if "/" in name or "\\" in name or name in ("", ".", ".."):
+        raise BadInput(
+            f"{name!r} is neither a prompt file ({', '.join(SUFFIXES)}) nor the name of a set"
+        )
+    folder = prompts_folder(name)
+    files = sorted(p for p in folder.glob("*") if is_prompt_file(p.name))
+    return _make(name, files, styled=True) if files else None
+
+
+def prompts_folder(name: str) -> Path:
+    """Where a named set belongs."""
+    return data_root() / "prompts" / name
+
+
+def prompt_file(name: str) -> str:
+    """The absolute path of a set that is a file of the user, "" for a named one."""
+    if name.startswith(("world-", "gmm-")) or not is_prompt_file(name):
+        return ""
+    return str(Path(os.path.expanduser(name)).absolute())
+
+
+def planned_prompts(name: str, sha256: str, *, file: str = "") -> PromptSet:
+    """The set that a stage was planned with: a named one, or what lies in `file`.
+
+    Raises:
+        BadInput: it is another by now, or not there.
+    """
+    found = load_prompts(name or file)
+    if sha256 not in ("", found.sha256):
+        raise BadInput(f"prompt set {name or file} changed since this stage was planned")
+    return found
+
+
+def prompt_identity(name: str) -> str:
+    """The set's sha256, or "missing:<name>" for a named set whose files are not on this disk.
+
+    So a grid over a paper's prompts can be planned on a machine without them.
+
+    Raises:
+        BadInput: a file that is missing or malformed.
+    """
+    found = find_prompts(name)
+    return found.sha256 if found else f"missing:{name}"
+
+
+def _make(name: str, files: Sequence[Path], *, styled: bool = False) -> PromptSet:
+    read, problems = [], []
+    for path in files:
+        try:
+            read.append(read_prompt_file(path, _style(path) if styled else ""))
+        except BadInput as error:
+            problems.append(error.line)
+    if problems:
+        raise BadInput("\n".join(problems))
+    mixed = _interleaved([pair for file in read for pair in file.pairs])
+    if not mixed:
+        raise BadInput(f"{name}: holds no prompts")
+    unread = tuple(dict.fromkeys(name for file in read for name in file.unread))
+    return PromptSet(name, tuple(p for p, _ in mixed), tuple(c for _, c in mixed), unread)
+
+
+def _style(path: Path) -> str:
+    return STYLE_NAMES.get(path.stem, path.stem)
+
+
+def _interleaved(pairs: _Pairs) -> list[tuple[str, str]]:
+    """The first of each category, then the second of each, and so on."""
+    columns: dict[str, list[tuple[str, str]]] = {}
+    for pair in pairs:
+        columns.setdefault(pair[1], []).append(pair)
+    if len(columns) == 1:
+        return list(pairs)
+    return [pair for row in zip_longest(*columns.values()) for pair in row if pair is not None]

@@ -1,0 +1,292 @@
+"""The experiment file as typed models; unknown keys are errors everywhere.
+
+What a cell of the grid is made of is a `CellConfig`. `base` is one; each entry of `rows`, each
+`include`, and each overlay of `ablate` is a partial one merged over it. Method, metric and backbone
+parameters are free mappings here and are checked against the plug-in's own `Config` afterwards.
+`load` reads the file, `expand` turns it into points.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    PrivateAttr,
+)
+
+from distillbench.experiment.names import Label, Name
+from distillbench.files.limits import Limits
+from distillbench.files.marks import MapNode
+
+__all__ = [
+    "BackboneRef", "CellConfig", "ClaimConfig", "DataConfig", "Experiment", "FigureConfig",
+    "MetricRef", "ReferenceConfig", "SampleConfig", "TableConfig", "TrainConfig",
+]  # fmt: skip
+
+
+class Model(BaseModel):
+    """Base of all parts: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _named(value: Any) -> Any:
+    return {"use": value} if isinstance(value, str) else value
+
+
+def _claim(value: Any) -> Any:
+    return {"text": value} if isinstance(value, str) else value
+
+
+class BackboneRef(Model):
+    """A registered backbone with its settings; the mapping's key is the alias rows use."""
+
+    use: str
+    label: Label = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class MetricRef(Model):
+    """A registered metric with its settings; `id` names its columns (default: its name)."""
+
+    use: str
+    id: Name.metric | Literal[""] = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What its columns are called."""
+        return self.id or self.use
+
+
+class TrainConfig(Model):
+    """Training settings the loop owns; all of them are part of the training's key but `save_every`.
+
+    Attributes:
+        steps: student updates.
+        batch_size: samples of one micro-batch and process.
+        accumulate: micro-batches summed into one update.
+        precision: dtype of network calls.
+        lr_scale: multiplies every learning rate of the method.
+        processes: data-parallel processes inside one run (through accelerate).
+        save_every: steps between checkpoints a killed run resumes from.
+    """
+
+    steps: PositiveInt = 1000
+    batch_size: PositiveInt = 32
+    accumulate: PositiveInt = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    lr_scale: float = Field(1.0, gt=0)
+    processes: Annotated[int, Field(gt=0, le=1024)] = 1
+    save_every: PositiveInt = 200
+
+
+class DataConfig(Model):
+    """Where training prompts and real latents come from.
+
+    Attributes:
+        prompts: a named prompt set or a path to .txt/.csv/.tsv/.json/.jsonl; "" is the backbone's
+            own. Images bring their captions, so that only one of the two may be given.
+        images: a folder of captioned images, or the name of one under `<data root>/images`; "" lets
+            the backbone's world make them.
+        resize: how an image of another size comes to that of the network: the middle is cut out,
+            all of it is kept between bars, or its shape is ignored.
+        background: what lies behind transparent parts and beside padded images: white, black, grey
+            or "#rrggbb".
+    """
+
+    prompts: str = ""
+    images: str = ""
+    resize: Literal["center-crop", "pad", "stretch"] = "center-crop"
+    background: Annotated[str, Field(pattern="^(white|black|grey|#[0-9a-fA-F]{6})$")] = "white"
+
+
+class SampleConfig(Model):
+    """What is sampled from each student.
+
+    Attributes:
+        prompts: a named prompt set or a path; "" is the backbone's own evaluation set.
+        n: number of samples, the first n prompts (cycled when the set is shorter).
+        batch_size: samples of one network call.
+    """
+
+    prompts: str = ""
+    n: PositiveInt = 400
+    batch_size: PositiveInt = 50
+
+
+class ReferenceConfig(Model):
+    """The sample set that metrics such as FID compare with: a teacher at the same n and prompts.
+
+    It starts from the same noise as the row it is compared with. `floor_seed` is added to the seed
+    when a cell is its own reference, so that its row shows the teacher-against-teacher floor and
+    not zero. `guidance_scale` is one for all backbones or a mapping from their aliases; None is
+    what the method recommends.
+    """
+
+    method: str = "teacher"
+    params: dict[str, Any] = Field(default_factory=dict)
+    nfe: PositiveInt = 25
+    guidance_scale: float | dict[str, float] | None = None
+    floor_seed: PositiveInt = 1000
+
+
+class CellConfig(Model):
+    """One point of the grid, or a partial one that is merged over `base`.
+
+    Attributes:
+        label: row name; "" is the method's title.
+        group: rows of one group stand together in a table.
+        backbone: an alias from `backbones`.
+        method, params: the method and its parameters.
+        teacher: label of a row on the same backbone whose trained net takes the teacher's place,
+            as the frozen teacher and as what all nets start from; "" is the backbone's own.
+        init: label of a row on the same backbone whose student this one starts from.
+        nfe: network evaluations; a list makes one row each, all sharing one training.
+        updates: student updates after which the student is taken, the end of training where none is
+            given; a list makes one row each, all taken from one training on its way.
+        guidance_scale: at sampling; None is what the method recommends.
+        sampler: overrides of the method's own sampling recipe (e.g. solver).
+        tags: free labels to select rows by in tables and claims.
+    """
+
+    label: Label = ""
+    group: Label = ""
+    backbone: str = ""
+    method: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+    teacher: Label = ""
+    init: Label = ""
+    train: TrainConfig = TrainConfig()
+    data: DataConfig = DataConfig()
+    sample: SampleConfig = SampleConfig()
+    nfe: Annotated[list[PositiveInt], BeforeValidator(_as_list), Field(min_length=1)] = [4]
+    updates: Annotated[list[PositiveInt], BeforeValidator(_as_list)] = []
+    guidance_scale: float | None = None
+    sampler: dict[str, Any] = Field(default_factory=dict)
+    tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
+
+
+class TableConfig(Model):
+    """One table to render.
+
+    Attributes:
+        name: file stem.
+        caption: LaTeX caption; "" makes none.
+        columns: metric ids, `<id>_<category>`, or a row field: label, group, method, title,
+            backbone, nfe, guidance_scale, seeds, a tag, or a varied path.
+        where: keep rows whose fields or tags equal these values (a list: any of them).
+        group_by: a row field or tag; rows of one value stand together under a rule.
+        per_category: show one column per prompt category for metrics that have them.
+        published: stem of a published table to show beside ours, "" for none; `published_match`
+            maps our row label to the published row's key.
+    """
+
+    name: Name.table
+    caption: str = ""
+    columns: list[str] = Field(default_factory=list)
+    where: dict[str, Any] = Field(default_factory=dict)
+    group_by: str = ""
+    per_category: bool = False
+    published: str = ""
+    published_match: dict[str, str] = Field(default_factory=dict)
+
+
+class FigureConfig(Model):
+    """One figure: `grid` (same-noise samples), or `curve` (a metric over a row field)."""
+
+    name: Name.figure
+    kind: Literal["grid", "curve"] = "grid"
+    where: dict[str, Any] = Field(default_factory=dict)
+    samples: Annotated[int, Field(gt=0, le=64)] = 8
+    x: str = "nfe"
+    y: str = ""
+
+
+class ClaimConfig(Model):
+    """A comparison the paper makes, e.g. `tdm > lcm on hps at nfe=4`."""
+
+    text: str
+    source: str = ""
+
+
+class Experiment(Model):
+    """One experiment file after its profile and `--set` overrides were applied.
+
+    Attributes:
+        name: stem of the results folder.
+        threads: CPU threads of each stage; fixed so that sums do not depend on the machine's load.
+        base: what every row starts from.
+        for_method: method -> what its rows start from, merged over `base`.
+        backbones: alias -> registered backbone.
+        rows: partial cells; `methods` is another name for the key. None given: one row, the base.
+        grid: dotted path -> values; the product of all, for every row.
+        zip: dotted path -> values; the lists are walked in step.
+        ablate: dotted path -> values, or a name -> overlays; one factor at a time round each cell.
+        exclude: cells to leave out: field, tag, parameter or dotted path -> value or values.
+        include: further partial cells, outside grid, zip and ablate.
+        seeds: run seeds of every row.
+        limits: how large the grid and its rows may be (`config.limits.Limits`).
+    """
+
+    name: Name.experiment
+    title: str = ""
+    threads: Annotated[int, Field(gt=0, le=1024)] = 1
+    base: CellConfig = CellConfig()
+    for_method: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    backbones: dict[Name.backbone, Annotated[BackboneRef, BeforeValidator(_named)]] = Field(
+        default_factory=dict
+    )
+    rows: list[dict[str, Any]] = Field(default_factory=list)
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    zip: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    ablate: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    exclude: list[dict[str, Any]] = Field(default_factory=list)
+    include: list[dict[str, Any]] = Field(default_factory=list)
+    seeds: Annotated[list[NonNegativeInt], BeforeValidator(_as_list)] = Field(
+        default_factory=lambda: [0], min_length=1
+    )
+    limits: Limits = Limits()
+    metrics: list[Annotated[MetricRef, BeforeValidator(_named)]] = Field(default_factory=list)
+    reference: ReferenceConfig | None = None
+    tables: list[TableConfig] = Field(default_factory=list)
+    figures: list[FigureConfig] = Field(default_factory=list)
+    claims: list[Annotated[ClaimConfig, BeforeValidator(_claim)]] = Field(default_factory=list)
+
+    # The merged file with its line marks, and the profile merged into it; an experiment made in
+    # code has neither.
+    _tree: MapNode | None = PrivateAttr(default=None)
+    _profile: str = PrivateAttr(default="")
+
+    @property
+    def profile(self) -> str:
+        """Name of the profile that was applied, "" for none."""
+        return self._profile
+
+    @property
+    def folder(self) -> str:
+        """Name of its results folder: other profiles than the default one have their own."""
+        return f"{self.name}-{self.profile}" if self.profile not in ("", "tiny") else self.name
+
+    @property
+    def tree(self) -> MapNode:
+        """The experiment as written, with the place of every entry where it came from a file."""
+        if self._tree is None:
+            return MapNode(self.model_dump(exclude_unset=True))
+        return self._tree
+
+    def written_as(self, tree: MapNode, profile: str = "") -> Experiment:
+        """Remember what this experiment was read from."""
+        self._tree = tree
+        self._profile = profile
+        return self

@@ -1,0 +1,209 @@
+"""How words select rows: `where` of tables and figures, claims, `exclude` and `--only`.
+
+A condition is a field and a value, or a list of values of which one must fit; all conditions must
+hold. A field is, in this order,
+
+    1. a row field: label, group, method, title, backbone, nfe, updates, guidance_scale; seed where
+       single runs are selected (`exclude`, `--only`), seeds (their number) where rows are;
+    2. a tag;
+    3. a path that `grid`, `zip` or `ablate` varies, whole or by its last part: `params.lr` or `lr`;
+    4. a parameter of the method: `params.steps` or `steps`;
+    5. a dotted path into the row: `train.batch_size`, `sample.n`, `sampler.solver`.
+
+Values that nobody wrote are the defaults. Numbers compare as numbers, whatever their spelling; of
+texts, `*` stands for any characters and `?` for one; true, false and none are written so. A row
+field that is called as the last part of a varied path of another value (`guidance_scale` beside
+`params.guidance_scale`) is refused: the path must be written.
+
+`exclude` is applied before parameters are checked, so that it can remove what does not fit; a
+`guidance_scale` that is left to the method is none there, and `sampler` holds what is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from distillbench.api.registry import METHODS
+from distillbench.errors import BadInput, PluginError
+from distillbench.experiment.schema import CellConfig
+from distillbench.files.leaves import leaves
+from distillbench.files.marks import did_you_mean
+
+__all__ = ["PLAIN", "Fields", "ambiguity", "drafted", "matches", "parse_only", "same", "unknown"]
+
+PLAIN: Final = (
+    "label", "group", "method", "title", "backbone", "nfe", "updates", "guidance_scale",
+)  # fmt: skip
+_MISSING: Final = object()
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What a row can be selected by, and shown by.
+
+    Attributes:
+        plain: row field -> value.
+        tags: free labels.
+        varied: grid, zip and ablate values, path -> value.
+        settings: dotted path into the row -> value, defaults included.
+    """
+
+    plain: Mapping[str, Any]
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    varied: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_field(self, name: str, value: Any) -> Fields:
+        """The same with one more row field."""
+        return Fields({**self.plain, name: value}, self.tags, self.varied, self.settings)
+
+    def has(self, name: str) -> bool:
+        """Whether `name` means something for this row."""
+        return self._find(name) is not _MISSING
+
+    def get(self, name: str) -> Any:
+        """The value of a field; None where it means nothing."""
+        found = self._find(name)
+        return None if found is _MISSING else found
+
+    def hides(self, name: str) -> str:
+        """The varied path whose last part a row field of another value hides, "" for none."""
+        path = self._varied(name)
+        if name not in self.plain or not path or path == name:
+            return ""
+        return "" if self.varied[path] == self.plain[name] else path
+
+    def names(self) -> list[str]:
+        """The words for its fields, without the dotted paths that no parameter has."""
+        parameters = [p.partition(".")[2] for p in self.settings if p.startswith("params.")]
+        return list(dict.fromkeys([*self.plain, *self.tags, *self.varied, *parameters]))
+
+    def _find(self, name: str) -> Any:
+        for place in (self.plain, self.tags):
+            if name in place:
+                return place[name]
+        if path := self._varied(name):
+            return self.varied[path]
+        return self.settings.get(f"params.{name}", self.settings.get(name, _MISSING))
+
+    def _varied(self, name: str) -> str:
+        if name in self.varied:
+            return name
+        return next((path for path in self.varied if path.rpartition(".")[2] == name), "")
+
+
+def drafted(tree: Mapping[str, Any], varied: Mapping[str, Any]) -> Fields:
+    """Fields of a row as it is written, before it is checked; for `exclude`."""
+    method, tags = str(tree.get("method", "")), tree.get("tags")
+    settings = {**_cell_defaults(), **_parameter_defaults(method), **dict(leaves(tree))}
+    plain = {name: _first(tree.get(name, getattr(_DEFAULT, name, None))) for name in PLAIN}
+    plain["title"] = METHODS.get(method).title if method in METHODS.names() else method
+    plain["updates"] = plain["updates"] or settings.get("train.steps")
+    return Fields(plain, tags if isinstance(tags, Mapping) else {}, varied, settings)
+
+
+def _first(value: Any) -> Any:
+    """Of `nfe` and `updates`, which may be written as lists, the one that makes this row."""
+    return (value[0] if value else None) if isinstance(value, list) else value
+
+
+@cache
+def _cell_defaults() -> dict[str, Any]:
+    return dict(leaves(_DEFAULT.model_dump(mode="json")))
+
+
+@cache
+def _parameter_defaults(method: str) -> dict[str, Any]:
+    """`params.<name>` -> default of a registered method; nothing for an unknown one."""
+    try:
+        fields = METHODS.get(method).Config.model_fields
+    except PluginError:
+        return {}
+    values = {name: f.get_default(call_default_factory=True, validated_data={})
+              for name, f in fields.items() if not f.is_required()}  # fmt: skip
+    plain = {k: v.model_dump() if isinstance(v, BaseModel) else v for k, v in values.items()}
+    return {f"params.{path}": value for path, value in leaves(plain) if path}
+
+
+def matches(row: Fields, conditions: Iterable[tuple[str, Any]]) -> bool:
+    """Whether every field has its value, or one of its values."""
+    return all(
+        any(same(row.get(name), option) for option in _options(wanted))
+        for name, wanted in conditions
+    )
+
+
+def same(ours: Any, wanted: Any) -> bool:
+    """Whether a value of a row is the one that was written."""
+    if isinstance(ours, bool) or isinstance(wanted, bool) or ours is None or wanted is None:
+        return _text(ours) == _text(wanted)
+    if isinstance(ours, int | float):
+        return bool(ours == _number(wanted))
+    pattern = "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in _text(wanted))
+    return ours == wanted or re.fullmatch(pattern, _text(ours), re.DOTALL) is not None
+
+
+def unknown(rows: Iterable[Fields], names: Iterable[str], what: str = "field") -> str:
+    """Why one of the names selects nothing in any row, and what can be named; "" when all can."""
+    rows = list(rows)
+    for name in names:
+        if not any(row.has(name) for row in rows):
+            known = list(dict.fromkeys(word for row in rows for word in row.names()))
+            guess = did_you_mean(name, known)
+            return (f"unknown {what} {name!r}; rows have: {', '.join(known)}, and dotted paths "
+                    f"such as train.batch_size.{guess}")  # fmt: skip
+    return ""
+
+
+def ambiguity(rows: Iterable[Fields], name: str) -> str:
+    """Why rows cannot be told apart by a field that hides what varies of them; "" when they can."""
+    path = next(filter(None, (row.hides(name) for row in rows)), "")
+    what = f"{name!r} is the sampling's, and not {path!r}, which varies here; write {path!r}"
+    return what if path else ""
+
+
+def parse_only(text: str) -> list[tuple[str, list[str]]]:
+    """`--only`: conditions apart by spaces, all of which must hold.
+
+    One is `field=value[,value]`, or a label, in which `?` stands for a space:
+    `--only 'method=tdm,lcm nfe=4'`, `--only 'TDM*'`.
+
+    Raises:
+        BadInput: a condition without a field or value.
+    """
+    terms = []
+    for term in text.split():
+        name, equals, values = term.partition("=")
+        if equals and not (name and values):
+            raise BadInput(f"--only {text}: {term!r} is not field=value[,value]")
+        terms.append((name, values.split(",")) if equals else ("label", [term]))
+    if not terms:
+        raise BadInput("--only: give field=value[,value] or a label, e.g. --only method=tdm")
+    return terms
+
+
+def _options(wanted: Any) -> Iterable[Any]:
+    return wanted if isinstance(wanted, list | tuple) else [wanted]
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "none" if value is None else str(value).lower()
+    return str(value)
+
+
+def _number(value: Any) -> Any:
+    """A written number as one, anything else as it is."""
+    try:
+        return value if isinstance(value, int | float) else float(str(value))
+    except ValueError:
+        return value
+
+
+_DEFAULT: Final = CellConfig()

@@ -1,0 +1,104 @@
+"""From an experiment to its plan: content-keyed stages, and the cells that need them.
+
+What a stage's `spec` holds (all of it decides the result, so its hash is the stage's key):
+
+    train   identity, backbone {name, params, revision}, method {name, version, params},
+            train (settings without save_every), data {prompts_sha256,
+            images_sha256; fit of images that are read}, seed, teacher; for a method without
+            nets data = {}, seed = 0 and train holds the precision where it is not float32
+    sample  identity, train (key), backbone, method, sampler (the whole recipe),
+            prompts {sha256, n}, seed, batch_size
+    score   identity, sample (key), reference (sample key or null),
+            metric {name, version, params, revision}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from distillbench.api.metric import Metric
+from distillbench.errors import BadInput
+from distillbench.experiment.expand import Point, expand
+from distillbench.experiment.schema import Experiment
+from distillbench.experiment.select import ambiguity, matches, parse_only, unknown
+from distillbench.files.marks import Problems, locate
+from distillbench.plan.planner import Planner
+from distillbench.plan.resolve import Resolved
+from distillbench.plan.stage import Plan, fields_of
+
+__all__ = ["build_plan", "selected"]
+
+
+def build_plan(experiment: Experiment) -> Plan:
+    """Expand, check and hash an experiment; imports no torch and reads no weights.
+
+    What its tables, figures and claims say is checked by `analysis.check.checked_plan`.
+
+    Args:
+        experiment: from `experiment.load.load_experiment`, or made in code.
+
+    Raises:
+        ConfigError: everything that does not fit, each line with its place in the file.
+    """
+    problems = Problems()
+    notes: list[str] = []
+    planner = Planner(experiment, problems, notes)
+    points = expand(experiment, problems, notes)
+    rows = [(point, resolved) for point in points if (resolved := planner.resolve(point))]
+    if len(rows) == len(points):  # else a row that a link names may be known by its errors alone
+        planner.trainings.check()
+        planner.data.check()
+    _check_metrics(experiment, planner.metrics, rows, problems)
+    problems.raise_if_any()
+    cells = planner.cells(rows)
+    problems.raise_if_any()
+    return Plan(experiment.folder, planner.made.stages, tuple(cells), tuple(notes))
+
+
+def _check_metrics(
+    experiment: Experiment,
+    metrics: Mapping[str, Metric],
+    rows: Sequence[tuple[Point, Resolved]],
+    problems: Problems,
+) -> None:
+    """Every metric must fit every backbone, and find the reference it needs."""
+    keys = [ref.key for ref in experiment.metrics]
+    used = {resolved.used.alias: resolved.used.backbone for _, resolved in rows}
+    for name, metric in metrics.items():
+        mark, _ = locate(experiment.tree, ("metrics", keys.index(name), "use"))
+        for alias, backbone in used.items():
+            if backbone.modality not in metric.info.modality:
+                scores = " and ".join(sorted(metric.info.modality))
+                what = f"{name} scores {scores} samples, backbone {alias!r} makes "
+                problems.add(mark, f"{what}{backbone.modality} samples")
+        if metric.info.needs_reference and experiment.reference is None:
+            problems.add(
+                mark,
+                f"{name} compares with reference samples, and the file has no `reference`; "
+                "add e.g. `reference: {method: teacher, nfe: 25}`",
+            )
+
+
+def selected(plan: Plan, only: str) -> Plan:
+    """The rows of a plan that an `--only` expression selects, and what they need.
+
+    Raises:
+        BadInput: the expression is malformed or selects nothing.
+    """
+    terms = parse_only(only)
+    views = [fields_of(cell) for cell in plan.cells]
+    for name, _ in terms:
+        if what := unknown(views, [name]) or ambiguity(views, name):
+            raise BadInput(f"--only {only}: {what}")
+    cells = [cell for cell, view in zip(plan.cells, views, strict=True) if matches(view, terms)]
+    if not cells:
+        labels = ", ".join(dict.fromkeys(cell.name for cell in plan.cells))
+        raise BadInput(f"--only {only}: selects no row; labels: {labels}")
+    wanted: set[str] = set()
+    todo = [key for cell in cells for key in (cell.sample, *cell.scores.values())]
+    while todo:
+        key = todo.pop()
+        wanted.add(key)
+        todo += plan.stages[key].needs
+    stages = {key: stage for key, stage in plan.stages.items() if key in wanted}
+    return Plan(plan.name, stages, tuple(cells), plan.notes)

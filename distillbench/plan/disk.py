@@ -1,0 +1,83 @@
+"""Disk space that the stages of a plan will take, against what is free."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from distillbench.api import registry
+from distillbench.api.backbone import Footprint
+from distillbench.api.method import NetSpec
+from distillbench.errors import DistillbenchError
+from distillbench.files.places import Need
+from distillbench.plan.identity import canonical_json
+from distillbench.plan.stage import Stage
+
+__all__ = ["disk_need"]
+
+CHECKPOINTS = 2
+MOMENTS = 3
+"""A weight with its two Adam moments, in weights."""
+ADAPTER_SHARE = 0.078 / 64
+"""Adapter parameters per rank and parameter of the network (67.5 of 860 million at rank 64)."""
+
+
+def disk_need(stages: Iterable[Stage], folder: Path) -> Need | None:
+    """Room for all that stages leave and for the checkpoints of the largest training.
+
+    None where no backbone says how large its networks and samples are. The figures are estimates:
+    trained weights and moments in float32, samples uncompressed.
+    """
+    sizes: dict[str, Footprint] = {}
+    kept = passing = 0
+    for stage in stages:
+        left, meanwhile = _writes(stage, sizes)
+        kept, passing = kept + left, max(passing, meanwhile)
+    if not kept + passing:
+        return None
+    place = folder.absolute()
+    there = next(p for p in (place, *place.parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    if free >= kept + passing:
+        return Need("disk", str(there))
+    problem = f"{free / 1e9:.3g} GB are free, about {(kept + passing) / 1e9:.3g} GB will be written"
+    return Need("disk", str(there), problem, "make room, or name another folder with --results")
+
+
+def _writes(stage: Stage, sizes: dict[str, Footprint]) -> tuple[int, int]:
+    """Bytes a stage leaves, and bytes it takes while it runs, as far as they are known."""
+    if stage.kind == "score" or (stage.kind == "train" and not stage.spec["data"]):
+        return 0, 0
+    known = canonical_json(stage.spec["backbone"])
+    if known not in sizes:
+        sizes[known] = _footprint(stage)
+    if stage.kind == "sample":
+        return int(stage.spec["prompts"]["n"]) * sizes[known].sample_bytes, 0
+    if not sizes[known].parameters:
+        return 0, 0
+    method = stage.plugin("method")
+    built = registry.build_method(method["name"], method["params"], _backbone(stage))
+    trained = {n: _trained(net, sizes[known].parameters) for n, net in built.nets().items()}
+    return 4 * trained[built.student], 4 * MOMENTS * CHECKPOINTS * sum(trained.values())
+
+
+def _trained(net: NetSpec, parameters: int) -> int:
+    """Trained parameters of a role; heads are small."""
+    if net.kind == "lora":
+        return int(parameters * ADAPTER_SHARE * float(net.opts.get("rank") or 64))
+    return parameters if net.kind == "copy" else 0
+
+
+def _backbone(stage: Stage) -> Any:
+    backbone = stage.plugin("backbone")
+    return registry.build_backbone(backbone["name"], backbone["params"])
+
+
+def _footprint(stage: Stage) -> Footprint:
+    try:
+        found: Footprint = _backbone(stage).footprint()
+    except DistillbenchError:  # its weights are missing, which is told elsewhere
+        return Footprint()
+    return found

@@ -1,0 +1,98 @@
+"""Links between rows: a row may take another's trained net as its teacher, or start from it.
+
+Rows are named by label and must lie on the same backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from distillbench.api.registry import METHODS
+from distillbench.experiment.expand import Point
+from distillbench.files.marks import did_you_mean
+from distillbench.plan.resolve import Resolved
+
+__all__ = ["LINKS", "Link", "Links", "label_of"]
+
+Link = Literal["teacher", "init"]
+LINKS: tuple[Link, ...] = ("teacher", "init")
+
+
+@dataclass
+class Links:
+    """Finds what links mean; `rows` are what they may name."""
+
+    rows: list[tuple[Point, Resolved]] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[Point, Resolved, Link]]:
+        """Every row with each of its links."""
+        return ((p, r, link) for p, r in self.rows for link in LINKS if getattr(p.config, link))
+
+    def problem(self, point: Point, resolved: Resolved, link: Link) -> str:
+        """Why a link leads to no fitting row; "" when it does."""
+        found = self.named(point, resolved, link)
+        if found:
+            return _unfit(resolved, found[0][1], link) or self._circle(point, resolved)
+        label = getattr(point.config, link)
+        labels = [label_of(p, r) for p, r in self._near(resolved)]
+        known = list(dict.fromkeys(name for name in labels if name != label_of(point, resolved)))
+        what = f"no row on backbone {resolved.used.alias!r} has the label {label!r}; there are: "
+        return what + f"{', '.join(known) or 'none'}.{did_you_mean(label, known)}"
+
+    def named(self, point: Point, resolved: Resolved, link: Link) -> list[tuple[Point, Resolved]]:
+        """The rows of that label; where a grid made many of one row, that of the same values."""
+        label, near = getattr(point.config, link), self._near(resolved)
+        found = [(p, r) for p, r in near if label_of(p, r) == label]
+        return found or [
+            (p, r) for p, r in near
+            if p.centre and _name(p, r) == label
+            and all(k in point.varied and point.varied[k] == v for k, v in p.varied.items())
+        ]  # fmt: skip
+
+    def _near(self, resolved: Resolved) -> list[tuple[Point, Resolved]]:
+        return [(p, r) for p, r in self.rows if r.used.alias == resolved.used.alias]
+
+    def _circle(self, point: Point, resolved: Resolved, path: tuple[str, ...] = ()) -> str:
+        """What is wrong when following the links of a row leads in a circle."""
+        name = label_of(point, resolved)
+        if name in path:
+            return f"row {name!r} would start from itself"
+        links = [link for link in LINKS if getattr(point.config, link)]
+        found = [other for link in links for other in self.named(point, resolved, link)]
+        return next(filter(None, (self._circle(*other, (*path, name)) for other in found)), "")
+
+
+def _unfit(resolved: Resolved, other: Resolved, link: Link) -> str:
+    """Why a run cannot be the teacher, or the start, of another; "" when it can."""
+    name, theirs = other.method.name, other.method.nets()
+    if not theirs:
+        return f"{name} trains nothing that could be a row's {link}"
+    spec = theirs[other.method.student]
+    if link == "teacher":
+        if not other.method.denoises:
+            known = ", ".join(n for n in METHODS.names() if METHODS.get(n).denoises)
+            return f"a {name} student is no score network; a teacher is a row of: {known}"
+        return ""
+    own = resolved.method.nets()
+    if not own:
+        return f"{resolved.method.name} has no student that could start from another"
+    mine = own[resolved.method.student]
+    if (mine.kind, dict(mine.opts)) != (spec.kind, dict(spec.opts)):
+        return (
+            f"the students differ: {spec.kind} {dict(spec.opts) or ''} there, {mine.kind} "
+            f"{dict(mine.opts) or ''} here; make nets, rank, lora_alpha and embeddings agree"
+        )
+    return ""
+
+
+def label_of(point: Point, resolved: Resolved) -> str:
+    """What a row is called."""
+    name = _name(point, resolved)
+    return f"{name} ({point.suffix})" if point.suffix else name
+
+
+def _name(point: Point, resolved: Resolved) -> str:
+    """What a row is called where nothing of it varies."""
+    return point.config.label or resolved.method.title or resolved.method.name

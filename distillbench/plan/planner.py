@@ -1,0 +1,265 @@
+"""Stages and their specs, made from points; see `plan.build` for what a spec holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from distillbench.api.fields import split
+from distillbench.errors import DistillbenchError
+from distillbench.experiment.expand import Point
+from distillbench.experiment.schema import Experiment
+from distillbench.files.leaves import leaves
+from distillbench.files.marks import Problems, locate
+from distillbench.plan.datasets import Datasets, Prompts
+from distillbench.plan.identity import IDENTITY_VERSION, canonical_json
+from distillbench.plan.links import label_of
+from distillbench.plan.resolve import Resolved, Resolver
+from distillbench.plan.stage import Cell, Stage
+from distillbench.plan.stages import Stages
+from distillbench.plan.trainings import Trainings
+
+if TYPE_CHECKING:
+    from distillbench.api.metric import Metric
+
+__all__ = ["Planner"]
+
+GUIDED_COST = 2.0
+
+
+@dataclass
+class Planner:
+    """Makes stages and cells; the same key is made once.
+
+    Attributes:
+        made: the stages.
+        points: row index -> the point it was made from.
+        metrics: metric id -> built metric.
+    """
+
+    experiment: Experiment
+    problems: Problems
+    notes: list[str]
+    points: dict[int, Point] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._resolver = Resolver(self.experiment, self.problems)
+        self.metrics: dict[str, Metric] = self._resolver.metrics()
+        self._metric_specs = {
+            name: self._metric_spec(name, metric) for name, metric in self.metrics.items()
+        }
+        runtime = {"threads": self.experiment.threads, "experiment": self.experiment.folder}
+        self.made = Stages(runtime)
+        self.data = Datasets(self.problems, self.notes)
+        self.trainings = Trainings(self.made, self.data, self.problems)
+
+    def resolve(self, point: Point) -> Resolved | None:
+        """The plug-ins of a point, its prompt sets checked; None when something does not fit."""
+        resolved = self._resolver.resolve(point)
+        if resolved is None:
+            return None
+        self.data.training(point, resolved)
+        self.trainings.add(point, resolved)
+        self.prompts(point, resolved, "sample")
+        return resolved
+
+    # ---- cells --------------------------------------------------------------------------
+
+    def cells(self, rows: Sequence[tuple[Point, Resolved]]) -> list[Cell]:
+        """One cell per row and seed; rows that repeat another are dropped with a note."""
+        seen: dict[str, tuple[int, str]] = {}
+        runs: dict[str, str] = {}
+        cells: list[Cell] = []
+        for point, resolved in rows:
+            label = label_of(point, resolved)
+            samples = [self._sample(point, resolved, seed, label) for seed in point.seeds]
+            config = point.config
+            name = [config.label, config.group, dict(config.tags), resolved.used.alias]
+            twin = canonical_json([*name, resolved.recipe.nfe, [s.key for s in samples]])
+            if twin in seen:
+                row, other = seen[twin]
+                self.notes.append(f"{point.tree.mark.prefix}{label} is {other} again; dropped")
+                # A value that is swept is still found by its name where it is the base's own.
+                cells = [replace(c, varied={**point.varied, **c.varied}) if c.row == row else c
+                         for c in cells]  # fmt: skip
+                continue
+            seen[twin] = len(self.points), label
+            same = runs.setdefault(samples[0].key, label)
+            if same != label:
+                self.notes.append(f"{label} and {same} are the same run; it is done once")
+            row = len(self.points)
+            self.points[row] = point
+            settings = _settings(point, resolved)
+            cells += [self._cell(row, point, resolved, sample, settings) for sample in samples]
+        self.notes += [*_on_the_way_alone(cells), *_namesakes(cells), *self._other_teachers(cells)]
+        return cells
+
+    def _other_teachers(self, cells: Sequence[Cell]) -> list[str]:
+        """A note for each backbone whose reference is not the teacher its rows show."""
+        specs = {key: stage.spec for key, stage in self.made.stages.items()}
+        used = {c.backbone: specs[key]["reference"] for c in cells for key in c.scores.values()
+                if specs[key]["reference"]}  # fmt: skip
+        notes = [*_several_references(cells, specs)]
+        for alias, key in used.items():
+            recipe = specs[key]["sampler"]
+            teachers = [specs[c.sample]["sampler"] for c in cells
+                        if c.backbone == alias and not c.ranked]  # fmt: skip
+            alike = [t for t in teachers if len(t["timesteps"]) == len(recipe["timesteps"])]
+            if alike and recipe not in alike:
+                scale = f"guidance_scale {recipe['guidance_scale']:g}"
+                notes.append(f"{alias}: the reference ({scale}) is no teacher among the rows; "
+                             "distances to it are not to theirs")  # fmt: skip
+        return notes
+
+    def _cell(
+        self,
+        row: int,
+        point: Point,
+        resolved: Resolved,
+        sample: Stage,
+        settings: Mapping[str, Any],
+    ) -> Cell:
+        config = point.config
+        seed = int(sample.spec["seed"])
+        return Cell(
+            row=row,
+            label=label_of(point, resolved) if config.label or point.suffix else "",
+            group=config.group,
+            method=resolved.method.name,
+            title=resolved.method.title or resolved.method.name,
+            backbone=resolved.used.alias,
+            nfe=point.nfe,
+            seed=seed,
+            guidance_scale=resolved.guidance_scale,
+            updates=(point.updates or config.train.steps) if resolved.trains else 0,
+            final=point.updates is None,
+            ranked=resolved.trains and not resolved.method.denoises,
+            train=sample.needs[0],
+            sample=sample.key,
+            scores={name: self._score(name, point, resolved, sample).key for name in self.metrics},
+            tags=config.tags,
+            varied=point.varied,
+            settings=settings,
+        )
+
+    # ---- stages -------------------------------------------------------------------------
+
+    def _sample(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
+        train = self.trainings.stage(point, resolved, seed, label)
+        prompts, n = self.prompts(point, resolved, "sample"), point.config.sample.n
+        spec = {
+            "identity": IDENTITY_VERSION,
+            "train": train.key,
+            "backbone": resolved.used.spec,
+            "method": resolved.method_spec,
+            "sampler": resolved.recipe.model_dump(mode="json"),
+            "prompts": {"sha256": prompts.sha256, "n": n},
+            "seed": seed,
+            "batch_size": point.config.sample.batch_size,
+        }
+        guided = GUIDED_COST if resolved.recipe.guidance_scale != 1 else 1.0
+        cost = n * resolved.recipe.nfe * guided
+        taken = f" after {point.updates}" if point.updates else ""
+        text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe}{taken} seed {seed}"
+        needs = (train.key, *self.trainings.teachers(train))
+        runtime = {**self.made.runtime, **prompts.runtime, "settings": resolved.settings}
+        return self.made.stage("sample", spec, text, needs=needs, cost=cost, runtime=runtime)
+
+    def _score(self, name: str, point: Point, resolved: Resolved, sample: Stage) -> Stage:
+        metric = self.metrics[name]
+        reference = (
+            self._reference(point, resolved, sample) if metric.info.needs_reference else None
+        )
+        spec = {
+            "identity": IDENTITY_VERSION,
+            "sample": sample.key,
+            "reference": reference.key if reference else None,
+            "metric": self._metric_specs[name],
+        }
+        needs = (sample.key, reference.key) if reference else (sample.key,)
+        cost = float(sample.spec["prompts"]["n"])
+        settings = {"metric": split(metric.config).marked}
+        return self.made.stage(
+            "score", spec, f"{name} of {sample.label}", needs=needs, cost=cost,
+            runtime={**self.made.runtime, "settings": settings},
+        )  # fmt: skip
+
+    def _metric_spec(self, name: str, metric: Metric) -> dict[str, Any]:
+        try:
+            revision = metric.revision()
+        except DistillbenchError as error:
+            index = [ref.key for ref in self.experiment.metrics].index(name)
+            mark, _ = locate(self.experiment.tree, ("metrics", index, "use"))
+            self.problems.add(mark, error.line)
+            revision = ""
+        return {
+            "name": metric.name,
+            "version": metric.version,
+            "params": split(metric.config).decisive,
+            "revision": revision,
+        }
+
+    def _reference(self, point: Point, resolved: Resolved, sample: Stage) -> Stage | None:
+        """The teacher's samples a metric compares with; another seed when they are the same."""
+        config = self.experiment.reference
+        teacher = self._resolver.reference(resolved.used)
+        if config is None or teacher is None:
+            return None
+        seed = int(sample.spec["seed"])
+        point = point.unlinked()  # the backbone's own teacher, whatever the row was trained from
+        stage = self._sample(point, teacher, seed, "reference")
+        if stage.key == sample.key:
+            stage = self._sample(point, teacher, seed + config.floor_seed, "reference floor")
+        return stage
+
+    def prompts(self, point: Point, resolved: Resolved, part: str) -> Prompts:
+        """The prompt set a point trains on ("data") or is sampled for ("sample")."""
+        return self.data.prompts(point, resolved, part)
+
+
+def _settings(point: Point, resolved: Resolved) -> dict[str, Any]:
+    """Dotted path -> value of all that a row was given or takes by default."""
+    parts = {
+        **point.config.model_dump(mode="json"),
+        "params": resolved.method.config.model_dump(mode="json"),
+        "sampler": resolved.recipe.model_dump(mode="json"),
+    }
+    return dict(leaves(parts))
+
+
+def _on_the_way_alone(cells: Sequence[Cell]) -> list[str]:
+    """A note for rows that no table shows unless it speaks of updates."""
+    ends = {(c.label, c.title, c.backbone) for c in cells if c.final}
+    names = [c.name for c in cells if (c.label, c.title, c.backbone) not in ends]
+    return [f"{name} is taken before the end of its training alone; tables, curves and claims "
+            "show it where they speak of updates" for name in dict.fromkeys(names)]  # fmt: skip
+
+
+def _several_references(
+    cells: Sequence[Cell], specs: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """A note for each backbone whose rows are compared with different samples of the teacher."""
+    found: dict[str, dict[int, set[str]]] = {}
+    for cell in cells:
+        for reference in filter(None, (specs[key]["reference"] for key in cell.scores.values())):
+            if specs[reference]["seed"] == cell.seed:  # else the floor, of other noise
+                found.setdefault(cell.backbone, {}).setdefault(cell.seed, set()).add(reference)
+    for alias, by_seed in found.items():
+        if max(map(len, by_seed.values())) > 1:
+            yield (
+                f"{alias}: rows are compared with different samples of the reference, as they "
+                "differ in sample.n, sample.batch_size, sample.prompts or train.precision"
+            )
+
+
+def _namesakes(cells: Sequence[Cell]) -> list[str]:
+    """A note for different runs that nothing in a table or a claim tells apart."""
+    runs: dict[tuple[str, str], set[str]] = {}
+    for c in cells:
+        shown = [c.group, c.backbone, c.guidance_scale, c.updates, c.seed, dict(c.tags),
+                 dict(c.varied)]  # fmt: skip
+        named = f"{c.name} (nfe {c.nfe})", canonical_json(shown)
+        runs.setdefault(named, set()).add(c.sample)
+    alike = dict.fromkeys(name for (name, _), samples in runs.items() if len(samples) > 1)
+    return [f"several different runs are called {name}; give each row a label" for name in alike]

@@ -1,0 +1,136 @@
+"""What a run would do: which stages are stored, which are new, and which are stale and why.
+
+A stage is stale when the store holds its predecessor: a finished stage of the same experiment and
+label, kind, backbone, method (or metric) and seed that no stage of this plan uses any more. The
+reason is how their specs differ. What another experiment or another row left is no predecessor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from distillbench.files.leaves import leaves
+from distillbench.plan.stage import Plan, Stage
+
+if TYPE_CHECKING:
+    from distillbench.store.layout import Store
+
+__all__ = ["StageStatus", "differences", "plan_status"]
+
+State = Literal["cached", "new", "stale", "failed"]
+MOST_DIFFERENCES = 6
+"""More than this and two specs are strangers, not one stage before and after an edit."""
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage against the store; `reason` says why a stale or failed one has to run."""
+
+    key: str
+    state: State
+    reason: str = ""
+
+
+def plan_status(plan: Plan, store: Store, *, whole: Plan | None = None) -> dict[str, StageStatus]:
+    """Stage key -> its status, in plan order.
+
+    Args:
+        whole: what `plan` is a selection of; what the other rows use is nobody's predecessor.
+    """
+    used = (whole or plan).stages
+    stored = {kind: _stored(store, kind, used) for kind in ("train", "sample", "score")}
+    found: dict[str, StageStatus] = {}
+    replaced: dict[str, str] = {}
+    for key, stage in plan.stages.items():
+        found[key] = _status(stage, store, stored[stage.kind], found, replaced)
+    return found
+
+
+def _status(
+    stage: Stage,
+    store: Store,
+    stored: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, StageStatus],
+    replaced: dict[str, str],
+) -> StageStatus:
+    if store.is_done(stage.kind, stage.key):
+        return StageStatus(stage.key, "cached")
+    problem = store.problem(stage.kind, stage.key)
+    if problem:
+        return StageStatus(stage.key, "failed", problem)
+    nearest = _nearest(stage, stored, replaced)
+    if nearest is None:
+        return StageStatus(stage.key, "new")
+    old, changes = nearest
+    replaced[stage.key] = old
+    inputs = {"train", "sample", "reference", "teacher", "init"}
+    own = [c for c in changes if c.split(" ", 1)[0] not in inputs]
+    upstream = [key for key in stage.needs if found[key].state == "stale"]
+    causes = own or [found[upstream[0]].reason] if upstream or own else changes
+    return StageStatus(stage.key, "stale", "; ".join(causes))
+
+
+def _stored(store: Store, kind: str, used: Mapping[str, Stage]) -> dict[str, Mapping[str, Any]]:
+    """Records of finished stages that a plan has no use for."""
+    specs = {}
+    for key in store.keys(kind):
+        path = store.path(kind, key) / "spec.json"
+        if key not in used and path.is_file():
+            specs[key] = json.loads(path.read_text(encoding="utf-8"))
+    return specs
+
+
+def _nearest(
+    stage: Stage, stored: Mapping[str, Mapping[str, Any]], replaced: Mapping[str, str]
+) -> tuple[str, list[str]] | None:
+    candidates = []
+    for key, record in stored.items():
+        spec, runtime = record["spec"], record.get("runtime", {})
+        if (record.get("label"), runtime.get("experiment")) != _row(stage):
+            continue
+        if _anchor(spec) != _anchor(stage.spec):
+            continue
+        changes = list(differences(spec, stage.spec, replaced))
+        if len(changes) <= MOST_DIFFERENCES:
+            candidates.append((len(changes), key, changes))
+    if not candidates:
+        return None
+    _, key, changes = min(candidates)
+    return key, changes
+
+
+def _row(stage: Stage) -> tuple[Any, ...]:
+    """The row and experiment it belongs to, as the records of finished stages have them."""
+    return stage.label, stage.runtime.get("experiment")
+
+
+def _anchor(spec: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What never changes between a stage and its predecessor."""
+    named = [(spec.get(part) or {}).get("name") for part in ("backbone", "method", "metric")]
+    return (*named, spec.get("seed"))
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], replaced: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """`train.steps 1000 -> 2000` for every field that differs, sorted.
+
+    Args:
+        old, new: two specs.
+        replaced: key of a stage of the plan -> key of its stored predecessor; a spec that needs
+            the one where the other needed its predecessor has not changed in that by itself.
+    """
+    before, after = dict(leaves(old)), dict(leaves(new))
+    for path in sorted({*before, *after}):
+        was, now = before.get(path), after.get(path)
+        if was != now:
+            same = replaced is not None and isinstance(now, str) and replaced.get(now) == was
+            yield f"{path} follows" if same else f"{path} {_shown(was)} -> {_shown(now)}"
+
+
+def _shown(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 24 else f"{text[:12]}..."

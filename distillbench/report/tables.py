@@ -1,0 +1,242 @@
+"""Build the tables an experiment asks for from its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from distillbench.analysis.aggregate import Results, Value
+from distillbench.analysis.columns import backbone_labels, find_metric
+from distillbench.analysis.published import PublishedRow, PublishedTable, load_published, normalise
+from distillbench.analysis.rows import Row
+from distillbench.api.metric import MetricInfo
+from distillbench.experiment.schema import Experiment, TableConfig
+from distillbench.report.notes import (
+    error_notes,
+    guidance_note,
+    paper_note,
+    plain,
+    protocol_notes,
+    ranking_note,
+)
+from distillbench.report.table import (
+    MISSING,
+    Cell,
+    Column,
+    Direction,
+    Footnotes,
+    Line,
+    Run,
+    Table,
+    rank,
+)
+
+__all__ = ["build_table", "metric_infos", "tables_of"]
+
+FLOOR = (
+    "the floor: the teacher against its own samples from other noise; the other rows share their "
+    "noise with the reference, so that they can fall below it"
+)
+_HEADS = {
+    "label": "Method", "group": "Group", "method": "Plug-in", "title": "Method",
+    "backbone": "Backbone", "nfe": "NFE", "guidance_scale": "CFG", "seeds": "Seeds",
+    "updates": "Updates",
+}  # fmt: skip
+
+
+def metric_infos(experiment: Experiment) -> dict[str, MetricInfo]:
+    """Metric id -> how it is shown, asked of the registered plug-ins."""
+    from distillbench.api.registry import build_metric
+
+    infos = {}
+    for ref in experiment.metrics:
+        metric = build_metric(ref.use, ref.params)
+        infos[ref.key] = replace(metric.info, label=metric.label())
+    return infos
+
+
+def tables_of(experiment: Experiment) -> tuple[TableConfig, ...]:
+    """The tables asked for; one with every metric when none is."""
+    return tuple(experiment.tables) or (TableConfig(name="results"),)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the cells of a column come from: a row field, or a metric's (suffixed) column."""
+
+    column: Column
+    metric: str = ""
+    suffix: str = ""
+
+
+class _Builder:
+    """Builds one table; holds what its cells share."""
+
+    def __init__(
+        self, config: TableConfig, experiment: Experiment, results: Results,
+        infos: Mapping[str, MetricInfo],
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.results = results
+        self.infos = infos
+        self.backbones = backbone_labels(experiment)
+        self.rows = results.select(config.where, [*config.columns, config.group_by])
+        grouped = any(row.first.group for row in self.rows)
+        self.group_by = config.group_by or ("group" if grouped else "")
+        self.published = load_published(config.published) if config.published else None
+        self.footnotes = Footnotes()
+
+    def build(self) -> Table:
+        """The finished table. Raises MixedProtocols."""
+        sources = self._sources
+        metrics = list(dict.fromkeys(s.metric for s in sources if s.metric))
+        protocols = {m: self.results.protocol(self.rows, m) for m in metrics}
+        lines = tuple(
+            Line(
+                tuple(self.cell(row, source) for source in sources),
+                self.shown(row, self.group_by) if self.group_by else "",
+                row.first.ranked,
+            )
+            for row in self.rows
+        )
+        table = Table(
+            self.config.name, self.config.caption, tuple(s.column for s in sources), lines,
+            self.footnotes.all, tuple(self.notes(lines, protocols)),
+        )  # fmt: skip
+        return rank(table, within_groups=bool(self.config.group_by))
+
+    def notes(self, lines: Sequence[Line], protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """What a reader must know before quoting a number."""
+        counts = {len(row.cells) for row in self.rows}
+        return [
+            *ranking_note(lines, within_groups=bool(self.config.group_by)),
+            *guidance_note(self.rows),
+            *([f"Means over {min(counts)} seeds."] if len(counts) == 1 and counts != {1} else []),
+            *error_notes(lines, [self.label(source.metric) for source in self._sources]),
+            *protocol_notes(protocols, self.infos),
+            *paper_note(self.published),
+        ]
+
+    # ---- columns ------------------------------------------------------------------------
+
+    @cached_property
+    def _sources(self) -> list[_Source]:
+        """Columns in order, defaults filled in, published ones beside ours."""
+        asked = list(self.config.columns) or list(self.infos)
+        fields = [name for name in asked if self.is_field(name)]
+        if not fields:
+            asked = [*self.default_fields(), *asked]
+        return [source for name in asked for source in self.expand(name)]
+
+    def is_field(self, name: str) -> bool:
+        """Whether a column name means a field of the rows rather than a metric."""
+        if find_metric(name, list(self.infos)) is not None:
+            return False
+        return any(row.fields.has(name) for row in self.rows)
+
+    def default_fields(self) -> list[str]:
+        """The label and NFE, and what else tells the rows apart."""
+        varying = [n for n in ("backbone", "seeds") if len({r.get(n) for r in self.rows}) > 1]
+        shown = [*varying, "nfe"] + ["updates" for r in self.rows if not r.first.final]
+        names = [n for n in ("backbone", "nfe", "updates", "seeds") if n in shown]
+        return ["label", *(n for n in names if n != self.group_by)]
+
+    def expand(self, name: str) -> list[_Source]:
+        """The column, its category columns and its published twins."""
+        if self.is_field(name):
+            head = _HEADS.get(name) or name.rpartition(".")[2].replace("_", " ")
+            return [_Source(Column(name, head, "field"))]
+        metric, suffix = find_metric(name, list(self.infos)) or (name, "")
+        found = self.results.suffixes(self.rows, metric)
+        suffix = next((s for s in found if normalise(s) == normalise(suffix)), suffix)
+        info = self.infos.get(metric)
+        if self.config.per_category and info and info.per_category and not suffix and found:
+            parts = [(s, _heading(s)) for s in found] + [("", "Average")]
+            return [s for p, head in parts for s in self.twins(metric, p, head, info.label)]
+        head = " ".join(filter(None, [self.label(metric), _heading(suffix)]))
+        return self.twins(metric, suffix, head, "")
+
+    def twins(self, metric: str, suffix: str, head: str, span: str) -> list[_Source]:
+        """Our column and, where the table has one, the paper's."""
+        key = f"{metric}_{normalise(suffix)}" if suffix else metric
+        info = self.infos.get(metric)
+        higher = info.higher_is_better if info else None
+        direction: Direction = "" if higher is None else "up" if higher else "down"
+        ours = _Source(Column(key, head, "number", span, direction), metric, suffix)
+        if self.published is None or not self.in_paper(self.published, key):
+            return [ours]
+        return [ours, _Source(Column(f"{key}_paper", "paper", "published", span), metric, suffix)]
+
+    def in_paper(self, table: PublishedTable, key: str) -> bool:
+        """Whether any published row has that column."""
+        nfes = {row.first.nfe for row in self.rows}
+        return any(row.column(key, nfe) for row in table.rows for nfe in nfes)
+
+    def label(self, metric: str) -> str:
+        """The metric's column head."""
+        return self.infos[metric].label if metric in self.infos else metric
+
+    # ---- cells --------------------------------------------------------------------------
+
+    def cell(self, row: Row, source: _Source) -> Cell:
+        """The cell of `row` in a column."""
+        if source.column.kind == "field":
+            return Cell(self.shown(row, source.column.key), row.get(source.column.key))
+        if source.column.kind == "published":
+            return self.paper_cell(row, source.column.key.removesuffix("_paper"), source.metric)
+        return self.number(row, source, self.results.value(row, source.metric, source.suffix))
+
+    def shown(self, row: Row, field: str) -> str:
+        """A row field as text."""
+        value = row.get(field)
+        if field == "backbone":
+            return self.backbones.get(str(value), str(value))
+        return MISSING if value is None else plain(value)
+
+    def number(self, row: Row, source: _Source, value: Value) -> Cell:
+        """A measured number, or `--` with the reason as a footnote."""
+        floor = FLOOR if self.results.is_floor(row, source.metric) else ""
+        marks = self.footnotes.marks([value.missing, floor])
+        runs = tuple(
+            Run(c.seed, c.train, c.sample, c.scores.get(source.metric, "")) for c in row.cells
+        )
+        if value.value is None:
+            return Cell(MISSING, marks=marks, runs=runs)
+        info = self.infos.get(source.metric)
+        spec = info.format if info else ".4g"
+        error = "" if value.stderr is None else format(value.stderr, spec)
+        return Cell(
+            format(value.value, spec), value.value, value.stderr, error, value.stderr_over,
+            value.n, marks=marks, runs=runs,
+        )  # fmt: skip
+
+    def paper_cell(self, row: Row, key: str, metric: str) -> Cell:
+        """The published number of the same row, empty when the paper has none."""
+        assert self.published is not None
+        cell = row.first
+        names = [cell.backbone, self.backbones.get(cell.backbone, "")]
+        theirs: PublishedRow | None = None
+        if asked := self.config.published_match.get(row.name):
+            theirs = self.published.require(asked, backbone=names, nfe=cell.nfe)
+        for name in (row.name, cell.title, cell.method):
+            theirs = theirs or self.published.find(name, backbone=names, nfe=cell.nfe)
+        hit = theirs.column(key, cell.nfe) if theirs else None
+        if theirs is None or hit is None:
+            return Cell("")
+        column, factor = hit
+        number = float(theirs.cells[column]) * factor
+        text = theirs.cells[column] if factor == 1.0 else format(number, self.infos[metric].format)
+        return Cell(text, number, marks=self.footnotes.marks(theirs.note(column)))
+
+
+def build_table(
+    config: TableConfig, experiment: Experiment, results: Results, infos: Mapping[str, MetricInfo]
+) -> Table:
+    """Build one table. Raises MixedProtocols when a column would mix ways of measuring."""
+    return _Builder(config, experiment, results, infos).build()
+
+
+def _heading(suffix: str) -> str:
+    return suffix.replace("-", " ").replace("_", " ").capitalize() if suffix else ""

@@ -1,0 +1,153 @@
+"""A trained student on disk: its own tensors, how to rebuild its net, and how to sample it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from distillbench.api import registry
+from distillbench.errors import ArtifactError, NotSupported
+from distillbench.files.io import write_json
+from distillbench.store.record import check_folder
+from distillbench.store.runs import teacher_runs, training_recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from distillbench.api.backbone import Backbone
+    from distillbench.api.method import Method, NetSpec
+    from distillbench.api.nets import NetHandle
+    from distillbench.api.sampler import Sampler
+
+__all__ = [
+    "Student", "adopt_run", "default_sampler", "load_student", "read_tensors", "write_recipe",
+    "write_student",
+]  # fmt: skip
+
+DEFAULT_NFE = (4, 2, 1, 8)
+
+
+@dataclass(frozen=True)
+class Student:
+    """A sampled-from method: `net` is None for the teacher itself.
+
+    Attributes:
+        method: with its loaded backbone; `method.sampler(nfe)` is its recipe.
+        net: the student.
+    """
+
+    method: Method
+    net: NetHandle | None
+
+
+def write_student(out: Path, net: NetHandle, spec: NetSpec) -> None:
+    """Write student.safetensors and net.json; the average where one is kept."""
+    chosen = net if net.ema is None else net.ema
+    tensors = {name: t.detach().cpu().contiguous() for name, t in chosen.tensors().items()}
+    save_file(tensors, out / "student.safetensors")
+    record = {"role": net.name, "kind": spec.kind, "opts": dict(spec.opts)}
+    write_json(out / "net.json", record)
+
+
+def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
+    """Write recipe.json: the default sampling recipe, and what rebuilds any other."""
+    record = {
+        "default": default_sampler(method).model_dump(mode="json"),
+        "method": {**spec["method"], "params": method.config.model_dump(mode="json")},
+        "backbone": {**spec["backbone"], "params": method.backbone.config.model_dump(mode="json")},
+        "precision": spec["train"].get("precision", "float32"),
+        "teacher": spec.get("teacher"),
+    }
+    write_json(out / "recipe.json", record)
+
+
+def default_sampler(method: Method) -> Sampler:
+    """The sampler of a usual number of evaluations, else of the fewest that the method takes.
+
+    Raises:
+        NotSupported: it takes none.
+    """
+    most = method.backbone.num_timesteps
+    for nfe in (*DEFAULT_NFE, *range(1, most + 1)):
+        try:
+            return method.sampler(nfe)
+        except NotSupported:
+            continue
+    raise NotSupported(f"{method.name} can be sampled with no number of evaluations up to {most}")
+
+
+def load_student(
+    train_dir: Path, device: str = "cpu", *, settings: Mapping[str, Any] | None = None
+) -> Student:
+    """Rebuild a trained student from its folder alone, in the precision it was trained in.
+
+    Args:
+        train_dir: a finished training.
+        device: where networks run.
+        settings: of the backbone, where they are others than at training: weights may have moved.
+
+    Raises:
+        ArtifactError: the folder is not that of a finished training, or not as it was committed.
+        BadInput: it is an export for diffusers.
+    """
+    check_folder(train_dir)
+    recipe = training_recipe(train_dir)
+    if missing := sorted({"backbone", "method", "precision"} - recipe.keys()):
+        raise ArtifactError(f"{train_dir / 'recipe.json'}: no {missing[0]}: not of a training")
+    given = {**recipe["backbone"]["params"], **(settings or {})}
+    backbone = registry.build_backbone(recipe["backbone"]["name"], given)
+    parts = recipe["method"]
+    method = registry.build_method(parts["name"], parts["params"], backbone)
+    revision = recipe["backbone"].get("revision", backbone.revision())
+    if revision != backbone.revision():
+        raise ArtifactError(
+            f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
+            f"{backbone.revision()}"
+        )
+    backbone.load(device, dtype=recipe["precision"])
+    if recipe.get("teacher"):
+        adopt_run(backbone, train_dir.parent / recipe["teacher"])
+    return Student(method, _net(backbone, train_dir) if method.nets() else None)
+
+
+def adopt_run(backbone: Backbone, train_dir: Path) -> None:
+    """Put the trained net of a run, and of the run it took as teacher, in the teacher's place.
+
+    Runs lie side by side in the store, so a run finds its teacher by its key.
+
+    Raises:
+        ArtifactError: the folder is not that of a finished training, or not as it was committed.
+    """
+    for run in reversed([train_dir, *teacher_runs(train_dir)]):
+        check_folder(run)
+        backbone.adopt(_net(backbone, run, name="adopted"))
+
+
+def _net(backbone: Backbone, train_dir: Path, *, name: str = "") -> NetHandle:
+    record = _read(train_dir / "net.json")
+    net = backbone.make_net(name or record["role"], record["kind"], **record["opts"])
+    net.load_tensors(read_tensors(train_dir))
+    return net
+
+
+def read_tensors(train_dir: Path) -> dict[str, Tensor]:
+    """A trained student's own tensors by name."""
+    path = train_dir / "student.safetensors"
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path}: missing or truncated ({error})") from None
+    return tensors
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not the output of a finished training ({error})") from None

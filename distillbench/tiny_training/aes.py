@@ -1,0 +1,89 @@
+"""tiny-aes: the aesthetic head of LAION's shape (five linear layers, no activation in between).
+
+It maps the L2-normalised picture embedding of tiny-clip to a score from 1 (ruined) to 10
+(untouched), learned on graded degradations. The key names are the original file's.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distillbench.tiny_training import degrade
+from distillbench.tiny_training.clip import normalise
+from distillbench.tiny_training.loop import Job, fit
+from distillbench.world.data import draws
+from distillbench.world.scene import Codes
+
+WIDTHS: Final = (64, 128, 64, 32, 16, 1)
+STEPS: Final = 1500
+BATCH: Final = 64
+
+
+class Head(nn.Module):
+    """Linear layers 0, 2, 4, 6, 7 with dropout between; one affine map when evaluated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = list(pairwise(WIDTHS))
+        self.layers = nn.Sequential(
+            nn.Linear(*pairs[0]),
+            nn.Dropout(0.2),
+            nn.Linear(*pairs[1]),
+            nn.Dropout(0.2),
+            nn.Linear(*pairs[2]),
+            nn.Dropout(0.1),
+            nn.Linear(*pairs[3]),
+            nn.Linear(*pairs[4]),
+        )
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """(N, 64) unit vectors -> (N,) scores."""
+        y: Tensor = self.layers(embedding)[:, 0]
+        return y
+
+
+def graded(
+    clip: nn.Module, seed: int, index: Codes, generator: torch.Generator, *, heldout: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Unit embeddings (N, 64) of degraded renders and their scores 10 - 9 level, (N,)."""
+    drawn = draws(seed, index, heldout=heldout)
+    clean, more = degrade.renders(drawn, seed, index)
+    kind, level = degrade.draw_levels(len(index), generator)
+    noise = torch.randn(clean.shape, generator=generator)
+    x = normalise(degrade.degrade(clean, more, kind, level, noise))
+    with torch.no_grad():
+        embedding = clip.encode_image(x, normalize=True)  # type: ignore[operator]
+    return embedding, 10 - 9 * level
+
+
+def train(
+    out: Path, clip: nn.Module, *, steps: int = STEPS, seed: int = 0, device: str = "cpu"
+) -> Head:
+    """Train the head by regression on the embeddings of a frozen tiny-clip."""
+    torch.manual_seed(seed)
+    head, clip = Head().to(device), clip.cpu().eval()
+    job = Job(name="aes", out=out, steps=steps, lr=1e-3, seed=seed, device=device)
+
+    def loss_of(step: int, generator: torch.Generator) -> Tensor:
+        index = np.arange(step * BATCH, (step + 1) * BATCH)
+        embedding, score = graded(clip, seed + 50, index, generator)
+        return F.mse_loss(head(embedding.to(device)), score.to(device))
+
+    return fit(job, head, loss_of)
+
+
+def rank_correlation(head: Head, clip: nn.Module, *, seed: int = 51, count: int = 2000) -> float:
+    """Spearman's correlation of score and true grade on held-out renders."""
+    generator = torch.Generator().manual_seed(seed)
+    embedding, score = graded(clip, seed, np.arange(count), generator, heldout=True)
+    with torch.no_grad():
+        guess = head.eval()(embedding)
+    ranks = [v.argsort().argsort().double() for v in (guess, score)]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1])

@@ -1,0 +1,159 @@
+"""The order of the trainings, and the folders they write: one function a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CLIPTextModel, PreTrainedTokenizerFast
+
+from distillbench.errors import BadInput
+from distillbench.tiny_training import aes, clip, hps, inception, oracle, text, unet, vae
+from distillbench.world.oracle import load_net
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where and how to train; `steps` None means the recipe's own number."""
+
+    out: Path
+    steps: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of checkpoints and logs."""
+        return self.out / "jobs"
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments that all trainers share."""
+        given = {} if self.steps is None else {"steps": self.steps}
+        return given | {"seed": self.seed, "device": self.device}
+
+
+def train(name: str, run: Run) -> None:
+    """Train one model, or `all` in order. Raises BadInput for another name."""
+    if name == "all":
+        for each in RECIPES.values():
+            each(run)
+    elif name in RECIPES:
+        RECIPES[name](run)
+    else:
+        raise BadInput(f"unknown model {name!r}; there are {', '.join(RECIPES)} and all")
+
+
+def _text(run: Run) -> None:
+    tower, tokenizer, _ = text.train(run.jobs, **run.options())
+    tower.save_pretrained(run.out / "tiny-sd" / "text_encoder")
+    tokenizer.save_pretrained(run.out / "tiny-sd" / "tokenizer")
+
+
+def _oracle(run: Run) -> None:
+    net = oracle.train(run.jobs, **run.options())
+    save_folder(run.out / "tiny-oracle", net, oracle.CONFIG)
+
+
+def _vae(run: Run) -> None:
+    critic = load_net(_need(run.out / "tiny-inception", "inception"))
+    vae.train(run.jobs, critic, **run.options()).save_pretrained(run.out / "tiny-sd" / "vae")
+
+
+def _unet(run: Run) -> None:
+    folder = _need(run.out / "tiny-sd", "text", "vae")
+    tower = CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+    autoencoder = AutoencoderKL.from_pretrained(folder / "vae").eval()
+    net = unet.train(run.jobs, autoencoder, tower, tokenizer, **run.options())
+    save_pipeline(unet.assemble(autoencoder, tower, tokenizer, net), folder)
+
+
+def _clip(run: Run) -> None:
+    save_clip(run.out / "tiny-clip", clip.train(run.jobs, **run.options()))
+
+
+def _hps(run: Run) -> None:
+    base = load_clip(_need(run.out / "tiny-clip", "clip"))
+    save_clip(run.out / "tiny-hps", hps.train(run.jobs, base, **run.options()))
+
+
+def _aes(run: Run) -> None:
+    base = load_clip(_need(run.out / "tiny-clip", "clip"))
+    head = aes.train(run.jobs, base, **run.options())
+    save_folder(run.out / "tiny-aes", head, {"widths": list(aes.WIDTHS)})
+
+
+def _inception(run: Run) -> None:
+    save_folder(
+        run.out / "tiny-inception", inception.train(run.jobs, **run.options()), inception.CONFIG
+    )
+
+
+RECIPES: Final[Mapping[str, Callable[[Run], None]]] = {
+    "text": _text,
+    "oracle": _oracle,
+    "inception": _inception,
+    "vae": _vae,
+    "unet": _unet,
+    "clip": _clip,
+    "hps": _hps,
+    "aes": _aes,
+}
+
+
+def save_folder(folder: Path, net: nn.Module, config: Mapping[str, Any]) -> None:
+    """`config.json` and `model.safetensors` in half precision."""
+    _save(folder, net, "model.safetensors", "config.json", config)
+
+
+def save_clip(folder: Path, net: nn.Module) -> None:
+    """The folder form that open_clip loads as `local-dir:`; half precision."""
+    preprocess = {"mean": list(clip.MEAN), "std": list(clip.STD), "resize_mode": "longest"}
+    config = {"model_cfg": clip.CONFIG, "preprocess_cfg": preprocess}
+    _save(folder, net, "open_clip_model.safetensors", "open_clip_config.json", config)
+
+
+def load_clip(folder: Path) -> nn.Module:
+    """tiny-clip or tiny-hps in full precision."""
+    net = clip.build()
+    state = load_file(folder / "open_clip_model.safetensors")
+    net.load_state_dict({k: v.float() for k, v in state.items()})
+    return net.eval()
+
+
+def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """`save_pretrained` with the denoiser in half precision; loading gives full precision."""
+    pipeline.unet.half()
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    # diffusers notes the local path that a part came from.
+    for config in (folder / "model_index.json", *folder.glob("*/config.json")):
+        facts = json.loads(config.read_text(encoding="utf-8"))
+        facts.pop("_name_or_path", None)
+        config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    # The tokenizer's class has this name in every release of transformers that we accept.
+    for name in ("model_index.json", "tokenizer/tokenizer_config.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        renamed = text.replace("TokenizersBackend", "PreTrainedTokenizerFast")
+        (folder / name).write_text(renamed, encoding="utf-8")
+
+
+def _save(folder: Path, net: nn.Module, weights: str, name: str, config: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
+    save_file(state, str(folder / weights))
+    (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _need(folder: Path, *made_by: str) -> Path:
+    if not folder.exists():
+        raise BadInput(f"{folder} is missing; train {' and '.join(made_by)} first")
+    return folder
+
+
+__all__ = ["RECIPES", "Run", "load_clip", "load_net", "save_clip", "save_folder", "train"]

@@ -1,0 +1,142 @@
+"""tiny-sd's autoencoder: 32x32 RGB to 8x8 latents, trained on L1 + MSE with a small KL term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from distillbench.tiny_training.loop import Job, fit
+from distillbench.world.data import training_batch
+from distillbench.world.networks import AttributeNet
+
+LATENT_CHANNELS = 8
+STEPS = 8000
+BATCH = 16
+
+
+def build(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
+    """The untrained autoencoder, f=4."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=8,
+        sample_size=32,
+        mid_block_add_attention=False,
+    )
+
+
+def to_tensor(images: NDArray[np.uint8], device: str = "cpu") -> Tensor:
+    """(N, 32, 32, 3) uint8 -> (N, 3, 32, 32) floats in [-1, 1], channels last in memory."""
+    x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+    return x.to(torch.float32).div(127.5).sub(1)
+
+
+def to_uint8(x: Tensor) -> NDArray[np.uint8]:
+    """(N, 3, H, W) floats in [-1, 1] -> (N, H, W, 3) uint8."""
+    y = x.detach().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    out: NDArray[np.uint8] = y.permute(0, 2, 3, 1).cpu().numpy()
+    return out
+
+
+def train(
+    out: Path, critic: AttributeNet, *, steps: int = STEPS, seed: int = 0, device: str = "cpu"
+) -> AutoencoderKL:
+    """Train the autoencoder: `steps` on pixels, then 3/8 as many with a feature loss as well.
+
+    At the end the latents are standardised.
+
+    The features are those of `critic`, which is not the judge, so that small shapes stay
+    recognisable.
+    """
+    torch.manual_seed(seed)
+    vae = build().to(device).to(memory_format=torch.channels_last)
+    critic = critic.to(device).eval().requires_grad_(False)
+
+    def stage(name: str, share: float, lr: float, weights: Weights, data_seed: int) -> None:
+        common = {"out": out, "seed": seed, "device": device, "ema": 0.998}
+        job = Job(name=name, steps=max(1, int(share * steps)), lr=lr, **common)  # type: ignore[arg-type]
+        fit(job, vae, lambda step, g: _loss(vae, critic, weights, data_seed, step, g))
+
+    stage("vae", 1, 2e-3, Weights(kl=5e-5), seed + 1)
+    stage("vae-features", 3 / 8, 1e-3, Weights(kl=1e-3, features=0.3), seed + 30)
+    return standardise(vae)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the parts of the loss; the pixel part, L1 + 4 MSE, has weight 1."""
+
+    kl: float
+    features: float = 0.0
+
+
+def _loss(
+    vae: AutoencoderKL,
+    critic: AttributeNet,
+    weights: Weights,
+    seed: int,
+    step: int,
+    generator: torch.Generator,
+) -> Tensor:
+    x = to_tensor(training_batch(seed, step, BATCH)[0], str(vae.device))
+    posterior = vae.encode(x).latent_dist
+    noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
+    y = vae.decode(posterior.mean + posterior.std * noise).sample
+    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    loss: Tensor = F.l1_loss(y, x) + 4 * F.mse_loss(y, x) + weights.kl * kl
+    if weights.features:
+        pairs = zip(critic.maps(x), critic.maps(y), strict=True)
+        loss = loss + weights.features * torch.stack([F.mse_loss(b, a) for a, b in pairs]).sum()
+    return loss
+
+
+@torch.no_grad()
+def standardise(vae: AutoencoderKL, *, count: int = 2048) -> AutoencoderKL:
+    """Fold zero mean and unit deviation of every latent channel into the two 1x1 convolutions.
+
+    Stable Diffusion's scaling_factor is one number for all channels; with this it is 1.
+    """
+    x = to_tensor(training_batch(7, 0, count)[0], str(vae.device))
+    mean = torch.cat([vae.encode(part).latent_dist.mean for part in torch.split(x, 256)])
+    mu, sigma = mean.mean((0, 2, 3)), mean.std((0, 2, 3))
+    before, after = vae.quant_conv, vae.post_quant_conv
+    channels = len(mu)
+    before.weight[:channels] /= sigma[:, None, None, None]
+    before.bias[:channels] = (before.bias[:channels] - mu) / sigma
+    before.bias[channels:] -= 2 * sigma.log()
+    after.bias += (after.weight[:, :, 0, 0] @ mu[:, None])[:, 0]
+    after.weight *= sigma[None, :, None, None]
+    vae.register_to_config(scaling_factor=1.0)
+    return vae
+
+
+@torch.no_grad()
+def reconstruct(
+    vae: AutoencoderKL, images: NDArray[np.uint8], *, batch: int = 256
+) -> NDArray[np.uint8]:
+    """Encode and decode uint8 pictures."""
+    device = str(next(vae.parameters()).device)
+    parts = []
+    for i in range(0, len(images), batch):
+        mean = vae.encode(to_tensor(images[i : i + batch], device)).latent_dist.mean
+        parts.append(to_uint8(vae.decode(mean).sample))
+    return np.concatenate(parts)
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(N,) peak signal-to-noise ratios in dB of uint8 pictures."""
+    error = np.square(a.astype(np.float64) - b.astype(np.float64)).mean(axis=(1, 2, 3))
+    out: NDArray[np.float64] = 10 * np.log10(255**2 / np.maximum(error, 1e-9))
+    return out
