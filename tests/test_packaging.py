@@ -47,7 +47,7 @@ def test_wheel_holds_plugins_weights_and_templates(wheel: Path) -> None:
     assert {"distillbench/methods/tdm.py", "distillbench/metrics/hps.py"} <= names
     assert any(n.startswith("distillbench/world/weights/tiny-sd/unet/") for n in names)
     assert any(n.startswith("distillbench/report/templates/") for n in names)
-    assert any(n.startswith("distillbench/report/published/") for n in names)
+    assert any(n.startswith("distillbench/analysis/published/") for n in names)
     assert not [n for n in names if n.startswith(("methods/", "metrics/", "tests/"))]
 
 

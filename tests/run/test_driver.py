@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from distillbench import boot
 from distillbench.errors import BadInput, NotSupported
 from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome
@@ -216,7 +217,7 @@ def test_workers_that_cannot_start_say_why(
     broken = store.root.parent / "broken"
     (broken / "distillbench").mkdir(parents=True)
     (broken / "distillbench" / "__init__.py").write_text("raise RuntimeError('half installed')")
-    monkeypatch.syspath_prepend(str(broken))
+    monkeypatch.setattr(boot, "_PACKAGE", str(broken / "distillbench"))
     with pytest.raises(NotSupported, match="half installed"):
         run(store, make_plan(make_chain("row")))
 

@@ -158,7 +158,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path, reads: list[s
     for i in range(60):
         (folder / f"{i}.bin").write_bytes(b"%d" % i)
     code = (
-        "import sys; from pathlib import Path; from distillbench.store import hashes\n"
+        "import sys; from pathlib import Path; from distillbench.files import hashes\n"
         "hashes.SETTLED_SECONDS = -1\n"
         "for p in sorted(Path(sys.argv[1]).iterdir()): hashes.file_sha256(p)"
     )
