@@ -18,7 +18,7 @@ from distillbench.core.noise import sample_noise
 from distillbench.core.process import CLEAN
 from distillbench.core.schedules import trailing
 from distillbench.errors import BadInput, NotSupported
-from distillbench.tiny_training import gmm as _gmm_train
+from distillbench.tiny_training import gmm as warm_start
 from distillbench.world import weights
 from distillbench.world.mixture import labels_of, mixture
 
@@ -255,12 +255,12 @@ def test_the_card_describes_the_shipped_file() -> None:
     folder = weights.folder(WEIGHTS)
     card = json.loads((folder / weights.CARD).read_text())
     assert card["files"] == weights.hash_files(folder)
-    assert card["steps"] == _gmm_train.STEPS
+    assert card["steps"] == warm_start.STEPS
     assert card["command"].split()[-1] == "distillbench.tiny_training.gmm"
 
 
 def test_warm_start_training_is_repeatable_and_learns() -> None:
-    (one, error), (two, _) = _gmm_train.train(60), _gmm_train.train(60)
+    (one, error), (two, _) = warm_start.train(60), warm_start.train(60)
     again = two.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in one.state_dict().items())
     shipped = load_file(weights.folder(WEIGHTS) / "model.safetensors")

@@ -13,6 +13,8 @@ from distillbench.api import registry
 from distillbench.data.prompts import load_prompts
 from distillbench.errors import ArtifactError, BadInput, Interrupted
 from distillbench.sample import generate
+from distillbench.store import samples
+from distillbench.store.samples import load_samples
 from distillbench.testing.method import train, train_spec
 
 
@@ -47,7 +49,7 @@ def sample(spec: dict[str, Any], trained: Path, out: Path, **hooks: Any) -> Path
 def test_samples_come_back_with_their_prompts(trained: Path, tmp_path: Path) -> None:
     events: list[Any] = []
     out = sample(spec_of(), trained, tmp_path / "abc", progress=events.append)
-    samples = generate.load_samples(out)
+    samples = load_samples(out)
     assert samples.data.shape == (10, 2)
     assert samples.data.dtype == torch.float32
     assert samples.prompts[7:] == ["condition 7", "condition 0", "condition 1"]  # cycled
@@ -60,13 +62,13 @@ def test_samples_come_back_with_their_prompts(trained: Path, tmp_path: Path) -> 
 def test_noise_does_not_depend_on_the_batch(trained: Path, tmp_path: Path) -> None:
     # renoising sampler: the noise of later steps is per sample too
     sets = [
-        generate.load_samples(sample(spec_of(batch_size=b), trained, tmp_path / str(b))).data
+        load_samples(sample(spec_of(batch_size=b), trained, tmp_path / str(b))).data
         for b in (3, 10)
     ]
     torch.testing.assert_close(*sets, rtol=1e-5, atol=1e-5)
-    fewer = generate.load_samples(sample(spec_of(n=5), trained, tmp_path / "n5")).data
+    fewer = load_samples(sample(spec_of(n=5), trained, tmp_path / "n5")).data
     torch.testing.assert_close(fewer, sets[0][:5], rtol=1e-5, atol=1e-5)
-    other = generate.load_samples(sample(spec_of(seed=1), trained, tmp_path / "seed")).data
+    other = load_samples(sample(spec_of(seed=1), trained, tmp_path / "seed")).data
     assert float((other - sets[0]).abs().max()) > 0.01
 
 
@@ -74,18 +76,18 @@ def test_shards_hold_at_most_their_size(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sample(spec_of(), trained, tmp_path / "whole")
-    monkeypatch.setattr(generate, "SHARD", 3)
+    monkeypatch.setattr(samples, "SHARD", 3)
     out = sample(spec_of(), trained, tmp_path / "sharded")
     assert len(list(out.glob("samples-*.safetensors"))) == 4
-    data = [generate.load_samples(folder).data for folder in (whole, out)]
+    data = [load_samples(folder).data for folder in (whole, out)]
     assert torch.equal(*data)
     (out / "samples-00003.safetensors").unlink()
     with pytest.raises(ArtifactError, match="9 samples, 10 lines"):
-        generate.load_samples(out)
+        load_samples(out)
 
 
 def test_a_few_prompts_at_hand_match_the_stage(trained: Path, tmp_path: Path) -> None:
-    stage = generate.load_samples(sample(spec_of(n=8, batch_size=8), trained, tmp_path / "s"))
+    stage = load_samples(sample(spec_of(n=8, batch_size=8), trained, tmp_path / "s"))
     student = generate.load_student(trained)
     images = generate.generate_images(student, stage.prompts, sampler=student.method.sampler(4))
     assert torch.equal(images, stage.data)
@@ -102,4 +104,4 @@ def test_stopping_and_changed_prompts(trained: Path, tmp_path: Path) -> None:
 
 def test_missing_samples_are_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no readable samples"):
-        generate.load_samples(tmp_path)
+        load_samples(tmp_path)
