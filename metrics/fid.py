@@ -75,7 +75,16 @@ class Fid(Metric):
                 raise ValueError("a jackknife needs at least 2 blocks; 0 turns it off")
             return blocks
 
-    info = MetricInfo("FID", higher_is_better=False, needs_reference=True, per_sample=False)
+    info = MetricInfo(
+        "FID",
+        higher_is_better=False,
+        needs_reference=True,
+        per_sample=False,
+        caveat=(
+            "biased upward at small n, roughly as 1/n (here n = {n}), the more the less noise a "
+            "row shares with its reference"
+        ),
+    )
 
     @property
     def _choice(self) -> Choice:
@@ -91,10 +100,7 @@ class Fid(Metric):
 
     def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
         """The extractor, and more samples than features."""
-        dim = self._features_known()
-        few = n <= dim and not self.config.allow_small_n
-        problem = f"FID with {dim}-d features needs more than {dim} samples, not {n}" if few else ""
-        fix = "raise sample.n, or set allow_small_n if a biased number will do" if few else ""
+        problem, fix = self._too_few(n, self._features_known())
         return (*self._choice.requirements(), Need("samples", f"of {self.name}", problem, fix))
 
     def _features_known(self) -> int:
@@ -118,20 +124,25 @@ class Fid(Metric):
         """The distance, with a jackknife error over prompts where the covariances are regular.
 
         Raises:
-            BadInput: n is not above the feature dimension and `allow_small_n` is off.
+            BadInput: n is below 2, or not above the feature dimension with `allow_small_n` off.
         """
         if reference is None:
             raise NotSupported("FID needs reference samples")
         one, two = (self._features(s) for s in (samples, reference))
-        smallest = min(len(one), len(two))
-        if smallest <= self._net.dim and not self.config.allow_small_n:
-            raise BadInput(
-                f"FID with {self._net.dim}-d features needs more than {self._net.dim} samples, "
-                f"not {smallest}",
-                hint="raise sample.n, or set allow_small_n if a biased number will do",
-            )
+        problem, fix = self._too_few(min(len(one), len(two)), self._net.dim)
+        if problem:
+            raise BadInput(problem, hint=fix)
         value = frechet(one, two)
         return Scores({"": value}, stderr=self._error(one, two), protocol=self._protocol(reference))
+
+    def _too_few(self, n: int, dim: int) -> tuple[str, str]:
+        """What is wrong with n samples and what to do; empty where nothing is."""
+        if n < 2:
+            return f"FID needs at least 2 samples for a covariance, not {n}", "raise sample.n"
+        if n > dim or self.config.allow_small_n:
+            return "", ""
+        what = f"FID with {dim}-d features needs more than {dim} samples, not {n}"
+        return what, "raise sample.n, or set allow_small_n if a biased number will do"
 
     def _features(self, samples: Samples) -> torch.Tensor:
         return self._net.features(samples).to(self._device, torch.float64)

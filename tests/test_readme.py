@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,20 +22,44 @@ rows: [{method: mine}]
 metrics: [coverage]
 tables: [{name: my, columns: [label, nfe, coverage]}]
 """
+CONTRACT = """
+from distillbench.api.registry import add_plugin
+from distillbench.testing.method import MethodContract
+
+add_plugin("mine.py")
+
+
+class TestMine(MethodContract):
+    method = "mine"
+"""
+
+
+def example_method() -> str:
+    """The README's block that begins with `# mine.py`."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = [block for block in blocks if "mine.py" in block]
+    return example
 
 
 def test_the_example_method_runs_as_a_plugin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (example,) = [block for block in blocks if "mine.py" in block]
-    (tmp_path / "mine.py").write_text(example)
+    (tmp_path / "mine.py").write_text(example_method())
     (tmp_path / "my.yaml").write_text(EXPERIMENT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILLBENCH_PLUGINS", "")  # restored, whatever the run adds to it
     command = ["run", "my.yaml", "--plugin", "mine.py", "--results", "out", "--workers", "1"]
     assert run_command(command) == 0
     assert "Two for one" in (tmp_path / "out/my/my.md").read_text()
+
+
+def test_the_example_method_keeps_the_contract_it_recommends(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(example_method())
+    (tmp_path / "test_mine.py").write_text(CONTRACT)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ class MetricInfo:
         needs_reference: True when it compares with another sample set (FID to the teacher).
         per_category: True when it also reports one column per prompt category.
         per_sample: True when `Scores.per_sample` holds a value for every sample.
+        caveat: what must be said of every such number, a sentence in which {n} stands for the
+            samples of one set; "" for nothing.
     """
 
     label: str
@@ -39,6 +41,7 @@ class MetricInfo:
     needs_reference: bool = False
     per_category: bool = False
     per_sample: bool = True
+    caveat: str = ""
 
 
 @dataclass(frozen=True)

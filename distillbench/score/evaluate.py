@@ -20,6 +20,10 @@ from distillbench.score.progress import listening
 __all__ = ["check_samples", "check_scores", "evaluate", "modality_of", "score_stage"]
 
 MODALITIES = {2: "point", 4: "image", 5: "video"}
+LAYOUTS = {
+    "point": "floating (n, d)", "image": "uint8 (n, H, W, 3)",
+    "video": "uint8 (n, frames, H, W, 3)",
+}  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -91,7 +95,8 @@ def evaluate(
 
     Raises:
         NotSupported: wrong modality, or a reference that is missing or not wanted.
-        StageFailed: a sample or a score is not finite, or values are missing.
+        StageFailed: samples are not laid out as they must be, or a sample or score is not finite
+            or missing.
         MissingWeights: the metric's weights are not on this disk.
     """
     if metric.info.needs_reference != (reference is not None):
@@ -114,7 +119,11 @@ def modality_of(samples: Samples) -> str:
 
 
 def check_samples(metric: Metric, samples: Samples) -> None:
-    """Refuse an empty set, ragged records, a foreign modality and values that are not finite."""
+    """Refuse empty sets, ragged records, a foreign modality, layout or type, and no numbers.
+
+    Pictures and videos are uint8 with 3 channels, points are floating: the one place where this is
+    held for every metric. A grey picture would be broadcast to three channels or cut elsewhere.
+    """
     n = len(samples)
     if not n or not (len(samples.data) == len(samples.categories) == n):
         raise StageFailed(
@@ -125,10 +134,24 @@ def check_samples(metric: Metric, samples: Samples) -> None:
     if modality not in metric.info.modality:
         takes = ", ".join(sorted(metric.info.modality))
         raise NotSupported(f"metric {metric.name} scores {takes} samples, not {modality} samples")
+    if wrong := _wrong_layout(modality, samples.data):
+        raise StageFailed(
+            f"{metric.name}: {modality} samples must be {LAYOUTS[modality]}, not {wrong}",
+            hint=f"look at sample set {samples.key or '(no key)'}",
+        )
     if samples.data.is_floating_point():
         finite = torch.isfinite(samples.data).flatten(1).all(dim=1)
         if not bool(finite.all()):
             raise _not_finite(metric, samples, int(finite.logical_not().nonzero()[0]), "data")
+
+
+def _wrong_layout(modality: str, data: torch.Tensor) -> str:
+    """How the data differs from `LAYOUTS`, "" where it does not."""
+    pixels = modality != "point"
+    typed = data.dtype == torch.uint8 if pixels else data.is_floating_point()
+    whole = 0 not in data.shape and (data.shape[-1] == 3 or not pixels)
+    shape = "x".join(map(str, data.shape))
+    return "" if typed and whole else f"{str(data.dtype).removeprefix('torch.')} {shape}"
 
 
 def check_scores(metric: Metric, samples: Samples, scores: Scores) -> None:

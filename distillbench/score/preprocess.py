@@ -27,14 +27,16 @@ def standardise(pixels: Tensor) -> Tensor:
 def pad_square(images: Tensor, size: int, *, antialias: bool = True) -> Tensor:
     """HPSv2's rule: to float, longest side to `size` (bicubic), centred on zeros; 0..1 or about.
 
-    Nothing is cut off. Without `antialias` this is what torchvision < 0.17 did to tensors, which
-    moves published HPSv2 numbers; the two must never share a column.
+    Nothing is cut off; a side keeps at least one pixel. Without `antialias` this is what
+    torchvision < 0.17 did to tensors, which moves published HPSv2 numbers; the two must never
+    share a column.
     """
-    pixels = images.permute(0, 3, 1, 2).float() / 255
+    # Strided input is resized wrongly where a side shrinks to one or two pixels (torch 2).
+    pixels = images.permute(0, 3, 1, 2).contiguous().float() / 255
     height, width = pixels.shape[-2:]
     scale = size / max(height, width)
     if scale != 1.0:
-        shape = (round(height * scale), round(width * scale))
+        shape = (max(round(height * scale), 1), max(round(width * scale), 1))
         pixels = interpolate(pixels, shape, mode="bicubic", antialias=antialias)
     down, right = size - pixels.shape[-2], size - pixels.shape[-1]
     return pad(pixels, (right // 2, right - right // 2, down // 2, down - down // 2))

@@ -139,6 +139,26 @@ def test_too_few_samples_are_refused_unless_allowed(scorers: Path) -> None:
     assert not scores.stderr, "a singular covariance has no sound error"
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_sample_has_no_covariance(scorers: Path, n: int) -> None:
+    params = {"weights": str(scorers / "features"), "allow_small_n": True}
+    metric = build_metric("fid", params)
+    needs = [need.problem for need in metric.requirements(n) if need.kind == "samples"]
+    if n >= 2:
+        assert not any(needs)
+        assert evaluate(metric, images(n, 0), images(n, 1)).aggregate[""] > 0
+        return
+    assert needs == ["FID needs at least 2 samples for a covariance, not 1"]
+    with pytest.raises(BadInput, match="at least 2 samples"):
+        evaluate(metric, images(1, 0), images(9, 1))
+    with pytest.raises(BadInput, match="at least 2 samples"):
+        evaluate(metric, images(9, 0), images(1, 1))
+
+
+def test_its_notes_say_that_it_is_biased() -> None:
+    assert "biased upward" in METRICS.get("fid").info.caveat
+
+
 def test_what_must_not_be_mixed_differs_in_the_protocol(scorers: Path, tmp_path: Path) -> None:
     metric = build_metric("fid", {"weights": str(scorers / "features")})
     seen = []

@@ -181,3 +181,38 @@ def test_foreign_modality_and_reference_are_refused(samples: Samples) -> None:
         stage.evaluate(metric(), samples, samples)
     with pytest.raises(NotSupported, match="no known modality"):
         stage.evaluate(metric(), dataclasses.replace(samples, data=torch.zeros(4)))
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (torch.zeros(4, 8, 8, 1, dtype=torch.uint8), "uint8 4x8x8x1"),
+        (torch.zeros(4, 8, 8, 4, dtype=torch.uint8), "uint8 4x8x8x4"),
+        (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "uint8 4x3x8x8"),
+        (torch.zeros(4, 8, 8, 3), "float32 4x8x8x3"),
+        (torch.zeros(4, 8, 8, 3, dtype=torch.int64), "int64 4x8x8x3"),
+        (torch.zeros(4, 0, 8, 3, dtype=torch.uint8), "uint8 4x0x8x3"),
+    ],
+)
+def test_pictures_of_another_layout_are_refused_for_every_metric(
+    samples: Samples, data: torch.Tensor, what: str
+) -> None:
+    with pytest.raises(StageFailed, match=rf"uint8 \(n, H, W, 3\), not {what}"):
+        stage.evaluate(metric(), dataclasses.replace(samples, data=data))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("video", torch.zeros(4, 2, 8, 8, 1, dtype=torch.uint8)),
+        ("video", torch.zeros(4, 2, 8, 8, 3)),
+        ("point", torch.zeros(4, 2, dtype=torch.int64)),
+        ("point", torch.zeros(4, 0)),
+    ],
+)
+def test_videos_and_points_have_a_layout_too(kind: str, data: torch.Tensor) -> None:
+    class Other(Brightness):
+        info = dataclasses.replace(Brightness.info, modality=frozenset({kind}))
+
+    with pytest.raises(StageFailed, match=f"{kind} samples must be"):
+        stage.evaluate(Other(Other.Config()), Samples(data, PROMPTS, [""] * 4, 0))
