@@ -49,12 +49,14 @@ def load_experiment(
     problems = Problems()
     tree = read_yaml(FilePath(path), problems)
     check_names(tree, problems)
+    written = tree
     tree, applied = _with_profile(tree, profile, problems)
     for text in sets:
         tree = _with_override(tree, text, problems)
     experiment = validated(Experiment, tree, problems, owner="an experiment")
     for partial in _partials(tree):
         validated(CellConfig, partial, problems, owner="a row")
+    _check_covered(written, problems)
     if problems.lines:
         _check_plugins(tree, problems)
         problems.raise_if_any()
@@ -68,6 +70,15 @@ def profiles_of(path: FilePath | str) -> list[str]:
     profiles = read_yaml(FilePath(path), problems).get("profiles")
     problems.raise_if_any()
     return list(profiles) if isinstance(profiles, dict) else []
+
+
+def _check_covered(tree: MapNode, problems: Problems) -> None:
+    """What the file itself says must be right, though a profile or an override replaces it."""
+    own, alone = _without(tree, "profiles"), Problems()
+    _rename_methods(own, alone)
+    validated(Experiment, own, alone, owner="an experiment")
+    told = {*problems.lines}
+    problems.lines += [ln for ln in alone.lines if ": missing" not in ln and ln not in told]
 
 
 # ---- profiles and overrides -----------------------------------------------------------------

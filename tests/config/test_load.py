@@ -132,3 +132,15 @@ def test_each_profile_has_its_own_plan(plan_of: Callable[..., Plan]) -> None:
     assert (tiny.name, paper.name) == ("t", "t-paper")
     assert len({cell.row for cell in tiny.cells}) == 2
     assert [cell.title for cell in paper.cells] == ["Fake teacher"]
+
+
+def test_what_a_profile_replaces_must_be_right_too(tmp_path: Path) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text(
+        "name: t\nreference: 3\nseeds: [x]\n"
+        "profiles: {tiny: {reference: {method: teacher}, seeds: [0]}}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(file)
+    lines = caught.value.line.splitlines()
+    assert sorted(line.split(": ", 2)[1] for line in lines) == ["reference", "seeds[0]"]
