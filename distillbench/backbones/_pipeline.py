@@ -18,7 +18,7 @@ from distillbench.api.fields import NEUTRAL, split
 from distillbench.backbones._checked import CheckedBackbone
 from distillbench.core.lazy import torch
 from distillbench.core.parameterization import guided, x0_eps
-from distillbench.errors import BadInput, NotSupported
+from distillbench.errors import BadInput, NotSupported, StageFailed
 from distillbench.finite import require_finite
 
 if TYPE_CHECKING:
@@ -180,8 +180,16 @@ class PipelineBackbone(CheckedBackbone):
         return self._finite_encode(prompts)
 
     def _finite_encode(self, prompts: Sequence[str]) -> Cond:
-        with torch.no_grad():
-            cond = self._encode(prompts)
+        try:
+            with torch.no_grad():
+                cond = self._encode(prompts)
+        except (IndexError, TypeError, ValueError) as error:
+            # What the files' headers do not show: special tokens that the vocabulary lacks.
+            raise StageFailed(
+                f"backbone {self.name}: its text encoder cannot read what its tokenizer gives "
+                f"({' '.join(str(error).split())[:120]})",
+                hint="compare pad, bos and eos of the tokenizer's and the encoder's config files",
+            ) from None
         for name, value in cond.tensors.items():
             require_finite(value, f"text conditions ({name})")
         return cond

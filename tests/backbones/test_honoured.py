@@ -430,3 +430,17 @@ def test_planning_refuses_at_the_place_of_the_model(
     )
     with pytest.raises(ConfigError, match=r"x\.yaml:2:\d+: .*vae/config.json: latents_mean"):
         checked_plan(load_experiment(file))
+
+
+def test_a_tokenizer_whose_padding_the_encoder_lacks_is_one_line(tmp_path: Path) -> None:
+    from distillbench.world import weights
+
+    folder = tmp_path / "T"
+    shutil.copytree(weights.folder("tiny-sd"), folder)
+    file = folder / "tokenizer" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pad_token": "<nowhere>"}))
+    backbone = registry.build_backbone("sd", {"model": str(folder)})
+    backbone.load()
+    with pytest.raises(StageFailed, match="its text encoder cannot read") as caught:
+        backbone.encode(["a large red star"])
+    assert "\n" not in caught.value.line
