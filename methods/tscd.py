@@ -46,7 +46,7 @@ class TSCD(Consistency):
         """The student; the discriminator's head and the fake score where a stage needs them."""
         config, roles = self.config, {"student": self.student_spec()}
         if config.adversarial:
-            roles["disc"] = NetSpec(config.optim(lr=config.disc_lr), "head")
+            roles["disc"] = NetSpec(config.optim("disc", lr=config.disc_lr), "head")
         if config.matches:
             told = ("guidance",) if config.embeds else ()
             roles["fake"] = config.role("fake", lr=config.fake_lr, conditions=told)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-__all__ = ["NEUTRAL", "SAMPLING", "Split", "split"]
+__all__ = ["NEUTRAL", "SAMPLING", "SIZE", "Split", "same_network", "split"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,15 @@ SAMPLING: Final = _Mark("sampling")
 
 NEUTRAL: Final = _Mark("neutral")
 """Says where something lies whose content `revision` names, or how it runs to the same numbers."""
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Kept apart from `_Mark`: it decides keys as an unmarked field does."""
+
+
+SIZE: Final = _Size()
+"""How large a backbone's samples are: it decides what is made, but not the network's weights."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,19 @@ def split(config: BaseModel) -> Split:
         {name: value for name, value in settings.items() if name not in marked},
         {name: value for name, value in settings.items() if name in marked},
     )
+
+
+def same_network(one: BaseModel, two: BaseModel) -> bool:
+    """Whether two backbones' settings differ at most in the size of what is made."""
+    if type(one) is not type(two):
+        return False
+    fields = type(one).model_fields.items()
+    sizes = {name for name, field in fields if any(isinstance(m, _Size) for m in field.metadata)}
+    kept = [
+        {name: value for name, value in split(config).decisive.items() if name not in sizes}
+        for config in (one, two)
+    ]
+    return kept[0] == kept[1]
 
 
 def _marked(kind: type[BaseModel]) -> Iterator[str]:

@@ -67,6 +67,9 @@ def load_pipeline(
 def process_of(config: Mapping[str, Any]) -> NoiseProcess:
     """The noise process of a scheduler config, in float64.
 
+    It ends at the data where the config says `set_alpha_to_one`, else at time 0: schedulers that
+    have no such setting (PixArt's DPM-Solver) end there under diffusers' TCD and LCM.
+
     Raises:
         NotSupported: an unknown beta schedule.
     """
@@ -79,7 +82,7 @@ def process_of(config: Mapping[str, Any]) -> NoiseProcess:
         squared = squared / (scale + (1.0 - scale) * squared)
     if config.get("rescale_betas_zero_snr", False):
         squared = _zero_terminal_snr(squared)
-    final = CLEAN if config.get("set_alpha_to_one", True) else 0
+    final = CLEAN if config.get("set_alpha_to_one", False) else 0
     return NoiseProcess.from_alphas_cumprod(squared, final=final)
 
 

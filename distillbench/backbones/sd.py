@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
 from distillbench.api.backbone import Cond
+from distillbench.api.fields import SIZE
 from distillbench.backbones._fits import equal, text
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import SD
@@ -37,7 +38,7 @@ class SdConfig(EmbeddedGuidance):
     """
 
     model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    resolution: Resolution | None = None
+    resolution: Annotated[Resolution | None, SIZE] = None
 
 
 class UnetBackbone(PipelineBackbone):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt
 
 from distillbench.api.backbone import Cond
+from distillbench.api.fields import SIZE
 from distillbench.backbones._fits import equal, text
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import SD3
@@ -28,7 +29,7 @@ class Sd3Config(PipelineConfig):
     """
 
     model: str = "stabilityai/stable-diffusion-3-medium-diffusers"
-    resolution: Resolution | None = None
+    resolution: Annotated[Resolution | None, SIZE] = None
     text_length: PositiveInt = 256
     shift: float = Field(3.0, ge=1)
 

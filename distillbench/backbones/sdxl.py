@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from distillbench.api.backbone import Cond
+from distillbench.api.fields import SIZE
 from distillbench.backbones._fits import equal, text
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import SDXL
@@ -23,7 +24,7 @@ class SdxlConfig(EmbeddedGuidance):
     """
 
     model: str = "stabilityai/stable-diffusion-xl-base-1.0"
-    resolution: Resolution | None = None
+    resolution: Annotated[Resolution | None, SIZE] = None
 
 
 class Sdxl(UnetBackbone):

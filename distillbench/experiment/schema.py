@@ -149,9 +149,10 @@ class CellConfig(Model):
         group: rows of one group stand together in a table.
         backbone: an alias from `backbones`.
         method, params: the method and its parameters.
-        teacher: label of a row on the same backbone whose trained net takes the teacher's place,
+        teacher: label of a row on the same backbone, or on one of another resolution alone, whose
+            trained net takes the teacher's place,
             as the frozen teacher and as what all nets start from; "" is the backbone's own.
-        init: label of a row on the same backbone whose student this one starts from.
+        init: label of such a row whose student this one starts from.
         nfe: network evaluations; a list makes one row each, all sharing one training.
         updates: student updates after which the student is taken, the end of training where none is
             given; a list makes one row each, all taken from one training on its way.

@@ -1,6 +1,7 @@
 """Links between rows: a row may take another's trained net as its teacher, or start from it.
 
-Rows are named by label and must lie on the same backbone.
+Rows are named by label and must lie on the same backbone, or on one that differs in the size of
+its samples alone, as stages of a training at rising resolution do.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from distillbench.api.fields import same_network
 from distillbench.api.registry import METHODS
 from distillbench.experiment.expand import Point
 from distillbench.files.marks import did_you_mean
-from distillbench.plan.resolve import Resolved
+from distillbench.plan.resolve import Resolved, UsedBackbone
 
 __all__ = ["LINKS", "Link", "Links", "label_of"]
 
@@ -36,14 +38,21 @@ class Links:
         if found:
             return _unfit(resolved, found[0][1], link) or self._circle(point, resolved)
         label = getattr(point.config, link)
-        labels = [label_of(p, r) for p, r in self._near(resolved)]
+        rows = [row for near in self._near(resolved) for row in near]
+        labels = [label_of(p, r) for p, r in rows]
         known = list(dict.fromkeys(name for name in labels if name != label_of(point, resolved)))
         what = f"no row on backbone {resolved.used.alias!r} has the label {label!r}; there are: "
         return what + f"{', '.join(known) or 'none'}.{did_you_mean(label, known)}"
 
     def named(self, point: Point, resolved: Resolved, link: Link) -> list[tuple[Point, Resolved]]:
         """The rows of that label; where a grid made many of one row, that of the same values."""
-        label, near = getattr(point.config, link), self._near(resolved)
+        found = (self._labelled(point, link, near) for near in self._near(resolved))
+        return next(filter(None, found), [])
+
+    def _labelled(
+        self, point: Point, link: Link, near: list[tuple[Point, Resolved]]
+    ) -> list[tuple[Point, Resolved]]:
+        label = getattr(point.config, link)
         found = [(p, r) for p, r in near if label_of(p, r) == label]
         return found or [
             (p, r) for p, r in near
@@ -51,8 +60,11 @@ class Links:
             and all(k in point.varied and point.varied[k] == v for k, v in p.varied.items())
         ]  # fmt: skip
 
-    def _near(self, resolved: Resolved) -> list[tuple[Point, Resolved]]:
-        return [(p, r) for p, r in self.rows if r.used.alias == resolved.used.alias]
+    def _near(self, resolved: Resolved) -> tuple[list[tuple[Point, Resolved]], ...]:
+        """The rows of the same backbone, then those of its network at another size."""
+        own = [(p, r) for p, r in self.rows if r.used.alias == resolved.used.alias]
+        others = [(p, r) for p, r in self.rows if _resized(r.used, resolved.used)]
+        return own, others
 
     def _circle(self, point: Point, resolved: Resolved, path: tuple[str, ...] = ()) -> str:
         """What is wrong when following the links of a row leads in a circle."""
@@ -85,6 +97,12 @@ def _unfit(resolved: Resolved, other: Resolved, link: Link) -> str:
             f"{dict(mine.opts) or ''} here; make nets, rank, lora_alpha and embeddings agree"
         )
     return ""
+
+
+def _resized(one: UsedBackbone, two: UsedBackbone) -> bool:
+    """Whether they are two sizes of one network."""
+    alike = same_network(one.backbone.config, two.backbone.config)
+    return alike and one.alias != two.alias and one.spec["revision"] == two.spec["revision"]
 
 
 def label_of(point: Point, resolved: Resolved) -> str:

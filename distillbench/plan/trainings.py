@@ -1,10 +1,10 @@
 """The train stages of a plan: what decides them, the runs they start from, the students on the way.
 
 A row may take another row's trained net as its `teacher`, or start its student from another row's
-(`init`). Both are named by label, must lie on the same backbone, and are trained with the same
-seed. A row that takes its student after some of the `updates` gets a stage of its own, which ends
-there; the stages of one training share its checkpoints and follow each other, so that no update is
-made twice.
+(`init`). Both are named by label, must lie on the same backbone (or another size of it), and are
+trained with the same seed. A row that takes its student after some of the `updates` gets a stage of
+its own, which ends there; the stages of one training share its checkpoints and follow each other,
+so that no update is made twice.
 """
 
 from __future__ import annotations

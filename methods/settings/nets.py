@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 from distillbench.api.method import NetSpec, Optim
 
-__all__ = ["Kind", "NetConfig", "RoleKinds", "RolesConfig"]
+__all__ = ["Kind", "NetConfig", "RoleKinds", "RoleSteps", "RolesConfig"]
 
 Kind = Literal["lora", "copy"]
 
@@ -22,7 +30,8 @@ class NetConfig(BaseModel):
         rank, lora_alpha: of the adapters; alpha equal to the rank scales them by 1, and other
             values multiply the effective learning rate, which makes published rates ambiguous.
         lr: of the student. Full fine-tuning wants far less than an adapter.
-        betas, weight_decay, clip_norm, warmup_steps: of AdamW, for all roles.
+        betas, weight_decay, clip_norm, warmup_steps: of AdamW, for all roles; the rate rises
+            linearly over the first updates.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,14 +49,18 @@ class NetConfig(BaseModel):
         """What the net of a role ("student", "fake") is."""
         return self.nets
 
-    def optim(self, *, lr: float | None = None, clip: bool = True) -> Optim:
-        """AdamW with these settings; `lr` None is the student's, `clip` False never clips."""
+    def warmup(self, role: str) -> int:
+        """Updates over which the rate of a role rises."""
+        return self.warmup_steps
+
+    def optim(self, role: str, *, lr: float | None = None, clip: bool = True) -> Optim:
+        """AdamW of a role; `lr` None is the student's, `clip` False never clips."""
         return Optim(
             lr=self.lr if lr is None else lr,
             betas=self.betas,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm if clip else None,
-            warmup_steps=self.warmup_steps,
+            warmup_steps=self.warmup(role),
         )
 
     def role(
@@ -65,7 +78,7 @@ class NetConfig(BaseModel):
             opts["conditions"] = conditions
         if kind == "lora":
             opts |= {"rank": self.rank, "alpha": self.lora_alpha}
-        return NetSpec(self.optim(lr=lr, clip=clip), kind, opts, ema)
+        return NetSpec(self.optim(name, lr=lr, clip=clip), kind, opts, ema)
 
 
 class RoleKinds(BaseModel):
@@ -89,14 +102,44 @@ def _known(given: Any) -> Any:
     )
 
 
+class RoleSteps(BaseModel):
+    """A number of updates for each role; the discriminator's head goes with the fake score."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    student: NonNegativeInt
+    fake: NonNegativeInt
+
+
+def _counted(given: Any) -> Any:
+    """As `_known`, for numbers of updates."""
+    roles = set(RoleSteps.model_fields)
+    each = isinstance(given, Mapping) and set(given) == roles
+    numbers = list(given.values()) if each else [given]
+    if isinstance(given, RoleSteps) or all(type(n) is int and n >= 0 for n in numbers):
+        return given
+    raise ValueError(
+        f"{given!r} is not a number of updates, or one for each role: {{student: 50, fake: 0}}"
+    )
+
+
 class RolesConfig(NetConfig):
     """Nets and AdamW of a method with a fake score, whose nets may differ in kind.
 
     Attributes:
         nets: as above, or a kind for each role: {student: lora, fake: copy}.
+        warmup_steps: as above, or a number for each role: {student: 50, fake: 0}.
     """
 
     nets: Annotated[Kind | RoleKinds, BeforeValidator(_known)] = "lora"  # type: ignore[assignment]
+    warmup_steps: Annotated[int | RoleSteps, BeforeValidator(_counted)] = 0  # type: ignore[assignment]
+
+    def warmup(self, role: str) -> int:
+        """Updates over which the rate of a role rises."""
+        if isinstance(self.warmup_steps, RoleSteps):
+            steps = self.warmup_steps
+            return steps.student if role == "student" else steps.fake
+        return self.warmup_steps
 
     def kind(self, role: str) -> Kind:
         """What the net of a role is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -177,6 +178,44 @@ def test_flow_scheduler_is_read() -> None:
 
     config = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).config
     assert process_of(config).kind == "flow"
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "to_one", "end"),
+    [
+        ("DDIMScheduler", True, -1), ("DDIMScheduler", False, 0), ("PNDMScheduler", None, 0),
+        ("DPMSolverMultistepScheduler", None, 0), ("EulerDiscreteScheduler", None, 0),
+        ("CogVideoXDDIMScheduler", True, -1),
+    ],
+)  # fmt: skip
+def test_a_process_ends_at_the_data_where_its_scheduler_says_so(
+    scheduler: str, to_one: bool | None, end: int
+) -> None:
+    from distillbench.backbones._diffusers import process_of
+
+    given = {} if to_one is None else {"set_alpha_to_one": to_one}
+    assert process_of(getattr(diffusers, scheduler)(**given).config).final == end
+
+
+def test_pixarts_own_scheduler_ends_at_time_zero(tmp_path: Path) -> None:
+    """Its published folder has DPM-Solver's config, which says nothing of the end."""
+    from distillbench.backbones._diffusers import process_of
+
+    plain = diffusers.DPMSolverMultistepScheduler(
+        beta_schedule="linear", beta_start=1e-4, beta_end=0.02
+    )
+    plain.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "scheduler_config.json").read_text())
+    assert "set_alpha_to_one" not in config
+    process, like = process_of(config), torch.ones(1, 4)
+    assert process.final == 0
+    tcd = diffusers.TCDScheduler.from_config(config)
+    tcd.set_timesteps(4)
+    for t in tcd.timesteps:  # eps = x = 1 throughout; the last step's end is what counts
+        last = tcd.step(like, int(t), like, eta=0.0).prev_sample
+    alpha, sigma = process.alpha_sigma(int(tcd.timesteps[-1]), like)
+    end_alpha, end_sigma = process.alpha_sigma(process.final, like)
+    assert torch.allclose(last, end_alpha * (like - sigma) / alpha + end_sigma, atol=1e-5)
 
 
 def test_unknown_betas_are_refused() -> None:

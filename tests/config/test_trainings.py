@@ -257,3 +257,42 @@ def test_outputs_that_would_show_students_on_the_way_alone(
         assert line.startswith("e.yaml:6:")
     fine = "tables: [{name: t, columns: [label, updates, fake-spread]}]\n"
     plan_of(ALONE + fine + "figures: [{name: f, kind: curve, x: updates, y: fake-spread}]\n")
+
+
+def test_a_run_may_start_from_one_at_another_resolution(
+    plan_of: PlanOf, errors_of: ErrorsOf
+) -> None:
+    text = """\
+name: stages
+backbones:
+  small: {use: sd, params: {resolution: 256}}
+  large: {use: sd, params: {resolution: 512}}
+  other: {use: sdxl}
+base: {method: tdm, params: {nets: copy}, data: {prompts: hpsv2}, sample: {prompts: hpsv2}}
+rows:
+  - {label: First, backbone: small}
+  - {label: Second, backbone: large, init: First}
+"""
+    plan = plan_of(text, head="")
+    assert train(plan, "Second", 0).spec["init"] == train(plan, "First", 0).key
+    (error,) = errors_of(text + "  - {label: Third, backbone: other, init: First}\n", head="")
+    assert "no row on backbone 'other' has the label 'First'" in error
+
+
+def test_a_row_of_the_own_resolution_comes_first(plan_of: PlanOf) -> None:
+    plan = plan_of(
+        """\
+name: stages
+backbones:
+  small: {use: sd, params: {resolution: 256}}
+  large: {use: sd, params: {resolution: 512}}
+base: {method: tdm, params: {nets: copy}, data: {prompts: hpsv2}, sample: {prompts: hpsv2}}
+rows:
+  - {label: First, backbone: small}
+  - {label: First, backbone: large}
+  - {label: Second, backbone: large, init: First}
+""",
+        head="",
+    )
+    own = next(c.train for c in plan.cells if (c.label, c.backbone) == ("First", "large"))
+    assert train(plan, "Second", 0).spec["init"] == own

@@ -69,3 +69,35 @@ def test_other_kinds_are_refused_in_one_line(name: str, nets: Any) -> None:
 def test_one_role_has_one_kind(name: str) -> None:
     with pytest.raises(ConfigError, match="nets"):
         build(name, nets={"student": "lora", "fake": "copy"})
+
+
+# ---- warm-up --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(SEVERAL))
+def test_each_role_has_its_warm_up(name: str) -> None:
+    given = {**SEVERAL[name], "warmup_steps": {"student": 50, "fake": 3}}
+    if name in ("dmd2", "tdm_unify"):
+        given["adversarial_weight"] = 0.1
+    steps = {role: spec.optim.warmup_steps for role, spec in build(name, **given).nets().items()}
+    assert steps.pop("student") == 50
+    assert set(steps.values()) == {3}  # a head learns beside the fake score
+    both = build(name, **SEVERAL[name], warmup_steps=7).nets()
+    assert {spec.optim.warmup_steps for spec in both.values()} == {7}
+
+
+@pytest.mark.parametrize("steps", [
+    -1, True, 2.5, "50", None, [], {"student": 50}, {"student": -1, "fake": 0},
+    {"student": 50, "fake": 0, "head": 0}, {"student": 50.0, "fake": 0},
+])  # fmt: skip
+@pytest.mark.parametrize("name", sorted(SEVERAL))
+def test_other_warm_ups_are_refused_in_one_line(name: str, steps: Any) -> None:
+    with pytest.raises(ConfigError, match="a number of updates, or one for each role") as error:
+        build(name, warmup_steps=steps)
+    assert len(str(error.value).strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["lcm", "tcd", "sft"])
+def test_one_role_has_one_warm_up(name: str) -> None:
+    with pytest.raises(ConfigError, match="warmup_steps"):
+        build(name, warmup_steps={"student": 50, "fake": 0})
