@@ -21,7 +21,7 @@ FLOORS = (
     ("", "_version", "boot", "core", "errors"),
     ("files",),
     ("api",),
-    ("experiment", "finite", "numerics", "store", "world"),
+    ("drawings", "experiment", "finite", "numerics", "store", "world"),
     ("backbones", "data", "score"),
     ("metrics", "plan", "student"),
     ("analysis", "run", "sample", "train"),

@@ -32,6 +32,13 @@ class Model(StrEnum):
     all = "all"
 
 
+class World(StrEnum):
+    """The worlds whose pictures `show` draws."""
+
+    shapes = "shapes"
+    drawings = "drawings"
+
+
 @app.command(
     epilog="Examples: python -m distillbench.tiny_training train oracle --out world-out; "
     "python -m distillbench.tiny_training train all --device cuda"
@@ -85,11 +92,14 @@ def show(
     rows: Annotated[int, typer.Option(min=1, help="Rows of eight pictures.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 0,
     zoom: Annotated[int, typer.Option(min=1, help="Size of a pixel.")] = 5,
+    world: Annotated[
+        World, typer.Option(help="shapes: what the shipped networks are of; drawings: the harder.")
+    ] = World.shapes,
 ) -> None:
     """Write a sheet of captioned renders."""
     from distillbench.tiny_training.sheet import write
 
-    write(out, rows=rows, seed=seed, zoom=zoom)
+    write(out, rows=rows, seed=seed, zoom=zoom, world=world.value)
     typer.echo(f"wrote {out}")
 
 

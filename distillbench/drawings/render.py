@@ -1,0 +1,123 @@
+"""Pictures of scenes: a ground and one or two things in one of four styles, vectorised in numpy.
+
+Every picture depends on its scene and its own (seed, index) alone, never on the batch it is drawn
+in: all randomness is a hash of (seed, index, slot).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillbench.drawings import household, living, things
+from distillbench.drawings.grounds import GROUNDS, Scenery
+from distillbench.drawings.part import Drawing, Frame
+from distillbench.drawings.shapes import Map, moved
+from distillbench.drawings.styles import STYLES, Subject, finish, wobble
+
+__all__ = ["COLOURS", "SIZE", "THINGS", "Batch", "draw", "uniforms"]
+
+SIZE: Final = 32
+THINGS: Final[dict[str, Drawing]] = {
+    name: getattr(module, name) for module in (things, household, living) for name in module.__all__
+}
+COLOURS: Final[dict[str, tuple[float, float, float]]] = {
+    "red": (0.86, 0.20, 0.18), "orange": (0.96, 0.53, 0.13), "yellow": (0.96, 0.82, 0.22),
+    "green": (0.28, 0.66, 0.30), "blue": (0.20, 0.42, 0.86), "purple": (0.56, 0.30, 0.74),
+    "pink": (0.96, 0.56, 0.72), "grey": (0.60, 0.61, 0.65),
+}  # fmt: skip
+_SLOTS: Final = 96  # 0-23 ground, 24-35 style, 36-65 thing one, 66-95 thing two
+_AXIS: Final = ((np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE)[None]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Codes of N scenes.
+
+    Attributes:
+        style, ground: (N,).
+        thing, colour: (N, 2), -1 where there is no second thing.
+        place: (N, 2, 3), centre (x, y) and half size of each thing in sides of the picture.
+    """
+
+    style: Ints
+    ground: Ints
+    thing: Ints
+    colour: Ints
+    place: Map
+
+
+def uniforms(seed: int, index: Ints, count: int, *, stream: int = 0) -> Map:
+    """(N, count) uniforms in [0, 1) that depend on (seed, index, slot, stream) alone."""
+    from distillbench.world.scene import splitmix
+
+    with np.errstate(over="ignore"):
+        key = splitmix(index.astype(np.uint64) + splitmix(np.array([seed], np.uint64)))
+        slot = splitmix(np.arange(count, dtype=np.uint64) + np.uint64(stream << 32))
+    hashed = splitmix(key[:, None] ^ slot[None])
+    out: Map = (hashed >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+    return out
+
+
+def draw(batch: Batch, *, seed: int, index: Ints) -> NDArray[np.uint8]:
+    """(N, 32, 32, 3) uint8 pictures of the scenes; picture i is a function of (scene, index)."""
+    noise = uniforms(seed, index, _SLOTS, stream=1)
+    x, y = np.broadcast_arrays(_AXIS[:, None, :], _AXIS[:, :, None])
+    out = np.empty((len(index), 3, SIZE, SIZE), np.float32)
+    for code, paint in enumerate(GROUNDS.values()):
+        rows = np.flatnonzero(batch.ground == code)
+        if len(rows):
+            scenery = Scenery(x, y, noise[rows, :24])
+            paint(scenery)
+            out[rows] = scenery.image
+    for code, style in enumerate(STYLES):
+        rows = np.flatnonzero(batch.style == code)
+        if len(rows):
+            out[rows] = finish(style, out[rows], x, y, noise[rows, 24:36])
+            for slot in (0, 1):
+                _things(out, batch, rows, slot, style, noise)
+    level = np.where(batch.style == list(STYLES).index("photo"), 0.020, 0.006).astype(np.float32)
+    grain = uniforms(seed, index, SIZE * SIZE, stream=2).reshape(-1, 1, SIZE, SIZE) - 0.5
+    out += grain * (level * np.float32(12**0.5))[:, None, None, None]
+    pixels = (np.clip(out, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
+
+
+def _things(out: Map, batch: Batch, among: Ints, slot: int, style: str, noise: Map) -> None:
+    for code, drawing in enumerate(THINGS.values()):
+        rows = among[batch.thing[among, slot] == code]
+        if len(rows):
+            subject = _subject(batch, rows, slot, style, drawing, noise[rows])
+            out[rows] = STYLES[style](out[rows], subject)
+
+
+def _subject(
+    batch: Batch, rows: Ints, slot: int, style: str, drawing: Drawing, noise: Map
+) -> Subject:
+    own = noise[:, 36 + 30 * slot : 66 + 30 * slot]
+    cx, cy, half = (batch.place[rows, slot, k, None, None] for k in range(3))
+    x, y = np.broadcast_arrays(_AXIS[:, None, :], _AXIS[:, :, None])
+    u, v = moved(x, y, cx, cy, half)
+
+    def number(k: int, low: float, high: float) -> Map:
+        return np.asarray(low + (high - low) * noise[:, 24 + k], np.float32)[:, None, None]
+
+    u, v = wobble(style, u, v, number)
+    parts = drawing(Frame(u, v, own[:, :12]))
+    main = _paint(batch.colour[rows, slot], own[:, 12:15])
+    # Another of the eight colours, which no caption names.
+    other = batch.colour[rows, slot] + 1 + np.floor(own[:, 15] * (len(COLOURS) - 1)).astype(int)
+    accent = _paint(other % len(COLOURS), own[:, 16:19])
+    light = number(11, 0.55, 0.95)  # from above, left or right
+    return Subject(parts, half * SIZE, u, v, main, accent, light, own[:, 19:30])
+
+
+def _paint(colour: Ints, noise: Map) -> Map:
+    table = np.asarray(list(COLOURS.values()), np.float32)
+    value = 1 + 0.2 * (noise[:, :1] - 0.5)
+    out: Map = ((table[colour] + 0.1 * (noise - 0.5)) * value).astype(np.float32)
+    return out
