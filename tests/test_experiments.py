@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from distillbench.analysis.check import checked_plan
+from distillbench.analysis.columns import backbone_labels
+from distillbench.analysis.published import load_published
+from distillbench.analysis.rows import rows_of
 from distillbench.experiment.load import load_experiment, profiles_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,3 +56,37 @@ def test_the_readme_lists_every_experiment() -> None:
     text = (ROOT / "experiments/README.md").read_text()
     missing = [file.name for file in FILES if f"`{file.name}`" not in text]
     assert not missing
+
+
+# Rows of the published tables that no row here reproduces.
+NOT_OURS = {
+    "tdm_table1": {"InstaFlow", "PeRFlow", "SDXL-Turbo-512", "SDXL-Lightning", "Hyper-SD | SDXL",
+                   "YOSO-512"},
+    "tdm_table5_ablation_unify": {"TDM-4Step"},  # again, as w/o unify training at 4 steps
+    "hypersd_table3_unified_lora": {"SDXL"},
+    "tcd_table1_coco5k": {"DPM++(2S) | SDXL | 8", "DPM++(2S) | SDXL | 20"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "profile"), CASES, ids=[f"{f.stem}-{p or 'plain'}" for f, p in CASES]
+)
+def test_each_row_with_a_published_counterpart_names_it(file: Path, profile: str | None) -> None:
+    experiment = load_experiment(file, profile=profile)
+    rows, labels = rows_of(checked_plan(experiment)), backbone_labels(experiment)
+    for table in experiment.tables:
+        if not table.published:
+            continue
+        theirs, beside = load_published(table.published), {}
+        for row in rows:
+            names = [row.first.backbone, labels[row.first.backbone]]
+            match, nfe = table.published_match, row.first.nfe
+            found = theirs.beside(match, row.name, backbone=names, nfe=nfe)
+            beside[row.name, nfe] = found.key if found else ""
+        assert not any(key for (name, _), key in beside.items() if "without GAN" in name)
+        left = {row.key for row in theirs.rows} - set(beside.values())
+        ours = {key for key in left if not key.startswith(tuple(NOT_OURS.get(theirs.stem, ())))}
+
+        if profile != "paper":  # one stand-in for the first backbone
+            ours = {key for key in ours if key.count("|") < 2 or "SD-v1.5" in key}
+        assert not ours, theirs.stem

@@ -13,6 +13,7 @@ from distillbench.plan.build import build_plan
 from distillbench.plan.stage import Plan
 
 if TYPE_CHECKING:
+    from distillbench.analysis.published import PublishedTable
     from distillbench.analysis.rows import Row
 
 __all__ = ["checked_plan"]
@@ -157,19 +158,39 @@ class _Checker:
             )
             return
         labels = backbone_labels(self.experiment)
-        for name, key in table.published_match.items():
+        for name in table.published_match:
             place = (*path[:2], "published_match", name)
-            ours = [row.first for row in self.rows if row.name == name]
-            if not ours:
-                known = list(dict.fromkeys(row.name for row in self.rows))
-                self.unknown("row", name, known, place)
-            for cell in ours:
-                try:
-                    theirs.require(key, backbone=[cell.backbone, labels.get(cell.backbone, "")],
-                                   nfe=cell.nfe)  # fmt: skip
-                except BadInput as error:
-                    self.problems.add(self.mark(*place), error.line)
-                    break
+            if problem := self.match(theirs, table.published_match, name, labels, place):
+                self.problems.add(self.mark(*place), problem)
+
+    def match(
+        self, theirs: PublishedTable, match: Mapping[str, str], name: str,
+        labels: Mapping[str, str], place: Path,
+    ) -> str:  # fmt: skip
+        """Why one entry of a `published_match` puts no number beside a row of ours; "" if it does.
+
+        It names the published row by its exact key, so that nothing is guessed.
+        """
+        from distillbench.analysis.published import of_label
+
+        label, nfe = of_label(name) if name not in {row.name for row in self.rows} else (name, None)
+        ours = [row.first for row in self.rows if row.name == label]
+        if not ours:
+            self.unknown("row", label, list(dict.fromkeys(r.name for r in self.rows)), place)
+            return ""
+        steps = dict.fromkeys(str(cell.nfe) for cell in ours)
+        try:
+            found = [
+                theirs.beside({name: match[name]}, label, nfe=cell.nfe,
+                              backbone=[cell.backbone, labels.get(cell.backbone, "")])
+                for cell in ours if nfe in (None, cell.nfe)
+            ]  # fmt: skip
+        except BadInput as error:
+            return error.line
+        if any(found):
+            return ""
+        return (f"published_match: {match[name]!r} fits none of ours by steps and backbone; "
+                f"{label} has nfe {', '.join(steps)}")  # fmt: skip
 
     def unknown(self, what: str, name: str, allowed: Sequence[str], path: Path) -> None:
         guess = did_you_mean(name, allowed)

@@ -12,10 +12,14 @@ from pathlib import Path
 
 from distillbench.errors import ConfigError
 
-__all__ = ["PublishedRow", "PublishedTable", "load_published", "normalise", "published_stems"]
+__all__ = [
+    "PublishedRow", "PublishedTable", "load_published", "normalise", "of_label",
+    "published_stems",
+]  # fmt: skip
 
 _FOLDER = Path(__file__).parent / "published"
 _STEPS = ("steps", "nfe")
+_KEY_COLUMNS = ("backbone", "test_solver", "type")
 _AVERAGE_TOLERANCE = 0.0101  # two decimals: rounding explains half a unit, a transcriber's one
 _HFL_NOTE = "with human feedback learning, which may hack the metrics (TDM, arXiv 2503.06674)"
 
@@ -48,10 +52,17 @@ class PublishedRow:
         return int(text) if text.isdigit() else None
 
     @property
+    def key_parts(self) -> tuple[str, ...]:
+        """Name, backbone and what else tells it apart, and steps; those that its table has."""
+        first = next(iter(self.cells))
+        own = [self.cells.get(column, "") for column in _KEY_COLUMNS if column != first]
+        steps = [str(self.steps)] if self.steps is not None else []
+        return (self.name, *filter(None, own), *steps)
+
+    @property
     def key(self) -> str:
-        """A `published_match` value that names this row."""
-        parts = [v for c, v in self.cells.items() if v and not _is_number(v) and c != "hfl"]
-        return " | ".join([*parts, *([str(self.steps)] if self.steps is not None else [])])
+        """The exact key of this row within its table, a `published_match` value."""
+        return " | ".join(self.key_parts)
 
     def column(self, metric: str, nfe: int) -> tuple[str, float] | None:
         """The published column that holds `metric` at `nfe`, and its factor; None without one."""
@@ -99,6 +110,22 @@ class PublishedTable:
         rows = [row for row in rows if normalise(row.cells.get("backbone", "")) in ours | {""}]
         return rows[0] if len(rows) == 1 else None
 
+    def beside(
+        self, match: Mapping[str, str], label: str, *, backbone: Sequence[str], nfe: int
+    ) -> PublishedRow | None:
+        """The row that a `published_match` names for ours; nothing is guessed from what ours say.
+
+        `label[nfe=8]` speaks of one row of a label, `label` of the others. Only the first may name
+        other steps than ours, as where a step of a solver takes two evaluations.
+
+        Raises:
+            ConfigError: see `require`.
+        """
+        if key := match.get(f"{label}[nfe={nfe}]"):
+            return self.require(key, backbone=backbone)
+        key = match.get(label)
+        return self.require(key, backbone=backbone, nfe=nfe) if key else None
+
     def _known(self, names: Sequence[str]) -> set[str]:
         """Those of `names` that are backbones of this table."""
         published = {normalise(row.cells.get("backbone", "")) for row in self.rows} - {""}
@@ -122,6 +149,12 @@ class PublishedTable:
             allowed = "; ".join(r.key for r in fitting or self.rows)
             raise ConfigError(f"published_match: {key!r} {what} of {self.stem}; allowed: {allowed}")
         return row
+
+
+def of_label(name: str) -> tuple[str, int | None]:
+    """A `published_match` name as (label, nfe); nfe is None where it speaks of all of them."""
+    found = re.fullmatch(r"(.+)\[nfe=([0-9]+)\]", name)
+    return (found[1], int(found[2])) if found else (name, None)
 
 
 def published_stems() -> tuple[str, ...]:
@@ -167,8 +200,8 @@ def _average_note(columns: Sequence[str], cells: Mapping[str, str]) -> dict[str,
 
 def _fits(row: PublishedRow, key: str) -> bool:
     first, *rest = (normalise(part) for part in key.split("|"))
-    others = {normalise(value) for value in list(row.cells.values())[1:]}
-    return normalise(row.name) == first and all(part in others for part in rest)
+    name, *others = map(normalise, row.key_parts)
+    return name == first and all(part in others for part in rest)
 
 
 def _is_number(text: str) -> bool:

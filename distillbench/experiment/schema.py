@@ -190,7 +190,7 @@ class TableConfig(Model):
         group_by: a row field or tag; rows of one value stand together under a rule.
         per_category: show one column per prompt category for metrics that have them.
         published: stem of a published table to show beside ours, "" for none; `published_match`
-            maps our row label to the published row's key.
+            maps our row label, or `label[nfe=8]`, to the published row's exact key.
     """
 
     name: Name.table

@@ -60,11 +60,17 @@ def protocol_notes(
     return notes
 
 
-def paper_note(published: PublishedTable | None) -> list[str]:
-    """Where the numbers of the paper come from, and that they are not on our scale."""
+def paper_note(published: PublishedTable | None, named: Mapping[str, str]) -> list[str]:
+    """Where the numbers of the paper come from, and that they are not on our scale.
+
+    `named` are rows of ours beside a row of another name.
+    """
     if published is None:
         return []
     note = f" {published.note}" if published.note else ""
+    if named:
+        pairs = "; ".join(f"{ours} is beside {theirs}" for ours, theirs in named.items())
+        note += f" Rows of other names there: {pairs}."
     return [
         f"paper: as published in {published.source}, measured with other weights, prompts and "
         f"scorers; not comparable with ours in absolute terms.{note}"

@@ -65,6 +65,7 @@ class Cell:
         rank: 1 best, 2 second, 0 neither.
         marks: footnote markers.
         runs: the runs it is made of.
+        source: stem and exact key of a published number.
     """
 
     text: str
@@ -76,6 +77,7 @@ class Cell:
     rank: int = 0
     marks: tuple[str, ...] = ()
     runs: tuple[Run, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)

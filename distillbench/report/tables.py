@@ -9,7 +9,7 @@ from typing import Any
 
 from distillbench.analysis.aggregate import Results, Value
 from distillbench.analysis.columns import backbone_labels, find_metric
-from distillbench.analysis.published import PublishedRow, PublishedTable, load_published, normalise
+from distillbench.analysis.published import PublishedTable, load_published, normalise
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.schema import Experiment, TableConfig
@@ -116,8 +116,20 @@ class _Builder:
             *([f"Means over {min(counts)} seeds."] if len(counts) == 1 and counts != {1} else []),
             *error_notes(lines, [self.label(source.metric) for source in self._sources]),
             *protocol_notes(protocols, self.infos),
-            *paper_note(self.published),
+            *paper_note(self.published, self.named(lines)),
         ]
+
+    def named(self, lines: Sequence[Line]) -> dict[str, str]:
+        """Our row names -> the key of the published row beside them, where the names differ."""
+        found = {
+            row.name: cell.source.partition("/")[2]
+            for row, line in zip(self.rows, lines, strict=True)
+            for cell in line.cells if cell.source
+        }  # fmt: skip
+        return {
+            ours: theirs for ours, theirs in found.items()
+            if normalise(theirs.partition(" | ")[0]) != normalise(ours)
+        }  # fmt: skip
 
     # ---- columns ------------------------------------------------------------------------
 
@@ -217,18 +229,18 @@ class _Builder:
         assert self.published is not None
         cell = row.first
         names = [cell.backbone, self.backbones.get(cell.backbone, "")]
-        theirs: PublishedRow | None = None
-        if asked := self.config.published_match.get(row.name):
-            theirs = self.published.require(asked, backbone=names, nfe=cell.nfe)
-        for name in (row.name, cell.title, cell.method):
-            theirs = theirs or self.published.find(name, backbone=names, nfe=cell.nfe)
+        theirs = None
+        if cell.final:  # the paper's students had all of their training
+            match = self.config.published_match
+            theirs = self.published.beside(match, row.name, backbone=names, nfe=cell.nfe)
         hit = theirs.column(key, cell.nfe) if theirs else None
         if theirs is None or hit is None:
             return Cell("")
         column, factor = hit
         number = float(theirs.cells[column]) * factor
         text = theirs.cells[column] if factor == 1.0 else format(number, self.infos[metric].format)
-        return Cell(text, number, marks=self.footnotes.marks(theirs.note(column)))
+        named = f"{self.published.stem}/{theirs.key}"
+        return Cell(text, number, marks=self.footnotes.marks(theirs.note(column)), source=named)
 
 
 def build_table(

@@ -190,7 +190,7 @@ def _json_cell(cell: Cell, column: Column) -> Any:
         return cell.value
     whole = {"value": cell.value, "text": cell.text, "footnotes": list(cell.marks)}
     if column.kind == "published":
-        return whole
+        return whole | {"source": cell.source}
     return whole | {
         "n": cell.n, "stderr": cell.stderr, "stderr_over": cell.stderr_over, "rank": cell.rank,
         "runs": [asdict(run) for run in cell.runs],

@@ -203,6 +203,20 @@ CASES = {
         "e.yaml:6:21: tables[0].published_match.FS: published_match: 'Nothing' names no row of "
         "tdm_table7_noisy_vs_clean; allowed: TDM (matching noisy samples); Matching clean samples",
     ),
+    "published_match of other steps than ours": (
+        "rows: [{method: fake-student, nfe: [2, 3]}]\n"
+        "tables: [{name: a, published: tdm_table1, published_match: {FS: YOSO-512 | PixArt-alpha}}]"
+        "\n",
+        "e.yaml:5:61: tables[0].published_match.FS: published_match: 'YOSO-512 | PixArt-alpha' "
+        "fits none of ours by steps and backbone; FS has nfe 2, 3",
+    ),
+    "published_match of an nfe that no row has": (
+        "rows: [{method: fake-student, nfe: [2, 3]}]\n"
+        "tables: [{name: a, published: tcd_table2_parameterisation,\n"
+        "  published_match: {'FS[nfe=8]': TCF(2) | 4}}]\n",
+        "e.yaml:6:21: tables[0].published_match.FS[nfe=8]: published_match: 'TCF(2) | 4' fits none "
+        "of ours by steps and backbone; FS has nfe 2, 3",
+    ),
     "where that selects nothing": (
         "rows: [{method: fake-student}]\ntables: [{name: a, where: {method: x}}]\n",
         "e.yaml:5:20: tables[0].where: selects no row",

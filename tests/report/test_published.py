@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distillbench.analysis.published import load_published, published_stems
+from distillbench.analysis.published import load_published, of_label, published_stems
 from distillbench.errors import ConfigError
 
 
@@ -85,3 +85,37 @@ def test_numbers_of_other_steps_or_backbones_are_never_shown() -> None:
     found = table.find("LCM", backbone=["SDXL"], nfe=4)
     assert found is not None
     assert found.cells["hps"] == "29.41"
+
+
+def test_keys_are_exact_and_unique() -> None:
+    counts = {}
+    for stem in published_stems():
+        table = load_published(stem)
+        keys = [row.key for row in table.rows]
+        assert len(set(keys)) == len(keys), stem
+        assert all(table.require(key) is row for key, row in zip(keys, table.rows, strict=True))
+        counts[stem] = len(keys)
+    assert sum(counts.values()) == 114
+    table = load_published("tdm_table1")
+    assert table.rows[6].key == "TDM-unify-GAN | SD-v1.5 | 1"
+    assert load_published("hypersd_table3_unified_lora").rows[0].key == "SD15 | 8"
+    with pytest.raises(ConfigError, match="names no row"):
+        table.require("TDM | 34.88")  # a score is no part of a key
+
+
+def test_a_match_is_of_one_label_and_steps_differ_only_where_it_says_so() -> None:
+    table = load_published("tcd_table2_parameterisation")
+
+    def beside(match: dict[str, str], nfe: int, label: str = "TCF(2)") -> str:
+        row = table.beside(match, label, backbone=["tiny-sd"], nfe=nfe)
+        return row.key if row else ""
+
+    assert beside({}, 4) == ""
+    assert beside({"TCF(2)": "TCF(2)"}, 4) == "TCF(2) | 4"
+    assert beside({"TCF(2)": "TCF(2)"}, 8) == ""
+    assert beside({"TCF(2)": "TCF(2) | 4"}, 8) == ""
+    one = {"TCF(2)[nfe=8]": "TCF(2) | 4"}
+    assert [beside(one, nfe) for nfe in (4, 8)] == ["", "TCF(2) | 4"]
+    assert beside(one, 8, "TCF(2)[nfe=8]") == ""
+    assert of_label("a [nfe=4]") == ("a ", 4)
+    assert of_label("a[nfe=x]") == ("a[nfe=x]", None)

@@ -22,9 +22,13 @@ from distillbench.report.record import Report
 from distillbench.report.render import build_report, write_reports, write_tables
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+MATCH = {
+    **{name: name for name in ("Base Model (CFG = 3.5)", "TDM-unify-GAN", "DMD2", "Hyper-SD")},
+    "LCM_50% & co": "LCM-dreamshaper",
+}
 TABLES = [
     {"name": "table_main", "caption": "Quality at 4 steps & more", "per_category": True,
-     "published": "tdm_table1", "published_match": {"LCM_50% & co": "LCM-dreamshaper"}},
+     "published": "tdm_table1", "published_match": MATCH},
     {"name": "table_groups", "group_by": "nfe", "columns": ["hps", "hps_concept_art", "fid"]},
 ]  # fmt: skip
 CLAIMS = [

@@ -133,22 +133,50 @@ def test_a_column_that_mixes_protocols_is_refused(
 
 
 def test_published_numbers_stand_beside_ours(world: Any, make_experiment: Any, infos: Any) -> None:
-    world.row("TDM-unify-GAN", 30.0, 5.0)
-    world.row("Hyper-SD", 31.0, 4.0)
-    world.row("ours", 29.0, 9.0)
-    world.row("unknown", 29.0, 9.0)
-    options = {"published": "tdm_table1", "published_match": {"ours": "DMD2 | SD-v1.5"}}
+    for name in ("TDM-unify-GAN", "Hyper-SD", "ours", "DMD2 without GAN"):
+        world.row(name, 30.0, 5.0)
+    match = {"ours": "DMD2 | SD-v1.5", "TDM-unify-GAN": "TDM-unify-GAN", "Hyper-SD": "Hyper-SD"}
+    options = {"published": "tdm_table1", "published_match": match}
     table = build(world, make_experiment, infos, **options)
     assert [c.key for c in table.columns] == ["label", "nfe", "hps", "hps_paper", "fid"]
     assert texts(table, "hps_paper") == ["30.83", "30.24", "29.49", ""]
     assert [line.cells[3].rank for line in table.lines] == [0, 0, 0, 0]
+    assert table.lines[2].cells[3].source == "tdm_table1/DMD2 | SD-v1.5 | 4"
     notes = dict(table.footnotes)
     assert [notes[mark].split()[0] for mark in table.lines[1].cells[3].marks] == ["with", "as"]
     assert any("not comparable" in note and "2503.06674" in note for note in table.notes)
+    assert any("ours is beside DMD2 | SD-v1.5 | 4." in note for note in table.notes)
     world.row("other", 29.0, 9.0, backbone="pixart")
     with pytest.raises(ConfigError, match=r"'TCD' fits several rows of tdm_table1; allowed: TCD"):
         build(world, make_experiment, infos, published="tdm_table1",
               published_match={"other": "TCD"})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"label": "DMD2 without GAN", "title": "DMD2", "method": "dmd2"},
+        {"label": "", "title": "TDM-unify-GAN", "method": "tdm_unify"},
+        {"label": "TCD", "title": "TCD", "method": "tcd"},
+        {"label": "SDXL-Lightning", "title": "x", "method": "SDXL-Lightning", "backbone": "sdxl"},
+    ],
+)
+def test_nothing_is_guessed_from_titles_labels_or_methods(
+    world: Any, make_experiment: Any, infos: Any, row: dict[str, str]
+) -> None:
+    world.row(row.pop("label"), 30.0, 5.0, **row)
+    table = build(world, make_experiment, infos, published="tdm_table1")
+    assert texts(table, "hps_paper") == [""]
+
+
+def test_a_student_on_its_way_has_no_published_number(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("TDM", 30.0, 5.0, updates=50, final=False)
+    world.row("TDM", 30.0, 5.0, updates=100)
+    options = {"published": "tdm_table1", "published_match": {"TDM": "DMD2 | SD-v1.5"}}
+    table = build(world, make_experiment, infos, columns=["label", "updates", "hps"], **options)
+    assert texts(table, "hps_paper") == ["", "29.49"]
 
 
 def test_groups_follow_the_rows_and_only_an_asked_one_splits_the_ranks(
