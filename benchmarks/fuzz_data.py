@@ -37,7 +37,7 @@ SECONDS = 10
 EXPERIMENT = """\
 name: f
 backbones: {{b: {{use: tiny-sd}}}}
-base: {{backbone: b, train: {{steps: 2}}, sample: {{n: 8}}, data: {{{data}}}}}
+base: {{backbone: b, train: {{updates: 2}}, sample: {{n: 8}}, data: {{{data}}}}}
 rows: [{{method: {method}, params: {{nets: copy}}}}]
 """
 

@@ -102,9 +102,9 @@ def _short(path: Path) -> str:
 
 def lines(only: str = "") -> Iterator[str]:
     """One line a setting; `only` is a method, or a world."""
-    tiny = {"backbone": "tiny-sd", "prompts": "world-train", "steps": 2, "batch_size": 4}
+    tiny = {"backbone": "tiny-sd", "prompts": "world-train", "updates": 2, "batch_size": 4}
     for world, table, settings in (
-        ("gmm", GMM, {"steps": 10, "batch_size": 16}), ("tiny-sd", TINY, tiny),
+        ("gmm", GMM, {"updates": 10, "batch_size": 16}), ("tiny-sd", TINY, tiny),
     ):  # fmt: skip
         for method, rows in table.items():
             for params in rows if only in ("", method, world) else ():

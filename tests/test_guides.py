@@ -56,7 +56,7 @@ def test_the_example_method_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_examples(ROOT / "methods" / "README.md", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILLBENCH_PLUGINS", "")  # restored, whatever the run adds to it
-    quick = ["--set", "base.train.steps=20", "--set", "base.sample.n=64", "--workers", "1"]
+    quick = ["--set", "base.train.updates=20", "--set", "base.sample.n=64", "--workers", "1"]
     command = ["run", "my.yaml", "--plugin", "regression.py", "--results", "out", *quick]
     assert run_command(command) == 0
     assert "Regression" in (tmp_path / "out/my/my.md").read_text()

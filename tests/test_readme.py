@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 EXPERIMENT = """
 name: my
 backbones: {gmm: {use: gmm}}
-base: {backbone: gmm, train: {batch_size: 64, steps: 20}, sample: {n: 64}}
+base: {backbone: gmm, train: {batch_size: 64, updates: 20}, sample: {n: 64}}
 rows: [{method: mine}]
 metrics: [coverage]
 tables: [{name: my, columns: [label, nfe, coverage]}]

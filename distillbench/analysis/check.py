@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import BadInput
 from distillbench.experiment.schema import Experiment
-from distillbench.experiment.select import Fields, ambiguity, unknown
+from distillbench.experiment.select import Fields, refusal, unknown
 from distillbench.files.marks import Mark, Path, Problems, did_you_mean, locate
 from distillbench.plan.build import build_plan
 from distillbench.plan.stage import Plan
@@ -123,18 +123,17 @@ class _Checker:
         if problem := unknown([*self.fields, Fields(dict.fromkeys(known))], [name], what):
             self.problems.add(self.mark(*path), problem)
 
-    def selector(self, name: str, path: Path) -> None:
+    def selector(self, name: str, path: Path, value: Any = None) -> None:
         """A field that rows are told apart by, and so must not mean two things."""
-        self.field(name, path)
-        if what := ambiguity(self.fields, name):
+        if what := refusal(self.fields, name, value):
             self.problems.add(self.mark(*path), what)
 
     def where(self, where: Mapping[str, Any], path: Path, speaks_of: Sequence[str]) -> None:
         from distillbench.analysis.rows import chosen
 
         before = len(self.problems.lines)
-        for name in where:
-            self.selector(name, (*path, name))
+        for name, value in where.items():
+            self.selector(name, (*path, name), value)
         if len(self.problems.lines) > before:
             return
         if where and not chosen(self.rows, where, ["updates"]):

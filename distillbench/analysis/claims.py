@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from distillbench.analysis.rows import Row, chosen
-from distillbench.experiment.select import ambiguity, matches, unknown
+from distillbench.experiment.select import matches, refusal
 
 __all__ = ["Claim", "Operator", "Side", "parse_claim", "resolve"]
 
@@ -150,8 +150,8 @@ def resolve(claim: Claim, rows: Sequence[Row]) -> tuple[Row, Row]:
 def _find(claim: Claim, side: Side, rows: Sequence[Row]) -> Row:
     where = {**claim.where, **side.where}
     fields = [row.fields for row in rows]
-    for name in where:
-        if what := unknown(fields, [name]) or ambiguity(fields, name):
+    for name, value in where.items():
+        if what := refusal(fields, name, value):
             raise ValueError(f"claim {claim.text!r}: {what}")
     candidates = chosen(rows, {}, where)
     labelled = [row for row in candidates if row.name == side.name]

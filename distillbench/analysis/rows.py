@@ -59,13 +59,13 @@ def rows_of(plan: Plan) -> tuple[Row, ...]:
 
 
 def chosen(
-    rows: Iterable[Row], where: Mapping[str, Any], speaks_of: Iterable[str] = ()
+    rows: Iterable[Row], where: Mapping[str, Any], referenced_fields: Iterable[str] = ()
 ) -> tuple[Row, ...]:
     """Rows that match `where`, see `experiment.select`.
 
-    Students taken on the way are left out unless `where` or the fields in `speaks_of` (a table's
-    columns, a curve's axis) ask for `updates`.
+    Snapshots are left out unless `where` or the fields in `referenced_fields` (a table's columns, a
+    curve's axis) name `updates`.
     """
-    on_the_way = "updates" in where or "updates" in speaks_of
-    fit = (row for row in rows if on_the_way or row.first.final)
+    snapshots = "updates" in where or "updates" in referenced_fields
+    fit = (row for row in rows if snapshots or row.first.final)
     return tuple(row for row in fit if matches(row.fields, where.items()))

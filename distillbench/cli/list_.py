@@ -189,7 +189,7 @@ def _runs(results: Path) -> list[dict[str, Any]]:
                 "state": _state(store, key),
                 "method": spec.get("method", {}).get("name", ""),
                 "backbone": spec.get("backbone", {}).get("name", ""),
-                "steps": spec.get("train", {}).get("steps", ""),
+                "updates": spec.get("train", {}).get("updates", ""),
                 "stop": spec.get("train", {}).get("stop", ""),
                 "seed": spec.get("seed", ""),
             }

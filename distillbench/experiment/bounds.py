@@ -12,7 +12,7 @@ from distillbench.files.marks import MapNode, Mark, Problems, locate
 
 __all__ = ["check_cell", "check_size"]
 
-LISTED = ("nfe", "updates")
+LISTED = ("nfe", "snapshots")
 """Fields of a row whose lists make one cell each."""
 _FACTORS = ("grid", "zip", "ablate", "rows", "include", "seeds")
 

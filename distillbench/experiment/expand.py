@@ -2,7 +2,7 @@
 
 Order: every row is merged over what `for_method` says of its method, and that over `base`; `grid`
 (product) and `zip` (in step) multiply each row; `ablate` adds, round each of these, one point per
-factor and value; lists of `nfe` and `updates` make one point each; `include` adds its own;
+factor and value; lists of `nfe` and `snapshots` make one point each; `include` adds its own;
 `exclude` removes, seed by seed. Points keep the marks of what they were merged from.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from distillbench.api.registry import METHODS
 from distillbench.experiment.bounds import check_cell, check_size
 from distillbench.experiment.schema import CellConfig, Experiment
-from distillbench.experiment.select import Fields, ambiguity, drafted, matches, unknown
+from distillbench.experiment.select import Fields, drafted, matches, refusal
 from distillbench.files.explain import validated
 from distillbench.files.marks import (
     MapNode,
@@ -27,10 +27,11 @@ from distillbench.files.marks import (
     merge,
     set_path,
 )
+from distillbench.files.renamed import former_keys
 
 __all__ = ["Point", "expand"]
 
-_NOT_IN_LABELS = frozenset({"method", "backbone", "nfe", "updates", "label", "group"})
+_NOT_IN_LABELS = frozenset({"method", "backbone", "nfe", "snapshots", "label", "group"})
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Point:
 
     Attributes:
         tree: everything merged, as written, with marks.
-        config: the same, validated; its `nfe` has one entry and its `updates` at most one.
+        config: the same, validated; its `nfe` has one entry and its `snapshots` at most one.
         seeds: run seeds left after `exclude`.
         varied: grid, zip and ablate values that made it, path -> value.
         centre: False for the points `ablate` put round another.
@@ -60,17 +61,17 @@ class Point:
 
     @property
     def updates(self) -> int | None:
-        """Student updates after which the student is taken; None at the end of its training."""
-        taken = self.config.updates
-        return taken[0] if taken and taken[0] != self.config.train.steps else None
+        """Student updates behind its snapshot; None at the end of its training."""
+        snapshots = self.config.snapshots
+        return snapshots[0] if snapshots and snapshots[0] != self.config.train.updates else None
 
     def whole(self) -> Point:
         """The same row at the end of its training."""
-        return replace(self, config=self.config.model_copy(update={"updates": []}))
+        return replace(self, config=self.config.model_copy(update={"snapshots": []}))
 
     def unlinked(self) -> Point:
         """The same row without the other runs it starts from."""
-        fields = {"teacher": "", "init": "", "updates": []}
+        fields = {"teacher": "", "init": "", "snapshots": []}
         return replace(self, config=self.config.model_copy(update=fields))
 
     @property
@@ -116,7 +117,7 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
     for centre in (c for row in rows for c in _multiply(_Draft(row), tree, problems)):
         drafts += [centre, *_ablated(centre, tree, problems)]
     drafts += map(_Draft, extra)
-    for key in ("nfe", "updates"):
+    for key in ("nfe", "snapshots"):
         drafts = [single for draft in drafts for single in _each(draft, key)]
     kept = _excluded(drafts, experiment, problems, notes)
     points = []
@@ -201,7 +202,8 @@ def _ablated(centre: _Draft, tree: MapNode, problems: Problems) -> Iterator[_Dra
     factors = tree.get("ablate") or MapNode()
     around = _Draft(centre.tree, centre.varied, centre=False)
     for factor in factors:
-        is_path = factor.split(".")[0] in CellConfig.model_fields
+        head = factor.split(".")[0]
+        is_path = head in CellConfig.model_fields or head in former_keys(CellConfig)
         for value, mark in _marked(factors, factor):
             if is_path:
                 yield _placed(around, factor, value, mark, problems)
@@ -277,7 +279,7 @@ def _excluded(
 def _check_rule(
     rule: Any, hit: bool, views: Sequence[Fields], problems: Problems, notes: list[str]
 ) -> None:
-    wrong = {name: unknown(views, [name]) or ambiguity(views, name) for name in rule}
+    wrong = {name: refusal(views, name, value) for name, value in rule.items()}
     for name in filter(wrong.get, wrong):
         problems.add(_mark_of(rule, name), wrong[name])
     if not hit and not any(wrong.values()):

@@ -147,7 +147,7 @@ def _with_override(tree: MapNode, text: str, problems: Problems) -> MapNode:
     key, equals, value = text.partition("=")
     parts: list[str | int] = [int(p) if p.isdecimal() else p for p in key.strip().split(".")]
     if not equals or not all(part != "" for part in parts):
-        problems.add(Mark(f"--set {text}"), "an override is a.b=value, e.g. base.train.steps=100")
+        problems.add(Mark(f"--set {text}"), "an override is a.b=value, e.g. base.train.updates=100")
         return tree
     parts[0] = "rows" if parts[0] == "methods" else parts[0]
     mark = Mark(f"--set {text}", path=path_text(parts))

@@ -23,6 +23,7 @@ from pydantic import (
 from distillbench.experiment.names import Label, Name
 from distillbench.files.limits import Limits
 from distillbench.files.marks import MapNode
+from distillbench.files.renamed import renamed
 
 __all__ = [
     "BackboneRef", "CellConfig", "ClaimConfig", "DataConfig", "Experiment", "FigureConfig",
@@ -73,16 +74,16 @@ class TrainConfig(Model):
     """Training settings the loop owns; all of them are part of the training's key but `save_every`.
 
     Attributes:
-        steps: student updates.
+        updates: of the student.
         batch_size: samples of one micro-batch and process.
         accumulate: micro-batches summed into one update.
         precision: dtype of network calls.
         lr_scale: multiplies every learning rate of the method.
         processes: data-parallel processes inside one run (through accelerate).
-        save_every: steps between checkpoints a killed run resumes from.
+        save_every: updates between checkpoints a killed run resumes from.
     """
 
-    steps: PositiveInt = 1000
+    updates: Annotated[PositiveInt, renamed("steps")] = 1000
     batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -154,8 +155,9 @@ class CellConfig(Model):
             as the frozen teacher and as what all nets start from; "" is the backbone's own.
         init: label of such a row whose student this one starts from.
         nfe: network evaluations; a list makes one row each, all sharing one training.
-        updates: student updates after which the student is taken, the end of training where none is
-            given; a list makes one row each, all taken from one training on its way.
+        snapshots: student updates after which the student is written, the end of training where
+            none is given; a list makes one row each, all written by one training. Tables and
+            selections call the number `updates`.
         guidance_scale: at sampling; None is what the method recommends.
         sampler: overrides of the method's own sampling recipe (e.g. solver).
         tags: free labels to select rows by in tables and claims.
@@ -172,7 +174,7 @@ class CellConfig(Model):
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
     nfe: Annotated[list[PositiveInt], BeforeValidator(_as_list), Field(min_length=1)] = [4]
-    updates: Annotated[list[PositiveInt], BeforeValidator(_as_list)] = []
+    snapshots: Annotated[list[PositiveInt], BeforeValidator(_as_list), renamed("updates")] = []
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)
     tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)

@@ -22,7 +22,7 @@ field that is called as the last part of a varied path of another value (`guidan
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -31,11 +31,16 @@ from pydantic import BaseModel
 
 from distillbench.api.registry import METHODS
 from distillbench.errors import BadInput, PluginError
-from distillbench.experiment.schema import CellConfig
+from distillbench.experiment.schema import CellConfig, TrainConfig
+from distillbench.files.explain import now_called
 from distillbench.files.leaves import leaves
 from distillbench.files.marks import did_you_mean
+from distillbench.files.renamed import former_keys, former_values
 
-__all__ = ["PLAIN", "Fields", "ambiguity", "drafted", "matches", "parse_only", "same", "unknown"]
+__all__ = [
+    "PLAIN", "Fields", "ambiguity", "drafted", "matches", "parse_only", "refusal", "same",
+    "unknown",
+]  # fmt: skip
 
 PLAIN: Final = (
     "label", "group", "method", "title", "backbone", "nfe", "updates", "guidance_scale",
@@ -104,12 +109,12 @@ def drafted(tree: Mapping[str, Any], varied: Mapping[str, Any]) -> Fields:
     settings = {**_cell_defaults(), **_parameter_defaults(method), **dict(leaves(tree))}
     plain = {name: _first(tree.get(name, getattr(_DEFAULT, name, None))) for name in PLAIN}
     plain["title"] = METHODS.get(method).title if method in METHODS.names() else method
-    plain["updates"] = plain["updates"] or settings.get("train.steps")
+    plain["updates"] = _first(tree.get("snapshots")) or settings.get("train.updates")
     return Fields(plain, tags if isinstance(tags, Mapping) else {}, varied, settings)
 
 
 def _first(value: Any) -> Any:
-    """Of `nfe` and `updates`, which may be written as lists, the one that makes this row."""
+    """Of `nfe` and `snapshots`, which may be written as lists, the one that makes this row."""
     return (value[0] if value else None) if isinstance(value, list) else value
 
 
@@ -118,13 +123,20 @@ def _cell_defaults() -> dict[str, Any]:
     return dict(leaves(_DEFAULT.model_dump(mode="json")))
 
 
+def _config(method: str) -> type[BaseModel] | None:
+    """The settings of a registered method; None for an unknown one."""
+    try:
+        config: type[BaseModel] = METHODS.get(method).Config
+    except PluginError:
+        return None
+    return config
+
+
 @cache
 def _parameter_defaults(method: str) -> dict[str, Any]:
     """`params.<name>` -> default of a registered method; nothing for an unknown one."""
-    try:
-        fields = METHODS.get(method).Config.model_fields
-    except PluginError:
-        return {}
+    config = _config(method)
+    fields = config.model_fields if config else {}
     values = {name: f.get_default(call_default_factory=True, validated_data={})
               for name, f in fields.items() if not f.is_required()}  # fmt: skip
     plain = {k: v.model_dump() if isinstance(v, BaseModel) else v for k, v in values.items()}
@@ -153,6 +165,8 @@ def unknown(rows: Iterable[Fields], names: Iterable[str], what: str = "field") -
     """Why one of the names selects nothing in any row, and what can be named; "" when all can."""
     rows = list(rows)
     for name in names:
+        if now := _now(rows, name):
+            return f"{what} {name!r} {now}"
         if not any(row.has(name) for row in rows):
             known = list(dict.fromkeys(word for row in rows for word in row.names()))
             guess = did_you_mean(name, known)
@@ -166,6 +180,47 @@ def ambiguity(rows: Iterable[Fields], name: str) -> str:
     path = next(filter(None, (row.hides(name) for row in rows)), "")
     what = f"{name!r} is the sampling's, and not {path!r}, which varies here; write {path!r}"
     return what if path else ""
+
+
+def refusal(rows: Iterable[Fields], name: str, wanted: Any) -> str:
+    """Why a condition cannot select rows, "" when it can; `wanted` is a value or a list of them."""
+    rows = list(rows)
+    return unknown(rows, [name]) or ambiguity(rows, name) or _former_value(rows, name, wanted)
+
+
+def _now(rows: Sequence[Fields], name: str) -> str:
+    """What a former spelling is called now, "" for a name that means something.
+
+    One that is left to some methods and renamed in others is refused too, as it would pass over
+    rows that it once selected.
+    """
+    if any(name in known for row in rows for known in (row.plain, row.tags, row.varied)):
+        return ""
+    former = (_former(method).get(name) for method in _methods(rows))
+    return next((now_called(*now) for now in former if now), "")
+
+
+def _methods(rows: Iterable[Fields]) -> Iterable[str]:
+    return dict.fromkeys(str(row.plain.get("method")) for row in rows)
+
+
+def _former(method: str) -> dict[str, tuple[str, str]]:
+    """Former path into a row of a method -> the present one, and what else is to be said."""
+    config = _config(method)
+    keys = former_keys(config) if config else {}
+    found = {f"params.{old}": (f"params.{new}", note) for old, (new, note) in keys.items()}
+    train = former_keys(TrainConfig)
+    found |= {f"train.{old}": (f"train.{new}", note) for old, (new, note) in train.items()}
+    return {**keys, **found}
+
+
+def _former_value(rows: Iterable[Fields], name: str, wanted: Any) -> str:
+    for method in _methods(rows):
+        config = _config(method)
+        values = former_values(config).get(name.removeprefix("params."), {}) if config else {}
+        for value in filter(values.get, map(str, _options(wanted))):
+            return f"{name!r}: {value!r} {now_called(values[value])}"
+    return ""
 
 
 def parse_only(text: str) -> list[tuple[str, list[str]]]:

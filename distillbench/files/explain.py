@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from distillbench.files.marks import MapNode, Mark, Path, Problems, did_you_mean, locate, path_text
+from distillbench.files.renamed import former_keys, former_values
 
-__all__ = ["report_invalid", "validated"]
+__all__ = ["now_called", "report_invalid", "validated"]
 
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 _PLAIN = frozenset({"int_type", "float_type", "bool_type", "string_type"})
@@ -22,6 +23,8 @@ _PREFIXES = ("Value error, ", "Assertion failed, ")
 def _sentence(item: dict[str, Any], path: Path, model: type[BaseModel], owner: str) -> str:
     if item["type"] == "extra_forbidden":
         holder = _model_at(model, path[:-1])
+        if holder and (now := former_keys(holder).get(str(path[-1]))):
+            return now_called(*now)
         keys = list(holder.model_fields) if holder else []
         article = owner.partition(" ")[0] in {"a", "an", "the"}
         owner = owner[:1].upper() + owner[1:] if article else owner
@@ -35,8 +38,17 @@ def _sentence(item: dict[str, Any], path: Path, model: type[BaseModel], owner: s
         text = text.removeprefix(prefix)
     if item["type"] in {"value_error", "assertion_error"}:
         return text
+    holder, given = _model_at(model, path[:-1]), str(item.get("input"))
+    values = former_values(holder).get(str(path[-1]), {}) if holder else {}
+    if given in values:
+        return now_called(values[given], f"{given!r} was its former name")
     guess = _literal_guess(item)
     return f"{text[:1].lower()}{text[1:]}, got {_shown(item.get('input'))}.{guess}"
+
+
+def now_called(name: str, note: str = "") -> str:
+    """What is said of a former spelling."""
+    return f"is called {name!r} now{f'; {note}' if note else ''}"
 
 
 def _literal_guess(item: dict[str, Any]) -> str:

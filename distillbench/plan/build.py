@@ -20,7 +20,7 @@ from distillbench.api.metric import Metric
 from distillbench.errors import BadInput
 from distillbench.experiment.expand import Point, expand
 from distillbench.experiment.schema import Experiment
-from distillbench.experiment.select import ambiguity, matches, parse_only, unknown
+from distillbench.experiment.select import matches, parse_only, refusal
 from distillbench.files.marks import Problems, locate
 from distillbench.plan.planner import Planner
 from distillbench.plan.resolve import Resolved
@@ -87,8 +87,8 @@ def selected(plan: Plan, only: str) -> Plan:
     """
     terms = parse_only(only)
     views = [fields_of(cell) for cell in plan.cells]
-    for name, _ in terms:
-        if what := unknown(views, [name]) or ambiguity(views, name):
+    for name, values in terms:
+        if what := refusal(views, name, values):
             raise BadInput(f"--only {only}: {what}")
     cells = [cell for cell, view in zip(plan.cells, views, strict=True) if matches(view, terms)]
     if not cells:

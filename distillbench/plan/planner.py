@@ -132,7 +132,7 @@ class Planner:
             nfe=point.nfe,
             seed=seed,
             guidance_scale=resolved.guidance_scale,
-            updates=(point.updates or config.train.steps) if resolved.trains else 0,
+            updates=(point.updates or config.train.updates) if resolved.trains else 0,
             final=point.updates is None,
             ranked=resolved.trains and not resolved.method.denoises,
             train=sample.needs[0],

@@ -116,7 +116,7 @@ def _anchor(spec: Mapping[str, Any]) -> tuple[Any, ...]:
 def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], replaced: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """`train.steps 1000 -> 2000` for every field that differs, sorted.
+    """`train.updates 1000 -> 2000` for every field that differs, sorted.
 
     Args:
         old, new: two specs.

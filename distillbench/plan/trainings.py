@@ -44,12 +44,12 @@ class Trainings:
     def add(self, point: Point, resolved: Resolved) -> None:
         """Make a row known, and check what it says of its own training."""
         self.links.rows.append((point, resolved))
-        taken, steps = point.config.updates, point.config.train.steps
-        if taken and not resolved.trains:
-            self._problem(point, "updates", f"{resolved.method.name} trains nothing")
-        elif taken and taken[0] > steps:
-            what = f"there is no update {taken[0]} in a training of train.steps {steps}"
-            self._problem(point, "updates", what)
+        snapshots, updates = point.config.snapshots, point.config.train.updates
+        if snapshots and not resolved.trains:
+            self._problem(point, "snapshots", f"{resolved.method.name} trains nothing")
+        elif snapshots and snapshots[0] > updates:
+            what = f"there is no update {snapshots[0]} in a training of train.updates {updates}"
+            self._problem(point, "snapshots", what)
 
     def check(self) -> None:
         """Report every link that names no fitting run."""
@@ -105,7 +105,7 @@ class Trainings:
         needs, done = starts, 0.0
         for stop in sorted(self._stops.get(key, ())):
             cut = {**spec, "train": {**spec["train"], "stop": stop}}
-            share = stop / point.config.train.steps
+            share = stop / point.config.train.updates
             stage = self.made.stage(
                 "train", cut, f"{name} to update {stop}", needs=needs, cost=cost * (share - done),
                 runtime={**runtime, "lineage": key},
@@ -208,7 +208,7 @@ def _cost(point: Point, resolved: Resolved) -> float:
     train = point.config.train
     samples = train.batch_size * train.accumulate * train.processes
     turns = sum(len(resolved.method.turns(step)) for step in range(20)) / 20
-    return TRAIN_COST * train.steps * samples * turns
+    return TRAIN_COST * train.updates * samples * turns
 
 
 def _precision(precision: str) -> dict[str, str]:

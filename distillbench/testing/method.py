@@ -43,14 +43,14 @@ def train_spec(
     seed: int = 0,
     **settings: Any,
 ) -> dict[str, Any]:
-    """A train stage's spec; `settings` are those of `train` (steps, batch_size, ...)."""
+    """A train stage's spec; `settings` are those of `train` (updates, batch_size, ...)."""
     built = registry.build_backbone(backbone, backbone_params or {})
     return {
         "backbone": {"name": backbone, "params": dict(backbone_params or {}),
                      "revision": built.revision()},
         "method": {"name": method, "version": registry.METHODS.get(method).version,
                    "params": dict(params)},
-        "train": {"steps": 4, "batch_size": 8, **settings},
+        "train": {"updates": 4, "batch_size": 8, **settings},
         "data": {"prompts": prompts, "images": ""},
         "seed": seed,
         "teacher": None,

@@ -104,7 +104,7 @@ class Trainer:
         self.meter = Meter(self.team.device)
         self.method = build(self.spec, self.runtime)
         export.default_sampler(self.method)  # a student that nothing can sample is not trained
-        self.method.total_steps = self.train.get("steps", 0)
+        self.method.total_steps = self.train.get("updates", 0)
         self.stop = self.train.get("stop", self.method.total_steps)
 
     # ---- the run --------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Trainer:
         self._finish()
 
     def _steps(self) -> None:
-        total, save_every = self.train["steps"], self.runtime.get("save_every", 200)
+        total, save_every = self.train["updates"], self.runtime.get("save_every", 200)
         every, first = max(1, total // LOG_ROWS), self.step
         started, beat = time.perf_counter(), 0.0
         while self.step < self.stop:

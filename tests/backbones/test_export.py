@@ -254,7 +254,7 @@ def test_a_failed_export_leaves_nothing(
 def test_points_have_no_diffusers_form(tmp_path: Path) -> None:
     from distillbench.testing.method import train, train_spec
 
-    train(train_spec("tdm", {}, steps=1, batch_size=2), tmp_path)
+    train(train_spec("tdm", {}, updates=1, batch_size=2), tmp_path)
     with pytest.raises(NotSupported, match="gmm"):
         export_student(tmp_path / "out", tmp_path / "exported")
 

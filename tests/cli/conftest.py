@@ -19,12 +19,12 @@ EXPERIMENT = """\
 name: t
 title: A test
 backbones: {b: {use: fake-points}}
-base: {backbone: b, train: {steps: 10}, sample: {n: 16}}
+base: {backbone: b, train: {updates: 10}, sample: {n: 16}}
 rows: [{method: fake-student, nfe: [4, 2]}, {method: fake-teacher}]
 metrics: [fake-spread]
 profiles:
   tiny: {}
-  paper: {base: {train: {steps: 900}}}
+  paper: {base: {train: {updates: 900}}}
 """
 
 

@@ -88,7 +88,7 @@ def test_plan_as_json_with_profile_set_and_only(cli: Cli) -> None:
     assert plan["name"] == "t-paper"
     assert [stage["kind"] for stage in plan["stages"]] == ["train", "sample", "score"]
     assert {stage["state"] for stage in plan["stages"]} == {"new"}
-    assert plan["stages"][0]["spec"]["train"]["steps"] == 900
+    assert plan["stages"][0]["spec"]["train"]["updates"] == 900
     assert [(cell["nfe"], cell["seed"]) for cell in plan["cells"]] == [(2, 5)]
 
 
@@ -133,8 +133,8 @@ def test_list_experiments_and_runs(cli: Cli) -> None:
     assert "not valid YAML" in rows[1]["title"]
     store = _stored("abc123", {"method": {"name": "m"}, "backbone": {"name": "b"}, "seed": 3})
     rows = cli("list", "runs", "--json").json
-    assert rows == [{"run": "abc123", "state": "done", "method": "m", "backbone": "b", "steps": "",
-                     "stop": "", "seed": 3}]  # fmt: skip
+    assert rows == [{"run": "abc123", "state": "done", "method": "m", "backbone": "b",
+                     "updates": "", "stop": "", "seed": 3}]  # fmt: skip
     store.begin("train", "def456")
     assert [row["state"] for row in cli("list", "runs", "--json").json] == ["done", "unfinished"]
 
@@ -153,13 +153,13 @@ def _stored(
 
 
 def test_show_by_the_beginning_of_a_key(cli: Cli) -> None:
-    _stored("abc123", {"seed": 3, "train": {"steps": 7}})
+    _stored("abc123", {"seed": 3, "train": {"updates": 7}})
     out = cli("show", "abc").out
     assert "state   done" in out
-    assert "  train.steps: 7\n" in out
+    assert "  train.updates: 7\n" in out
     assert "  seconds: 1.5\n" in out
     found = cli("show", "abc123", "--json").json
-    assert found["spec"] == {"seed": 3, "train": {"steps": 7}}
+    assert found["spec"] == {"seed": 3, "train": {"updates": 7}}
     assert set(found["files"]) == {"spec.json", "cost.json", "done.json"}
 
 

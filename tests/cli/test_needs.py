@@ -19,13 +19,13 @@ Cli = Callable[..., Any]
 PICTURES = """\
 name: t
 backbones: {b: {use: tiny-sd}}
-base: {backbone: b, train: {steps: 2}, sample: {n: 8}}
+base: {backbone: b, train: {updates: 2}, sample: {n: 8}}
 rows: [{method: lcm, nfe: 2, params: {nets: copy}}, {method: teacher, nfe: 2}]
 """
 POINTS = """\
 name: t
 backbones: {b: {use: gmm}}
-base: {backbone: b, train: {steps: 2, batch_size: 4}, sample: {n: 32}, nfe: 2}
+base: {backbone: b, train: {updates: 2, batch_size: 4}, sample: {n: 32}, nfe: 2}
 rows: [{method: teacher, label: Here}, {method: tdm, label: Gone, data: {prompts: faraway}}]
 metrics: [sw]
 tables: [{name: main, columns: [label, sw]}]

@@ -28,10 +28,10 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A TCD student of the picture world, and one of points in the plane, barely trained."""
     root = tmp_path_factory.mktemp("trainings")
     copy = {"nets": "copy", "lr": 1e-3}
-    pictures = train_spec("tcd", copy, backbone="tiny-sd", prompts="world-train", steps=1,
+    pictures = train_spec("tcd", copy, backbone="tiny-sd", prompts="world-train", updates=1,
                           batch_size=2)  # fmt: skip
     train(pictures, root / "pictures")
-    train(train_spec("tdm", {}, steps=1, batch_size=2), root / "points")
+    train(train_spec("tdm", {}, updates=1, batch_size=2), root / "points")
     return {name: root / name / "out" for name in ("pictures", "points")}
 
 

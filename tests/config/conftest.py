@@ -19,7 +19,7 @@ FAKES = Path(__file__).with_name("fakes.py")
 HEAD = """\
 name: t
 backbones: {b: {use: fake-points}}
-base: {backbone: b, train: {steps: 10}, sample: {n: 16}}
+base: {backbone: b, train: {updates: 10}, sample: {n: 16}}
 """
 
 

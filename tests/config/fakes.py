@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,7 @@ from distillbench.api.method import Method, NetSpec, Optim
 from distillbench.api.metric import Metric, MetricInfo
 from distillbench.api.sampler import Sampler
 from distillbench.errors import NotSupported
+from distillbench.files.renamed import renamed
 
 
 class Strict(BaseModel):
@@ -46,9 +47,9 @@ class FakeTeacher(Method):
 
 class FakeStudent(FakeTeacher):
     class Config(Strict):
-        steps: int = Field(4, gt=0)
+        steps: Annotated[int, renamed("depth", note="K of the paper")] = Field(4, gt=0)
         eta: float = 0.5
-        loss: Literal["huber", "mse"] = "huber"
+        loss: Annotated[Literal["huber", "mse"], renamed(l2="mse")] = "huber"
         embed: bool = False
 
     name = "fake-student"

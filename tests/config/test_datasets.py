@@ -126,7 +126,7 @@ def test_every_bad_prompt_is_told_at_its_setting(plan_of: PlanOf) -> None:
 
 def test_prompts_that_a_world_does_not_know_are_told(plan_of: PlanOf) -> None:
     Path("p.txt").write_text("a cat\n")
-    head = "name: t\nbase: {backbone: gmm, train: {steps: 2}}\n"
+    head = "name: t\nbase: {backbone: gmm, train: {updates: 2}}\n"
     with pytest.raises(ConfigError) as caught:
         plan_of(row("prompts: p.txt", method="tdm"), head=head)
     (found,) = caught.value.problems

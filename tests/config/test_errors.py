@@ -10,7 +10,7 @@ from distillbench.errors import ConfigError
 
 Errors = Callable[..., list[str]]
 KEYS = (
-    "label, group, backbone, method, params, teacher, init, train, data, sample, nfe, updates, "
+    "label, group, backbone, method, params, teacher, init, train, data, sample, nfe, snapshots, "
     "guidance_scale, sampler, tags"
 )
 STUDENT = "steps, eta, loss, embed"
@@ -28,15 +28,15 @@ CASES = {
         f"e.yaml:4:31: rows[0].nef: unknown key. A row has: {KEYS}. Did you mean 'nfe'?",
     ),
     "unknown key of train": (
-        "rows:\n  - method: fake-student\n    train: {stpes: 4}\n",
-        "e.yaml:6:13: rows[0].train.stpes: unknown key. 'train' has: steps, batch_size, "
+        "rows:\n  - method: fake-student\n    train: {updatse: 4}\n",
+        "e.yaml:6:13: rows[0].train.updatse: unknown key. 'train' has: updates, batch_size, "
         "accumulate, "
-        "precision, lr_scale, processes, save_every. Did you mean 'steps'?",
+        "precision, lr_scale, processes, save_every. Did you mean 'updates'?",
     ),
     "value of a wrong type": (
-        "rows: [{method: fake-student, train: {steps: many}}]\n",
-        "e.yaml:4:39: rows[0].train.steps: input should be a valid integer, unable to parse string "
-        "as an integer, got 'many'.",
+        "rows: [{method: fake-student, train: {updates: many}}]\n",
+        "e.yaml:4:39: rows[0].train.updates: input should be a valid integer, unable to parse "
+        "string as an integer, got 'many'.",
     ),
     "value out of range": (
         "rows: [{method: fake-student, nfe: [4, 0]}]\n",

@@ -37,13 +37,13 @@ def test_rows_override_the_base_and_a_list_of_nfe_makes_rows(plan_of: PlanOf) ->
 
 def test_grid_is_a_product_over_every_row(plan_of: PlanOf) -> None:
     plan = plan_of(
-        "rows: [{method: fake-student}]\ngrid: {params.eta: [0.1, 0.2], train.steps: [5, 6]}\n"
+        "rows: [{method: fake-student}]\ngrid: {params.eta: [0.1, 0.2], train.updates: [5, 6]}\n"
     )
     assert varied(plan) == [
-        {"params.eta": 0.1, "train.steps": 5}, {"params.eta": 0.1, "train.steps": 6},
-        {"params.eta": 0.2, "train.steps": 5}, {"params.eta": 0.2, "train.steps": 6},
+        {"params.eta": 0.1, "train.updates": 5}, {"params.eta": 0.1, "train.updates": 6},
+        {"params.eta": 0.2, "train.updates": 5}, {"params.eta": 0.2, "train.updates": 6},
     ]  # fmt: skip
-    assert labels(plan)[0] == "FS (eta=0.1, steps=5)"
+    assert labels(plan)[0] == "FS (eta=0.1, updates=5)"
     assert len({cell.train for cell in plan.cells}) == 4
 
 
@@ -123,7 +123,7 @@ def test_exclude_matches_fields_tags_params_paths_and_seeds(plan_of: PlanOf) -> 
     text = (
         "rows:\n"
         "  - {method: fake-student, tags: {kind: x}, nfe: [1, 2]}\n"
-        "  - {method: fake-student, params: {eta: 0.1}, train: {steps: 3}, nfe: [1, 2]}\n"
+        "  - {method: fake-student, params: {eta: 0.1}, train: {updates: 3}, nfe: [1, 2]}\n"
         "seeds: [0, 1]\n"
     )
 
@@ -135,7 +135,7 @@ def test_exclude_matches_fields_tags_params_paths_and_seeds(plan_of: PlanOf) -> 
     assert {nfe for _, nfe, _ in left("{nfe: 2}")} == {1}
     assert len(left("{kind: x}")) == 4
     assert len(left("{eta: 0.1, nfe: [1, 2]}")) == 4
-    assert len(left("{train.steps: 3, nfe: 1}")) == 6
+    assert len(left("{train.updates: 3, nfe: 1}")) == 6
     assert left("{kind: x, seed: 1}").count((0, 1, 1)) == 0
     assert len(left("{kind: x, seed: 1}")) == 6
 
@@ -212,7 +212,7 @@ def test_only_that_selects_nothing(plan_of: PlanOf, only: str, line: str) -> Non
 def test_settings_by_method_lie_between_base_and_row(plan_of: PlanOf) -> None:
     plan = plan_of(
         "for_method:\n"
-        "  fake-student: {params: {eta: 0.1, steps: 8}, nfe: [8, 1], train: {steps: 7}}\n"
+        "  fake-student: {params: {eta: 0.1, steps: 8}, nfe: [8, 1], train: {updates: 7}}\n"
         "rows:\n  - {method: fake-student, params: {eta: 0.2}}\n  - {method: fake-teacher}\n"
         "include: [{method: fake-student, nfe: 2}]\n"
     )
@@ -222,7 +222,7 @@ def test_settings_by_method_lie_between_base_and_row(plan_of: PlanOf) -> None:
     first, last = (plan.stages[plan.cells[i].train].spec for i in (0, -1))
     assert first["method"]["params"] == {**last["method"]["params"], "eta": 0.2}
     assert last["method"]["params"]["eta"] == 0.1
-    assert last["train"]["steps"] == 7
+    assert last["train"]["updates"] == 7
 
 
 def test_settings_of_unknown_and_unused_methods(plan_of: PlanOf) -> None:

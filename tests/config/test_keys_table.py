@@ -58,7 +58,7 @@ def experiment(method: str = "sft", **params: Any) -> dict[str, Any]:
     return {
         "name": "keys",
         "backbones": {"b": {"use": "sd", "params": {"model": "./T"}}},
-        "base": {"backbone": "b", "train": {"steps": 4}, "sample": {"n": 4, "prompts": "p.txt"},
+        "base": {"backbone": "b", "train": {"updates": 4}, "sample": {"n": 4, "prompts": "p.txt"},
                  "data": {"images": "./imgs"}},
         "rows": [{"method": method, "nfe": 4, "params": params}],
         "metrics": [{"use": "clip", "params": {"weights": "./C"}}],
@@ -229,7 +229,7 @@ FILES = [
 ]  # fmt: skip
 
 SETTINGS = [
-    (ALL, setting("base.train.steps", 5)),
+    (ALL, setting("base.train.updates", 5)),
     (ALL, setting("base.train.batch_size", 8)),
     (ALL, setting("base.train.accumulate", 2)),
     (ALL, setting("base.train.lr_scale", 2.0)),
@@ -271,7 +271,7 @@ SETTINGS = [
     (NONE, setting("base.data.background", "black", "dmd2")),
     (SAMPLED, setting("rows.0.params.guidance_scale", 3.0, "teacher")),
     (SAMPLED, setting("rows.0.params.solver", "euler", "teacher")),
-    (NONE, setting("base.train.steps", 5, "teacher")),
+    (NONE, setting("base.train.updates", 5, "teacher")),
     (ALL, setting("base.train.precision", "bfloat16", "teacher")),
 ]
 

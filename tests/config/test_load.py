@@ -15,14 +15,14 @@ Write = Callable[[str], Path]
 
 TEXT = """\
 name: t
-base: {backbone: fake-points, train: {steps: 7, batch_size: 3}}
+base: {backbone: fake-points, train: {updates: 7, batch_size: 3}}
 methods:
   - {method: fake-student, nfe: [4, 2]}
 profiles:
   tiny:
-    base: {train: {steps: 2}}
+    base: {train: {updates: 2}}
   paper:
-    base: {train: {steps: 900}}
+    base: {train: {updates: 900}}
     methods:
       - {method: fake-teacher, label: T}
 """
@@ -30,7 +30,7 @@ profiles:
 
 def test_tiny_is_the_default_and_merges_deeply(write: Write) -> None:
     experiment = load_experiment(write(TEXT))
-    assert experiment.base.train.steps == 2
+    assert experiment.base.train.updates == 2
     assert experiment.base.train.batch_size == 3
     assert [row["method"] for row in experiment.rows] == ["fake-student"]
     assert (experiment.profile, experiment.folder) == ("tiny", "t")
@@ -38,16 +38,16 @@ def test_tiny_is_the_default_and_merges_deeply(write: Write) -> None:
 
 def test_a_named_profile_replaces_lists_and_has_its_own_folder(write: Write) -> None:
     experiment = load_experiment(write(TEXT), profile="paper")
-    assert experiment.base.train.steps == 900
+    assert experiment.base.train.updates == 900
     assert [row["label"] for row in experiment.rows] == ["T"]
     assert experiment.folder == "t-paper"
     assert profiles_of(Path("e.yaml")) == ["tiny", "paper"]
 
 
 def test_a_profile_may_extend_another(write: Write) -> None:
-    more = "  long: {extends: tiny, base: {train: {steps: 77}}, seeds: [5]}\n"
+    more = "  long: {extends: tiny, base: {train: {updates: 77}}, seeds: [5]}\n"
     plain, longer = (load_experiment(write(TEXT + more), profile=p) for p in ("tiny", "long"))
-    assert (longer.base.train.steps, longer.seeds) == (77, [5])
+    assert (longer.base.train.updates, longer.seeds) == (77, [5])
     assert longer.base.backbone == plain.base.backbone
     assert longer.folder == "t-long"
 
@@ -61,7 +61,7 @@ def test_a_profile_that_extends_nothing(write: Write, name: str, what: str) -> N
 
 def test_without_profiles_the_file_stands(write: Write) -> None:
     experiment = load_experiment(write(TEXT.partition("profiles:")[0]))
-    assert experiment.base.train.steps == 7
+    assert experiment.base.train.updates == 7
     assert experiment.profile == ""
 
 
@@ -76,16 +76,16 @@ def test_an_unknown_profile(write: Write) -> None:
 
 def test_a_mistake_in_a_profile_points_into_it(write: Write) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_experiment(write(TEXT.replace("steps: 900", "setps: 900")), profile="paper")
+        load_experiment(write(TEXT.replace("updates: 900", "updatse: 900")), profile="paper")
     (line,) = caught.value.problems
-    assert line.startswith("e.yaml:9:20: profiles.paper.base.train.setps: unknown key. ")
+    assert line.startswith("e.yaml:9:20: profiles.paper.base.train.updatse: unknown key. ")
 
 
 def test_overrides_reach_mappings_lists_and_what_is_not_written(write: Write) -> None:
-    sets = ("base.train.steps=5", "rows.0.nfe=[1]", "seeds=[3, 4]", "methods.0.params.eta=1e-2",
+    sets = ("base.train.updates=5", "rows.0.nfe=[1]", "seeds=[3, 4]", "methods.0.params.eta=1e-2",
             "base.data.prompts=gmm-eval", "rows.0.tags.kind=new")  # fmt: skip
     experiment = load_experiment(write(TEXT), sets=sets)
-    assert experiment.base.train.steps == 5
+    assert experiment.base.train.updates == 5
     assert experiment.base.data.prompts == "gmm-eval"
     assert experiment.seeds == [3, 4]
     assert experiment.rows[0] == {
@@ -96,16 +96,16 @@ def test_overrides_reach_mappings_lists_and_what_is_not_written(write: Write) ->
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("base.train.setps=5", "--set base.train.setps=5: base.train.setps: unknown key. "
+        ("base.train.updatse=5", "--set base.train.updatse=5: base.train.updatse: unknown key. "
                                "'base.train' "
-         "has: steps, batch_size, accumulate, precision, lr_scale, processes, save_every. "
-         "Did you mean 'steps'?"),
+         "has: updates, batch_size, accumulate, precision, lr_scale, processes, save_every. "
+         "Did you mean 'updates'?"),
         ("rows.3.nfe=1", "--set rows.3.nfe=1: 3 is no index of a list with entries 0..0"),
         ("rows.0.method.x=1", "--set rows.0.method.x=1: 'fake-student' is a value, not a "
                               "mapping; it "
          "has no 'x'"),
-        ("seeds", "--set seeds: an override is a.b=value, e.g. base.train.steps=100"),
-        ("a..b=1", "--set a..b=1: an override is a.b=value, e.g. base.train.steps=100"),
+        ("seeds", "--set seeds: an override is a.b=value, e.g. base.train.updates=100"),
+        ("a..b=1", "--set a..b=1: an override is a.b=value, e.g. base.train.updates=100"),
         ("seeds=[1", "--set seeds=[1:1:3: not valid YAML: expected ',' or ']', but got "
          "'<stream end>'"),
         ("seeds=[-1]", "--set seeds=[-1]: seeds[0]: input should be greater than or equal to 0, "

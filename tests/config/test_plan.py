@@ -71,7 +71,7 @@ def test_specs_have_the_agreed_fields(plan_of: PlanOf) -> None:
     assert len(prompts) == 64
     assert train.spec == {
         "identity": IDENTITY_VERSION, "backbone": backbone, "method": method,
-        "train": {"steps": 10, "batch_size": 32, "accumulate": 1, "precision": "float32",
+        "train": {"updates": 10, "batch_size": 32, "accumulate": 1, "precision": "float32",
                   "lr_scale": 1.0, "processes": 1},
         "data": {"images_sha256": ""},
         "seed": 0, "teacher": None,
@@ -214,7 +214,7 @@ def test_sampling_overrides_are_part_of_the_recipe(plan_of: PlanOf) -> None:
 @pytest.mark.parametrize(
     ("sets", "changed"),
     [
-        (["base.train.steps=11"], {"train", "sample", "score"}),
+        (["base.train.updates=11"], {"train", "sample", "score"}),
         (["base.train.save_every=3"], set()),
         (["threads=2"], set()),
         (["base.sample.n=17"], {"sample", "score"}),
@@ -286,7 +286,9 @@ def test_a_backbone_without_prompts_wants_some(errors_of: Callable[..., list[str
 
 def test_an_experiment_made_in_code_plans_alike(plan_of: PlanOf) -> None:
     written = plan_of("rows: [{method: fake-student}]\nmetrics: [fake-spread]\n")
-    base = CellConfig.model_validate({"backbone": "b", "train": {"steps": 10}, "sample": {"n": 16}})
+    base = CellConfig.model_validate(
+        {"backbone": "b", "train": {"updates": 10}, "sample": {"n": 16}}
+    )
     made = Experiment(
         name="t", base=base, backbones={"b": {"use": "fake-points"}},  # type: ignore[dict-item]
         rows=[{"method": "fake-student"}], metrics=[MetricRef(use="fake-spread")],

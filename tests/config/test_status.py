@@ -47,8 +47,8 @@ def test_finished_stages_are_cached(plan_of: PlanOf, tmp_path: Path) -> None:
 def test_an_edit_makes_its_stages_stale_and_says_why(plan_of: PlanOf, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     finish(plan_of(TEXT), store, "train", "sample", "score")
-    edited = plan_of(TEXT, sets=["base.train.steps=20", "base.params.eta=0.25"])
-    reason = "method.params.eta 0.5 -> 0.25; train.steps 10 -> 20"
+    edited = plan_of(TEXT, sets=["base.train.updates=20", "base.params.eta=0.25"])
+    reason = "method.params.eta 0.5 -> 0.25; train.updates 10 -> 20"
     found = states(edited, store)
     assert found["train"] == ("stale", reason)
     assert found["sample"] == ("stale", "method.params.eta 0.5 -> 0.25")
@@ -60,8 +60,8 @@ def test_a_stage_that_only_follows_gives_the_reason_of_its_cause(
 ) -> None:
     store = Store(tmp_path / "store")
     finish(plan_of(TEXT), store, "train", "sample", "score")
-    found = states(plan_of(TEXT, sets=["base.train.steps=20"]), store)
-    assert found == dict.fromkeys(found, ("stale", "train.steps 10 -> 20"))
+    found = states(plan_of(TEXT, sets=["base.train.updates=20"]), store)
+    assert found == dict.fromkeys(found, ("stale", "train.updates 10 -> 20"))
 
 
 def test_a_run_that_starts_from_an_edited_one_gives_its_reason(
@@ -112,7 +112,7 @@ def test_another_experiment_leaves_no_predecessors(plan_of: PlanOf, tmp_path: Pa
     """A sweep that never ran is new, however near what another experiment left may be."""
     store = Store(tmp_path / "store")
     finish(plan_of(TEXT), store, "train", "sample", "score")
-    edit = ["base.train.steps=20"]
+    edit = ["base.train.updates=20"]
     assert {state for state, _ in states(plan_of(TEXT, sets=edit), store).values()} == {"stale"}
     other = plan_of(TEXT, sets=[*edit, "name=other"])
     assert {state for state, _ in states(other, store).values()} == {"new"}

@@ -169,7 +169,7 @@ rows:
 
 WAY = """\
 rows:
-  - {label: S, method: fake-student, nfe: [4, 2], updates: [2, 5, 10]}
+  - {label: S, method: fake-student, nfe: [4, 2], snapshots: [2, 5, 10]}
   - {label: Again, method: fake-student, nfe: 4, tags: {a: 1}}
 """
 
@@ -181,7 +181,7 @@ def test_students_on_the_way_share_one_training(plan_of: PlanOf) -> None:
     first, second, last = trains
     assert (first.needs, second.needs, last.needs) == ((), (first.key,), (second.key,))
     assert {lineage(s) for s in trains} == {last.key}
-    assert last.key == train(plan_of(WAY.replace("updates: [2, 5, 10]", "")), "S", 0).key
+    assert last.key == train(plan_of(WAY.replace("snapshots: [2, 5, 10]", "")), "S", 0).key
     assert [(c.updates, c.final) for c in plan.cells if c.label == "S" and c.nfe == 4] == [
         (2, False), (5, False), (10, True)
     ]  # fmt: skip
@@ -203,9 +203,9 @@ def test_claims_mean_the_end_of_training_unless_told(plan_of: PlanOf) -> None:
 
 
 def test_updates_that_do_not_exist(errors_of: ErrorsOf) -> None:
-    (line,) = errors_of("rows: [{method: fake-student, updates: [3, 11]}]\n")
-    assert "no update 11 in a training of train.steps 10" in line
-    (line,) = errors_of("rows: [{method: fake-teacher, updates: 3}]\n")
+    (line,) = errors_of("rows: [{method: fake-student, snapshots: [3, 11]}]\n")
+    assert "no update 11 in a training of train.updates 10" in line
+    (line,) = errors_of("rows: [{method: fake-teacher, snapshots: 3}]\n")
     assert "fake-teacher trains nothing" in line
 
 
@@ -213,7 +213,7 @@ def test_the_cost_of_a_training_is_shared_by_its_stages(plan_of: PlanOf) -> None
     trains = [s for s in plan_of(WAY).stages.values() if s.kind == "train"]
     shares = [s.cost / sum(t.cost for t in trains) for s in trains]
     assert [round(share, 6) for share in shares] == [0.2, 0.3, 0.5]
-    (whole,) = (s for s in plan_of(WAY.replace("updates: [2, 5, 10]", "")).stages.values()
+    (whole,) = (s for s in plan_of(WAY.replace("snapshots: [2, 5, 10]", "")).stages.values()
                 if s.kind == "train")  # fmt: skip
     assert abs(whole.cost - sum(t.cost for t in trains)) < 1e-6
 
@@ -221,8 +221,8 @@ def test_the_cost_of_a_training_is_shared_by_its_stages(plan_of: PlanOf) -> None
 def test_no_updates_means_the_end(plan_of: PlanOf, errors_of: ErrorsOf) -> None:
     head = "name: t\nbackbones: {b: {use: fake-points}}\n"
     text = """\
-base: {backbone: b, train: {steps: 10}, updates: [5, 10]}
-for_method: {fake-teacher: {updates: []}}
+base: {backbone: b, train: {updates: 10}, snapshots: [5, 10]}
+for_method: {fake-teacher: {snapshots: []}}
 rows: [{method: fake-student, nfe: 4}, {method: fake-teacher, nfe: 4}]
 """
     assert [c.updates for c in plan_of(text, head=head).cells] == [5, 10, 0]
@@ -237,7 +237,7 @@ def test_only_knows_where_a_student_was_taken(plan_of: PlanOf) -> None:
 
 
 ALONE = """\
-rows: [{label: S, method: fake-student, updates: [2, 5], nfe: 4}]
+rows: [{label: S, method: fake-student, snapshots: [2, 5], nfe: 4}]
 metrics: [fake-spread]
 """
 

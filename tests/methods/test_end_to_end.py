@@ -48,6 +48,6 @@ def test_a_short_training_beats_the_four_step_teacher(
 ) -> None:
     steps, params = SETTINGS[name]
     shared = {"nets": "copy", "lr": 1e-3, "weight_decay": 0.0}
-    train(train_spec(name, {**shared, **params}, steps=steps, batch_size=128), tmp_path)
+    train(train_spec(name, {**shared, **params}, updates=steps, batch_size=128), tmp_path)
     found = distances(tmp_path)
     assert all(found[metric] < 0.75 * value for metric, value in teacher.items())

@@ -45,7 +45,7 @@ def _plane(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def spec(name: str, steps: int, **settings: Any) -> dict[str, Any]:
     params = SHARED | PARAMS[name]
-    return train_spec(name, params, backbone="flow-plane", steps=steps, **settings)
+    return train_spec(name, params, backbone="flow-plane", updates=steps, **settings)
 
 
 def points(folder: Path, sampler: Sampler) -> torch.Tensor:

@@ -49,7 +49,7 @@ def test_one_k_alone_is_tdm_bit_for_bit(tmp_path: Path, condition: bool) -> None
         "tdm_unify": {"steps_support": [4], "condition": condition},
     }
     for name, params in runs.items():
-        train(train_spec(name, {"lr": 1e-3, **params}, steps=3), tmp_path / name)
+        train(train_spec(name, {"lr": 1e-3, **params}, updates=3), tmp_path / name)
     tdm, ours = ((tmp_path / name / "out" / "student.safetensors").read_bytes() for name in runs)
     assert ours == tdm
 
@@ -131,7 +131,7 @@ def test_without_the_surrogate_the_distance_is_the_normalised_square(toy: Any) -
 def test_trained_for_all_and_sampled_at_each(tmp_path: Path) -> None:
     from distillbench.sample.generate import generate_images, load_student
 
-    train(train_spec("tdm_unify", {"lr": 1e-3}, steps=6), tmp_path)
+    train(train_spec("tdm_unify", {"lr": 1e-3}, updates=6), tmp_path)
     student = load_student(tmp_path / "out")
     prompts = ["condition 1"] * 4
     made = [generate_images(student, prompts, sampler=student.method.sampler(k)) for k in NODES]

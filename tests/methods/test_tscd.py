@@ -143,7 +143,7 @@ def test_the_loop_tells_how_long_the_training_is(tmp_path: Any) -> None:
     from distillbench.train.loop import Trainer
     from distillbench.train.ranks import Team
 
-    spec = train_spec("tscd", {"nets": "copy"}, steps=8)
+    spec = train_spec("tscd", {"nets": "copy"}, updates=8)
     team = Team.__new__(Team)
     object.__setattr__(team, "device", "cpu")
     trainer = Trainer(spec, team, tmp_path, tmp_path, {}, lambda _: None, lambda: False)

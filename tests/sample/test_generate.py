@@ -21,7 +21,7 @@ from distillbench.testing.method import train, train_spec
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    train(train_spec("lcm", {"nets": "copy", "lr": 1e-3}, steps=2), folder)
+    train(train_spec("lcm", {"nets": "copy", "lr": 1e-3}, updates=2), folder)
     return folder / "out"
 
 

@@ -38,7 +38,7 @@ def cut(path: Path) -> None:
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """A training that was stopped with checkpoints of steps 4 and 5, and the same undisturbed."""
     folder = tmp_path_factory.mktemp("stopped")
-    spec = train_spec("lcm", LCM, steps=6)
+    spec = train_spec("lcm", LCM, updates=6)
     with pytest.raises(Interrupted):
         train(spec, folder / "half", stop_after=5, save_every=2)
     train(spec, folder / "straight")

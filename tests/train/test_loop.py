@@ -36,7 +36,7 @@ def read(path: Path) -> Any:
 @pytest.mark.parametrize("name", ["tdm", "lcm"])
 def test_stopped_twice_equals_straight(tmp_path: Path, name: str) -> None:
     params = TDM if name == "tdm" else LCM
-    spec = train_spec(name, params, steps=9, batch_size=8, accumulate=2)
+    spec = train_spec(name, params, updates=9, batch_size=8, accumulate=2)
     train(spec, tmp_path / "straight")
     for stop in (2, 3):
         with pytest.raises(Interrupted):
@@ -52,7 +52,7 @@ def test_stopped_twice_equals_straight(tmp_path: Path, name: str) -> None:
 
 
 def test_a_killed_run_continues_from_its_last_checkpoint(tmp_path: Path) -> None:
-    spec = train_spec("lcm", LCM, steps=6)
+    spec = train_spec("lcm", LCM, updates=6)
     train(spec, tmp_path / "straight")
     with pytest.raises(Interrupted):  # leaves checkpoints of steps 2, 4 and 5
         train(spec, tmp_path / "killed", stop_after=5, save_every=2)
@@ -65,7 +65,7 @@ def test_a_killed_run_continues_from_its_last_checkpoint(tmp_path: Path) -> None
 
 
 def test_save_interval_changes_nothing(tmp_path: Path) -> None:
-    spec = train_spec("lcm", LCM, steps=5)
+    spec = train_spec("lcm", LCM, updates=5)
     train(spec, tmp_path / "a", save_every=1)
     train(spec, tmp_path / "b", save_every=100)
     assert student(tmp_path / "a") == student(tmp_path / "b")
@@ -89,7 +89,7 @@ def test_a_nan_stops_the_run_and_names_everything(
         factor = float("nan") if step == 3 else 1.0
         return type(losses)(losses.total * factor)
 
-    spec = train_spec("lcm", LCM, steps=6)
+    spec = train_spec("lcm", LCM, updates=6)
     with monkeypatch.context() as patch:
         patch.setattr(Method, "loss", broken)
         with pytest.raises(NonFiniteLoss, match=r"loss of turn 'student'.* step 4;.*00000002"):
@@ -101,21 +101,21 @@ def test_a_nan_stops_the_run_and_names_everything(
 
 def test_network_evaluations_per_step(tmp_path: Path) -> None:
     batch, steps = 8, 3
-    train(train_spec("tdm", TDM, steps=steps, batch_size=batch), tmp_path / "tdm")
+    train(train_spec("tdm", TDM, updates=steps, batch_size=batch), tmp_path / "tdm")
     counts = read(tmp_path / "tdm" / "out" / "cost.json")["evaluations"]
     n = batch * steps
     # K rollout steps and one with gradient; teacher unguided; fake in both turns
     assert counts == {"student": 5 * n, "teacher": n, "fake": 2 * n}
     guided = {**TDM, "guidance_scale": 2.0}
-    train(train_spec("tdm", guided, steps=steps, batch_size=batch), tmp_path / "guided")
+    train(train_spec("tdm", guided, updates=steps, batch_size=batch), tmp_path / "guided")
     assert read(tmp_path / "guided" / "out" / "cost.json")["evaluations"]["teacher"] == 2 * n
-    train(train_spec("lcm", LCM, steps=steps, batch_size=batch), tmp_path / "lcm")
+    train(train_spec("lcm", LCM, updates=steps, batch_size=batch), tmp_path / "lcm")
     counts = read(tmp_path / "lcm" / "out" / "cost.json")["evaluations"]
     assert counts == {"student": n, "student_ema": n, "teacher": n}
 
 
 def test_accumulation_averages_micro_batches(tmp_path: Path) -> None:
-    spec = train_spec("lcm", {**LCM, "target": "stopgrad"}, steps=1, batch_size=4, accumulate=3)
+    spec = train_spec("lcm", {**LCM, "target": "stopgrad"}, updates=1, batch_size=4, accumulate=3)
     events = train(spec, tmp_path)
     method = build(spec)
     method.backbone.load("cpu")
@@ -134,7 +134,7 @@ def test_accumulation_averages_micro_batches(tmp_path: Path) -> None:
 
 
 def test_progress_and_log(tmp_path: Path) -> None:
-    events = train(train_spec("tdm", TDM, steps=3), tmp_path)
+    events = train(train_spec("tdm", TDM, updates=3), tmp_path)
     assert [e["step"] for e in events] == [1, 2, 3]
     assert all(e["kind"] == "train" and e["steps"] == 3 for e in events)
     rows = [json.loads(x) for x in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
@@ -144,7 +144,7 @@ def test_progress_and_log(tmp_path: Path) -> None:
 
 
 def test_learning_rate_warms_up_and_scales(tmp_path: Path) -> None:
-    spec = train_spec("lcm", {**LCM, "warmup_steps": 4}, steps=2, lr_scale=0.5)
+    spec = train_spec("lcm", {**LCM, "warmup_steps": 4}, updates=2, lr_scale=0.5)
     with pytest.raises(Interrupted):
         train(spec, tmp_path, stop_after=1)
     saved = state.latest(tmp_path / "checkpoints", at_most=1)
@@ -181,7 +181,7 @@ def test_a_teacher_is_sampled_in_its_precision(tmp_path: Path) -> None:
 
 
 def test_a_student_is_restored_from_its_folder(tmp_path: Path) -> None:
-    spec = train_spec("tdm", {**TDM, "ema": 0.5}, steps=3)
+    spec = train_spec("tdm", {**TDM, "ema": 0.5}, updates=3)
     train(spec, tmp_path)
     restored = load_student(tmp_path / "out")
     assert restored.net is not None
@@ -193,7 +193,7 @@ def test_a_student_is_restored_from_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_student_of_other_weights_is_refused(tmp_path: Path) -> None:
-    spec = train_spec("lcm", LCM, steps=1)
+    spec = train_spec("lcm", LCM, updates=1)
     train(spec, tmp_path)
     recipe = read(tmp_path / "out" / "recipe.json")
     recipe["backbone"]["revision"] = "another"
@@ -207,14 +207,14 @@ def test_a_student_of_other_weights_is_refused(tmp_path: Path) -> None:
 
 def test_other_weights_than_planned_are_not_trained(tmp_path: Path) -> None:
     """Else a key would stand for weights that it does not speak of."""
-    spec = train_spec("lcm", LCM, steps=1)
+    spec = train_spec("lcm", LCM, updates=1)
     spec["backbone"]["revision"] = "another"
     with pytest.raises(BadInput, match="not those that this run was planned with"):
         train(spec, tmp_path)
 
 
 def test_changed_prompts_are_refused(tmp_path: Path) -> None:
-    spec = train_spec("lcm", LCM, steps=1)
+    spec = train_spec("lcm", LCM, updates=1)
     spec["data"]["prompts_sha256"] = "0" * 64
     with pytest.raises(BadInput, match="changed since"):
         train(spec, tmp_path)
@@ -232,7 +232,7 @@ def test_other_training_images_than_planned_are_refused(
     Image.new("RGB", (4, 4)).save(folder / "a.png")
     rows = folder / "captions.jsonl"
     rows.write_text('{"file": "a.png", "text": "condition 1"}\n')
-    spec = train_spec("lcm", LCM, steps=1)
+    spec = train_spec("lcm", LCM, updates=1)
     spec["data"] = {"prompts": "", "prompts_sha256": "", "images_sha256": images_identity(folder)}
     train(spec, tmp_path / "sound", images=str(folder))
     rows.write_text('{"file": "a.png", "text": "condition 2"}\n')
@@ -250,12 +250,12 @@ def test_what_no_sampler_takes_is_not_trained(
 
     monkeypatch.setattr(TDM_, "sampler", refuse)
     with pytest.raises(NotSupported, match="no number of evaluations up to 1000"):
-        train(train_spec("tdm", TDM, steps=2), tmp_path)
+        train(train_spec("tdm", TDM, updates=2), tmp_path)
     assert not (tmp_path / "checkpoints").exists() or not any((tmp_path / "checkpoints").iterdir())
 
 
 def test_an_unusual_number_of_steps_is_trained_and_sampled(tmp_path: Path) -> None:
-    train(train_spec("tdm_unify", {**TDM, "steps_support": [3, 6]}, steps=1), tmp_path)
+    train(train_spec("tdm_unify", {**TDM, "steps_support": [3, 6]}, updates=1), tmp_path)
     recipe = read(tmp_path / "out" / "recipe.json")
     assert len(recipe["default"]["timesteps"]) == 3
 
@@ -266,8 +266,8 @@ def test_half_precision_needs_a_gpu(tmp_path: Path) -> None:
 
 
 def test_bfloat16_trains_in_float32_weights(tmp_path: Path) -> None:
-    train(train_spec("lcm", LCM, steps=2, precision="bfloat16"), tmp_path / "low")
-    train(train_spec("lcm", LCM, steps=2), tmp_path / "full")
+    train(train_spec("lcm", LCM, updates=2, precision="bfloat16"), tmp_path / "low")
+    train(train_spec("lcm", LCM, updates=2), tmp_path / "full")
     tensors = load_file(tmp_path / "low" / "out" / "student.safetensors")
     assert {t.dtype for t in tensors.values()} == {torch.float32}
     assert student(tmp_path / "low") != student(tmp_path / "full")
@@ -275,7 +275,7 @@ def test_bfloat16_trains_in_float32_weights(tmp_path: Path) -> None:
 
 def test_settings_of_the_process_are_put_back(tmp_path: Path) -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    train(train_spec("lcm", LCM, steps=1), tmp_path)
+    train(train_spec("lcm", LCM, updates=1), tmp_path)
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
 
@@ -283,7 +283,7 @@ def test_settings_of_the_process_are_put_back(tmp_path: Path) -> None:
 
 
 def test_stops_on_the_way_are_the_straight_run(tmp_path: Path) -> None:
-    spec = train_spec("tdm", TDM, steps=6)
+    spec = train_spec("tdm", TDM, updates=6)
     train(spec, tmp_path / "straight")
     cuts = [{**spec, "train": {**spec["train"], "stop": stop}} for stop in (2, 5)]
     for cut in (*cuts, spec):  # each goes on where the one before stopped
@@ -299,7 +299,7 @@ def test_stops_on_the_way_are_the_straight_run(tmp_path: Path) -> None:
 
 
 def test_a_stop_before_the_newest_checkpoint_starts_from_an_earlier_one(tmp_path: Path) -> None:
-    spec = train_spec("lcm", LCM, steps=6)
+    spec = train_spec("lcm", LCM, updates=6)
     cut = {**spec, "train": {**spec["train"], "stop": 3}}
     train(cut, tmp_path / "alone")
     with pytest.raises(Interrupted):
@@ -323,9 +323,9 @@ def run_in(store: Path, key: str, spec: dict[str, Any]) -> Path:
 
 
 def test_a_student_starts_from_another(tmp_path: Path) -> None:
-    spec = train_spec("lcm", LCM, steps=2)
+    spec = train_spec("lcm", LCM, updates=2)
     first = run_in(tmp_path, "a", spec)
-    slow = {**spec, "seed": 5, "train": {**spec["train"], "steps": 1, "lr_scale": 1e-12}}
+    slow = {**spec, "seed": 5, "train": {**spec["train"], "updates": 1, "lr_scale": 1e-12}}
     second = run_in(tmp_path, "b", {**slow, "init": "a"})
     a, b = (load_file(folder / "student.safetensors") for folder in (first, second))
     for name in a:
@@ -334,8 +334,8 @@ def test_a_student_starts_from_another(tmp_path: Path) -> None:
 
 def test_a_trained_net_takes_the_teachers_place(tmp_path: Path) -> None:
     tune = {"nets": "copy", "lr": 1e-2, "guidance_scale": 1.0}
-    first = run_in(tmp_path, "a", train_spec("sft", tune, steps=3))
-    second = run_in(tmp_path, "b", {**train_spec("sft", tune, steps=3), "teacher": "a"})
+    first = run_in(tmp_path, "a", train_spec("sft", tune, updates=3))
+    second = run_in(tmp_path, "b", {**train_spec("sft", tune, updates=3), "teacher": "a"})
     spec = {**train_spec("teacher", {"guidance_scale": 1.0}), "teacher": "b"}
     third = run_in(tmp_path, "c", spec)
     twice, teacher = load_student(second), load_student(third)

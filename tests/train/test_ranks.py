@@ -16,8 +16,8 @@ LCM = {"nets": "copy", "lr": 1e-3, "guidance": [1.0, 1.0]}
 
 
 def test_two_processes_equal_one_with_twice_the_accumulation(tmp_path: Path) -> None:
-    one = train_spec("lcm", LCM, steps=4, batch_size=16, accumulate=2)
-    two = train_spec("lcm", LCM, steps=4, batch_size=16, processes=2)
+    one = train_spec("lcm", LCM, updates=4, batch_size=16, accumulate=2)
+    two = train_spec("lcm", LCM, updates=4, batch_size=16, processes=2)
     train(one, tmp_path / "one")
     with pytest.raises(Interrupted):  # all ranks stop together
         train(two, tmp_path / "two", stop_after=3)
