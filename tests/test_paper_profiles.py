@@ -60,7 +60,7 @@ def batch(spec: Any) -> int:
 )
 def test_updates_are_the_students(table1: Plan, label: str, updates: int, size: int) -> None:
     spec = training(table1, label)
-    assert (spec["train"]["steps"], batch(spec)) == (updates, size)
+    assert (spec["train"]["updates"], batch(spec)) == (updates, size)
 
 
 def test_dmd2_updates_its_fake_score_as_often_as_published(table1: Plan) -> None:
@@ -68,7 +68,7 @@ def test_dmd2_updates_its_fake_score_as_often_as_published(table1: Plan) -> None
         spec = training(table1, label)
         params = spec["method"]["params"]
         assert params["fake_updates"] == ratio
-        assert spec["train"]["steps"] * ratio == loop
+        assert spec["train"]["updates"] * ratio == loop
         backbone = registry.build_backbone("sd", {})
         turns = registry.build_method("dmd2", params, backbone).turns(0)
         assert (turns.count("fake"), turns.count("student")) == (ratio, 1)
