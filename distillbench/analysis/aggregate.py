@@ -14,6 +14,7 @@ from distillbench.analysis.rows import Row, chosen, rows_of
 from distillbench.analysis.scores import Sample, Score, read_score
 from distillbench.analysis.snapshot import Snapshot, StoreLike
 from distillbench.errors import ArtifactError, BadInput
+from distillbench.plan.changed import Changes, find_changes
 from distillbench.plan.stage import Cell, Plan
 
 __all__ = ["MixedProtocols", "Results", "SeedScore", "Value"]
@@ -155,6 +156,13 @@ class Results:
         there = [s for s in stages if self.store.path(s.kind, s.key).is_dir()]
         reasons = ((stage, self.store.reason(stage.kind, stage.key)) for stage in there)
         return [f"{s.kind} stage {s.key} ({s.label}): {why}" for s, why in reasons if why]
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What of the plan other code made than is here."""
+        stages = self.plan.stages.items()
+        done = [key for key, stage in stages if self.store.is_done(stage.kind, key)]
+        return find_changes(self.plan, done, self.store)
 
     def _seed_score(self, cell: Cell, metric: str) -> SeedScore:
         key = cell.scores.get(metric)

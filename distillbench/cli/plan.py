@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distillbench.cli.changed import changed_lines
 from distillbench.cli.common import (
     FileArgument,
     JsonOption,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from distillbench.plan.requirements import Requirement
     from distillbench.plan.stage import Cell, Plan
     from distillbench.plan.status import StageStatus
+    from distillbench.store.layout import Store
 
 __all__ = ["EPILOG", "plan", "show_plan"]
 
@@ -52,26 +54,34 @@ def plan(
     """Show the grid, its stages, and which of them are cached, new or stale."""
     from distillbench.plan.build import selected
     from distillbench.plan.requirements import missing
-    from distillbench.plan.status import plan_status
 
     _, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
     )
     part = selected(whole, only) if only else whole
     store = store_of(results)
-    show_plan(part, plan_status(part, store, whole=whole), missing(part, store), as_json=json)
+    show_plan(part, whole, store, missing(part, store), as_json=json)
 
 
 def show_plan(
-    made: Plan,
-    status: Mapping[str, StageStatus],
-    lacking: Sequence[Requirement],
-    *,
-    as_json: bool,
+    made: Plan, whole: Plan, store: Store, lacking: Sequence[Requirement], *, as_json: bool
 ) -> None:
-    """Print a plan against the store, and what its stages need and this machine has not."""
+    """Print a plan against the store, what other code made, and what is missing to run it.
+
+    Args:
+        whole: what `made` is a selection of.
+    """
+    from distillbench.plan.changed import find_changes
+    from distillbench.plan.status import plan_status
+
+    status = plan_status(made, store, whole=whole)
+    done = [key for key, entry in status.items() if entry.state == "cached"]
+    changes = find_changes(made, done, store)
     if as_json:
-        print_json({**_as_json(made, status), "missing": [need.as_json() for need in lacking]})
+        print_json({
+            **_as_json(made, status), **changes.as_json(),
+            "missing": [need.as_json() for need in lacking],
+        })  # fmt: skip
         return
     taken = any(not cell.final for cell in made.cells)
     head = ("row", "backbone", "nfe", *(["updates"] if taken else []), "seeds", "train", "sample",
@@ -85,6 +95,8 @@ def show_plan(
         print(f"  {state} x{count}: {reason}")
     for note in made.notes:
         print(visible(f"  note: {note}"))
+    for line in changed_lines(changes):
+        print(visible(f"  {line}"))
     for line in missing_lines(lacking):
         print(line)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distillbench.cli.changed import changed_lines
 from distillbench.cli.common import (
     FileArgument,
     JsonOption,
@@ -94,7 +95,6 @@ def run(
     """Run an experiment; finished stages are never redone, and the same command resumes."""
     from distillbench.plan.build import selected
     from distillbench.plan.requirements import Setup, missing
-    from distillbench.plan.status import plan_status
     from distillbench.run.options import RunOptions
 
     options = RunOptions(
@@ -108,7 +108,7 @@ def run(
     store = store_of(results)
     lacking = missing(part, store, Setup(runner.value, gpus, bool(address)))
     if dry_run:
-        show_plan(part, plan_status(part, store, whole=whole), lacking, as_json=json)
+        show_plan(part, whole, store, lacking, as_json=json)
         return
     require_writable(results)
     if not allow_missing:
@@ -129,6 +129,7 @@ def _execute(
     as_json: bool,
 ) -> tuple[Outcome, Any]:
     """Run what lacks nothing; also the store, which knows why the rest was not run."""
+    from distillbench.plan.changed import find_changes
     from distillbench.plan.requirements import without
     from distillbench.run.driver import execute
     from distillbench.run.progress import open_progress
@@ -138,6 +139,9 @@ def _execute(
     progress = open_progress(log, stream=sys.stderr if as_json else sys.stdout)
     for need in lacking:
         progress.say(f"missing: {need.line}")
+    done = [key for key, stage in able.stages.items() if store.is_done(stage.kind, key)]
+    for line in changed_lines(find_changes(able, done, store)):
+        progress.say(line)
     outcome = execute(able, store, options, progress=progress)
     outcome.failed |= blocked
     return outcome, StoreWithReasons(store, blocked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import platform
 import subprocess
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import distillbench
-from distillbench.files.io import sha256
 from distillbench.plan.devices import gpu_names
+from distillbench.plan.origin import origin_of
 from distillbench.plan.stage import Stage
 
-__all__ = ["provenance"]
+__all__ = ["made_by", "provenance"]
 
 _PACKAGES = (
     "accelerate", "diffusers", "numpy", "open_clip_torch", "peft", "safetensors", "torch",
@@ -32,13 +31,29 @@ def provenance(stage: Stage, *, device: str, attempt: int) -> dict[str, Any]:
         "attempt": attempt,
         "started": time.time(),
         "code": {"distillbench": distillbench.__version__, **_checkout()},
-        "plugins": _plugins(stage.spec),
-        "packages": _packages(),
+        **made_by(stage.spec),
         "python": platform.python_version(),
         "device": _device(device),
         "threads": stage.runtime.get("threads", 1),
         "host": platform.node(),
     }
+
+
+def made_by(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The code that makes a stage of this spec here: sources of plug-ins, versions of packages.
+
+    Raises:
+        PluginError: a plug-in that it names is not there.
+    """
+    from distillbench.api.registry import BACKBONES, METHODS, METRICS
+
+    known: dict[str, Any] = {"backbone": BACKBONES, "method": METHODS, "metric": METRICS}
+    named = {role: spec[role]["name"] for role in known if role in spec}
+    found = {
+        role: {"name": name, **origin_of(known[role].get(name)).as_json()}
+        for role, name in named.items()
+    }
+    return {"plugins": found, "packages": dict(_packages())}
 
 
 @cache
@@ -69,19 +84,6 @@ def _packages() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
-
-
-def _plugins(spec: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Source file and its digest, for each plug-in the stage names."""
-    from distillbench.api.registry import BACKBONES, METHODS, METRICS
-
-    found = {}
-    for role, registry in (("backbone", BACKBONES), ("method", METHODS), ("metric", METRICS)):
-        if role in spec:
-            source = inspect.getsourcefile(registry.get(spec[role]["name"]))
-            if source:
-                found[role] = {"source": Path(source).name, "sha256": sha256(Path(source))}
     return found
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from distillbench.analysis.published import PublishedTable
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
+from distillbench.plan.changed import Changes
 from distillbench.report.table import Line
 
 __all__ = [
-    "error_notes", "guidance_note", "paper_note", "plain", "protocol_notes", "ranking_note",
+    "code_notes", "error_notes", "guidance_note", "paper_note", "plain", "protocol_notes",
+    "ranking_note",
 ]  # fmt: skip
 
 
@@ -58,6 +61,15 @@ def protocol_notes(
         if parts:
             notes.append(f"{info.label if info else metric}: {', '.join(parts)}.")
     return notes
+
+
+def code_notes(changes: Changes, rows: Sequence[Row], metrics: Collection[str]) -> list[str]:
+    """Which of the rows other code made than is here; `metrics` are those that are shown."""
+    if not changes:
+        return []
+    cells = [cell for row in rows for cell in row.cells]
+    shown = [replace(c, scores={m: c.scores[m] for m in metrics if m in c.scores}) for c in cells]
+    return [f"{line}." for line in changes.lines(shown)]
 
 
 def paper_note(published: PublishedTable | None, named: Mapping[str, str]) -> list[str]:

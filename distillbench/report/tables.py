@@ -14,6 +14,7 @@ from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.schema import Experiment, TableConfig
 from distillbench.report.notes import (
+    code_notes,
     error_notes,
     guidance_note,
     paper_note,
@@ -116,6 +117,7 @@ class _Builder:
             *([f"Means over {min(counts)} seeds."] if len(counts) == 1 and counts != {1} else []),
             *error_notes(lines, [self.label(source.metric) for source in self._sources]),
             *protocol_notes(protocols, self.infos),
+            *code_notes(self.results.changes, self.rows, protocols),
             *paper_note(self.published, self.named(lines)),
         ]
 
