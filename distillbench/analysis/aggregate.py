@@ -103,17 +103,6 @@ class Results:
             tuple(s.cell.seed for s in good), keys, missing,
         )  # fmt: skip
 
-    def is_floor(self, row: Row, metric: str) -> bool:
-        """Whether the row is its own reference, and so was compared with another draw of itself."""
-        stages = self.plan.stages
-        for cell in row.cells:
-            score = stages.get(cell.scores.get(metric, ""))
-            reference = stages.get((score.spec.get("reference") or "") if score else "")
-            sample = stages.get(cell.sample)
-            if reference and sample and reference.spec["seed"] != sample.spec["seed"]:
-                return True
-        return False
-
     def suffixes(self, rows: Iterable[Row], metric: str) -> tuple[str, ...]:
         """Every column suffix that a metric wrote for these rows, categories first."""
         found: dict[str, None] = {}

@@ -20,6 +20,7 @@ from distillbench.analysis.aggregate import MixedProtocols, Results, SeedScore
 from distillbench.analysis.claims import Claim, parse_claim, resolve
 from distillbench.analysis.columns import find_metric
 from distillbench.analysis.published import normalise
+from distillbench.analysis.references import against
 from distillbench.analysis.rows import Row
 from distillbench.analysis.scores import Sample
 from distillbench.api.metric import MetricInfo
@@ -75,8 +76,9 @@ class Verdict:
 
 FLOOR = (
     "one side is the reference itself, against samples of other noise, the other shares the "
-    "reference's noise: they are not comparable"
+    "reference's noise: they are not comparable; with `reference: {noise: other}` they are"
 )
+REFERENCES = "the sides are compared with different references: their distances are not comparable"
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,10 @@ def _measure(
     missing = next((s.missing for side in scored for s in side if s.missing), "")
     if missing:
         return replace(named, reason=missing)
-    if any(results.is_floor(row, found[0]) for row in rows):
-        return replace(named, reason=FLOOR)
+    sides = [s for row in rows if (s := against(results.plan, row, found[0]))]
+    if len({side.comparable for side in sides}) > 1:
+        one_noise = len({side.noise for side in sides}) == 1
+        return replace(named, reason=REFERENCES if one_noise else FLOOR)
     suffix = _suffix(results, rows, *found)
     keys = [tuple(s.cell.scores[found[0]] for s in side) for side in scored]
     pairs, over = _pair(scored[0], scored[1], suffix)

@@ -129,16 +129,20 @@ class SampleConfig(Model):
 class ReferenceConfig(Model):
     """The sample set that metrics such as FID compare with: a teacher at the same n and prompts.
 
-    It starts from the same noise as the row it is compared with. `floor_seed` is added to the seed
-    when a cell is its own reference, so that its row shows the teacher-against-teacher floor and
-    not zero. `guidance_scale` is one for all backbones or a mapping from their aliases; None is
-    what the method recommends.
+    With `noise: same` it starts from the noise of the row it is compared with; only a cell that is
+    its own reference is compared with samples of other noise, `floor_seed` added to its seed, so
+    that its row shows a teacher-against-teacher floor and not zero. Rows of shared noise may fall
+    below that floor. With `noise: other` every row is compared with samples of other noise, so that
+    the teacher's own row is the floor of all: what exact samples of the teacher would score.
+    `guidance_scale` is one for all backbones or a mapping from their aliases; None is what the
+    method recommends.
     """
 
     method: str = "teacher"
     params: dict[str, Any] = Field(default_factory=dict)
     nfe: PositiveInt = 25
     guidance_scale: float | dict[str, float] | None = None
+    noise: Literal["same", "other"] = "same"
     floor_seed: PositiveInt = 1000
 
 

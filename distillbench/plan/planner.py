@@ -201,17 +201,21 @@ class Planner:
         }
 
     def _reference(self, point: Point, resolved: Resolved, sample: Stage) -> Stage | None:
-        """The teacher's samples a metric compares with; another seed when they are the same."""
+        """The teacher's samples a metric compares with, of the row's own noise where that is asked.
+
+        Samples that would be compared with themselves get another seed.
+        """
         config = self.experiment.reference
         teacher = self._resolver.reference(resolved.used)
         if config is None or teacher is None:
             return None
         seed = int(sample.spec["seed"])
         point = point.unlinked()  # the backbone's own teacher, whatever the row was trained from
-        stage = self._sample(point, teacher, seed, "reference")
-        if stage.key == sample.key:
-            stage = self._sample(point, teacher, seed + config.floor_seed, "reference floor")
-        return stage
+        if config.noise == "same":
+            stage = self._sample(point, teacher, seed, "reference")
+            if stage.key != sample.key:
+                return stage
+        return self._sample(point, teacher, seed + config.floor_seed, "reference floor")
 
     def prompts(self, point: Point, resolved: Resolved, part: str) -> Prompts:
         """The prompt set a point trains on ("data") or is sampled for ("sample")."""
@@ -240,13 +244,13 @@ def _several_references(
     cells: Sequence[Cell], specs: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
     """A note for each backbone whose rows are compared with different samples of the teacher."""
-    found: dict[str, dict[int, set[str]]] = {}
+    found: dict[str, set[str]] = {}
     for cell in cells:
         for reference in filter(None, (specs[key]["reference"] for key in cell.scores.values())):
-            if specs[reference]["seed"] == cell.seed:  # else the floor, of other noise
-                found.setdefault(cell.backbone, {}).setdefault(cell.seed, set()).add(reference)
-    for alias, by_seed in found.items():
-        if max(map(len, by_seed.values())) > 1:
+            apart = {name: v for name, v in specs[reference].items() if name != "seed"}
+            found.setdefault(cell.backbone, set()).add(canonical_json(apart))
+    for alias, references in found.items():
+        if len(references) > 1:
             yield (
                 f"{alias}: rows are compared with different samples of the reference, as they "
                 "differ in sample.n, sample.batch_size, sample.prompts or train.precision"

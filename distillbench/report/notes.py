@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from distillbench.analysis.published import PublishedTable
+from distillbench.analysis.references import Against
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
+from distillbench.experiment.schema import ReferenceConfig
 from distillbench.plan.changed import Changes
 from distillbench.report.table import Line
 
+# The metric's own name and label say nothing that the column head does not.
+_UNTOLD = ("metric", "label", "version", "revision")
+_DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{16,}(?![0-9a-f])")
+
 __all__ = [
     "code_notes", "error_notes", "guidance_note", "paper_note", "plain", "protocol_notes",
-    "ranking_note",
+    "ranking_note", "reference_note",
 ]  # fmt: skip
 
 
@@ -53,13 +60,14 @@ def protocol_notes(
     """How each metric measures."""
     notes = []
     for metric, protocol in protocols.items():
-        # The metric's own name and label say nothing that the column head does not.
-        shown = {k: _short(v) for k, v in protocol.items() if k not in ("metric", "label")}
+        shown = {k: _short(v) for k, v in protocol.items() if k not in _UNTOLD}
         info = infos.get(metric)
         parts = [f"in {info.unit}"] if info and info.unit else []
         parts += [f"{k} {text}" for k, text in shown.items() if text]
-        if parts:
-            notes.append(f"{info.label if info else metric}: {', '.join(parts)}.")
+        caveat = info.caveat.format(n=protocol.get("n", "?")) if info and protocol else ""
+        told = "; ".join(filter(None, [", ".join(parts), caveat]))
+        if told:
+            notes.append(f"{info.label if info else metric}: {told}.")
     return notes
 
 
@@ -70,6 +78,26 @@ def code_notes(changes: Changes, rows: Sequence[Row], metrics: Collection[str]) 
     cells = [cell for row in rows for cell in row.cells]
     shown = [replace(c, scores={m: c.scores[m] for m in metrics if m in c.scores}) for c in cells]
     return [f"{line}." for line in changes.lines(shown)]
+
+
+def reference_note(
+    label: str, sides: Sequence[tuple[str, Against]], reference: ReferenceConfig
+) -> list[str]:
+    """What a metric's values are distances to; `sides` are the rows', with their backbones."""
+    if not sides:
+        return []
+    found: dict[str, dict[str, None]] = {}
+    for backbone, side in sides:
+        scale = side.sampler.get("guidance_scale", 1)
+        text = f"{backbone} ({reference.nfe} evaluations, guidance {plain(scale)})"
+        found.setdefault(side.key, {})[text] = None
+    names = list(dict.fromkeys(" and ".join(texts) for texts in found.values()))
+    noise = "each row's own noise" if reference.noise == "same" else "other noise than the rows'"
+    text = f"{label}: to samples of {reference.method} of {'; '.join(names)}, from {noise}."
+    if len(found) > 1:
+        text += (f" These are {len(found)} references: values of one are not comparable with those "
+                 "of another, and are ranked apart.")  # fmt: skip
+    return [text]
 
 
 def paper_note(published: PublishedTable | None, named: Mapping[str, str]) -> list[str]:
@@ -91,13 +119,14 @@ def paper_note(published: PublishedTable | None, named: Mapping[str, str]) -> li
 
 def plain(value: Any) -> str:
     """A value of a row or a protocol as text."""
+    if value is None or isinstance(value, bool):
+        return "none" if value is None else str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _short(value: Any) -> str:
-    """A protocol value as a note shows it; digests are cut, structures left to the JSON."""
+    """A protocol value as a note shows it; digests and structures are left to the JSON."""
     if value is None or value == "" or isinstance(value, (list, tuple)):
         return ""
     text = plain(value)
-    digest = len(text) >= 32 and all(c in "0123456789abcdef" for c in text)
-    return text[:12] if digest else text
+    return "" if _DIGEST.search(text) else text

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
     "MISSING",
@@ -46,12 +46,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Run:
-    """One seed behind a cell, by its stage keys."""
+    """One seed behind a cell, by its stage keys; `reference` is the sample set compared with."""
 
     seed: int
     train: str
     sample: str
     score: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Cell:
         stderr, stderr_text, stderr_over, n: its error, as displayed, over what, and samples.
         rank: 1 best, 2 second, 0 neither.
         marks: footnote markers.
+        against: what it is a distance to; only values of equal `against` are ranked together.
         runs: the runs it is made of.
         source: stem and exact key of a published number.
     """
@@ -76,6 +78,7 @@ class Cell:
     n: int = 0
     rank: int = 0
     marks: tuple[str, ...] = ()
+    against: str = ""
     runs: tuple[Run, ...] = ()
     source: str = ""
 
@@ -106,6 +109,7 @@ class Table:
     Attributes:
         footnotes: (marker, text) in order of the markers.
         notes: general remarks below it.
+        protocols: metric -> how all its values here were measured, digests included.
     """
 
     name: str
@@ -114,6 +118,7 @@ class Table:
     lines: tuple[Line, ...]
     footnotes: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -139,8 +144,9 @@ class Table:
 def rank(table: Table, *, within_groups: bool) -> Table:
     """Mark the best and second values of each measured column, by what is displayed.
 
-    Equal displayed values share a mark. Lines that are not ranked take no part, and a column
-    with fewer than two competing values gets no marks.
+    Equal displayed values share a mark. Lines that are not ranked take no part, values that are
+    distances to different references do not compete, and where fewer than two values compete none
+    is marked.
     """
     lines = list(table.lines)
     scopes: dict[str, list[int]] = {}
@@ -150,7 +156,11 @@ def rank(table: Table, *, within_groups: bool) -> Table:
     for position, column in enumerate(table.columns):
         if column.kind == "number" and column.direction:
             for members in scopes.values():
-                _rank_column(lines, members, position, higher=column.direction == "up")
+                rivals: dict[str, list[int]] = {}
+                for index in members:
+                    rivals.setdefault(lines[index].cells[position].against, []).append(index)
+                for alike in rivals.values():
+                    _rank_column(lines, alike, position, higher=column.direction == "up")
     return replace(table, lines=tuple(lines))
 
 

@@ -10,9 +10,11 @@ from typing import Any
 from distillbench.analysis.aggregate import Results, Value
 from distillbench.analysis.columns import backbone_labels, find_metric
 from distillbench.analysis.published import PublishedTable, load_published, normalise
+from distillbench.analysis.references import against
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.schema import Experiment, TableConfig
+from distillbench.plan.stage import Cell as GridCell
 from distillbench.report.notes import (
     code_notes,
     error_notes,
@@ -21,6 +23,7 @@ from distillbench.report.notes import (
     plain,
     protocol_notes,
     ranking_note,
+    reference_note,
 )
 from distillbench.report.table import (
     MISSING,
@@ -36,10 +39,11 @@ from distillbench.report.table import (
 
 __all__ = ["build_table", "metric_infos", "tables_of"]
 
-FLOOR = (
-    "the floor: the teacher against its own samples from other noise; the other rows share their "
-    "noise with the reference, so that they can fall below it"
-)
+FLOOR = {
+    "same": "the floor: the teacher against its own samples from other noise; the other rows share "
+    "their noise with the reference, so that they can fall below it",
+    "other": "the floor: the teacher against its own samples, from other noise as in every row",
+}
 _HEADS = {
     "label": "Method", "group": "Group", "method": "Plug-in", "title": "Method",
     "backbone": "Backbone", "nfe": "NFE", "guidance_scale": "CFG", "seeds": "Seeds",
@@ -87,6 +91,8 @@ class _Builder:
         grouped = any(row.first.group for row in self.rows)
         self.group_by = config.group_by or ("group" if grouped else "")
         self.published = load_published(config.published) if config.published else None
+        self.reference = experiment.reference
+        self.reference_noise = experiment.reference.noise if experiment.reference else "same"
         self.footnotes = Footnotes()
 
     def build(self) -> Table:
@@ -104,7 +110,7 @@ class _Builder:
         )
         table = Table(
             self.config.name, self.config.caption, tuple(s.column for s in sources), lines,
-            self.footnotes.all, tuple(self.notes(lines, protocols)),
+            self.footnotes.all, tuple(self.notes(lines, protocols)), protocols=protocols,
         )  # fmt: skip
         return rank(table, within_groups=bool(self.config.group_by))
 
@@ -118,8 +124,19 @@ class _Builder:
             *error_notes(lines, [self.label(source.metric) for source in self._sources]),
             *protocol_notes(protocols, self.infos),
             *code_notes(self.results.changes, self.rows, protocols),
+            *(note for metric in protocols for note in self.reference_notes(metric)),
             *paper_note(self.published, self.named(lines)),
         ]
+
+    def reference_notes(self, metric: str) -> list[str]:
+        """What a metric's values are distances to."""
+        if self.reference is None:
+            return []
+        sides = [
+            (self.backbones.get(row.first.backbone, row.first.backbone), side)
+            for row in self.rows if (side := against(self.results.plan, row, metric))
+        ]  # fmt: skip
+        return reference_note(self.label(metric), sides, self.reference)
 
     def named(self, lines: Sequence[Line]) -> dict[str, str]:
         """Our row names -> the key of the published row beside them, where the names differ."""
@@ -207,15 +224,14 @@ class _Builder:
         value = row.get(field)
         if field == "backbone":
             return self.backbones.get(str(value), str(value))
-        return MISSING if value is None else plain(value)
+        return plain(value) if row.fields.has(field) else MISSING
 
     def number(self, row: Row, source: _Source, value: Value) -> Cell:
         """A measured number, or `--` with the reason as a footnote."""
-        floor = FLOOR if self.results.is_floor(row, source.metric) else ""
+        beside = against(self.results.plan, row, source.metric)
+        floor = FLOOR[self.reference_noise] if beside and beside.floor else ""
         marks = self.footnotes.marks([value.missing, floor])
-        runs = tuple(
-            Run(c.seed, c.train, c.sample, c.scores.get(source.metric, "")) for c in row.cells
-        )
+        runs = tuple(self.run(cell, source.metric) for cell in row.cells)
         if value.value is None:
             return Cell(MISSING, marks=marks, runs=runs)
         info = self.infos.get(source.metric)
@@ -223,8 +239,15 @@ class _Builder:
         error = "" if value.stderr is None else format(value.stderr, spec)
         return Cell(
             format(value.value, spec), value.value, value.stderr, error, value.stderr_over,
-            value.n, marks=marks, runs=runs,
+            value.n, marks=marks, against=beside.comparable if beside else "", runs=runs,
         )  # fmt: skip
+
+    def run(self, cell: GridCell, metric: str) -> Run:
+        """The stage keys of one seed."""
+        key = cell.scores.get(metric, "")
+        stage = self.results.plan.stages.get(key)
+        reference = (stage.spec.get("reference") if stage else "") or ""
+        return Run(cell.seed, cell.train, cell.sample, key, reference)
 
     def paper_cell(self, row: Row, key: str, metric: str) -> Cell:
         """The published number of the same row, empty when the paper has none."""

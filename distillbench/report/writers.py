@@ -159,6 +159,7 @@ def table_json(table: Table) -> str:
             "rows": lines,
             "footnotes": dict(table.footnotes),
             "notes": list(table.notes),
+            "protocols": {name: dict(terms) for name, terms in table.protocols.items()},
         }
     )
 
@@ -193,6 +194,7 @@ def _json_cell(cell: Cell, column: Column) -> Any:
         return whole | {"source": cell.source}
     return whole | {
         "n": cell.n, "stderr": cell.stderr, "stderr_over": cell.stderr_over, "rank": cell.rank,
+        "against": cell.against,
         "runs": [asdict(run) for run in cell.runs],
     }  # fmt: skip
 

@@ -141,6 +141,25 @@ def test_a_row_that_is_the_reference_is_compared_with_another_seed(plan_of: Plan
     assert plan.stages[score.spec["reference"]].spec["seed"] == 1000
 
 
+def test_a_reference_of_other_noise_is_of_other_noise_for_every_row(plan_of: PlanOf) -> None:
+    rows = FULL.replace("nfe: 4}", "nfe: [4, 25]}")
+    same, default = plan_of(rows.replace("nfe: 25}", "nfe: 25, noise: same}")), plan_of(rows)
+    other = plan_of(rows.replace("nfe: 25}", "nfe: 25, noise: other}"))
+    assert list(same.stages) == list(default.stages)
+    for cell in other.cells:
+        score = other.stages[cell.scores["fake-distance"]]
+        assert other.stages[score.spec["reference"]].spec["seed"] == cell.seed + 1000
+        own_reference = (cell.method, cell.nfe) == ("fake-teacher", 25)
+        assert (score.key in default.stages) == own_reference  # the floor was of other noise before
+        assert cell.sample in default.stages
+    assert (
+        len({other.stages[c.scores["fake-distance"]].spec["reference"] for c in other.cells}) == 2
+    )
+    far = plan_of(rows.replace("nfe: 25}", "nfe: 25, noise: other, floor_seed: 7}"))
+    seeds = {far.stages[c.scores["fake-distance"]].spec["reference"] for c in far.cells}
+    assert {far.stages[key].spec["seed"] for key in seeds} == {7, 8}
+
+
 @pytest.mark.parametrize("row", ["guidance_scale: 3.0", "params: {guidance_scale: 3.0}"])
 @pytest.mark.parametrize("reference", ["guidance_scale: 3.0", "params: {guidance_scale: 3.0}"])
 def test_however_its_scale_is_said_a_teacher_is_not_compared_with_itself(

@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,18 @@ class World:
         line = {"kind": "aggregate", "column": "", "value": fid + seed, "n": self.prompts}
         self.store.write(
             "score", scores["fid"], {"scores.jsonl": [line], "protocol.json": protocol}
+        )
+
+    def compare(self, label: str, reference: str, *, of: str, noise: int = 0) -> None:
+        """Make `reference`, samples of what `of` says from that noise, a row's own for fid."""
+        for cell in [cell for cell in self.cells if cell.label == label]:
+            own = {"train": label, "seed": cell.seed, "sampler": {"guidance_scale": 3.5}}
+            self.stages[cell.sample] = replace(self.stages[cell.sample], spec=own)
+            score = self.stages[cell.scores["fid"]]
+            self.stages[score.key] = replace(score, spec={"reference": reference})
+        sampler = {"guidance_scale": 3.5}
+        self.stages[reference] = Stage(
+            "sample", reference, {"train": of, "seed": noise, "sampler": sampler}
         )
 
     def store_fid(self, label: str, values: list[float]) -> None:

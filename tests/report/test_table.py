@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 from distillbench.analysis.aggregate import MixedProtocols, Results
 from distillbench.analysis.columns import find_metric
 from distillbench.errors import ConfigError
-from distillbench.plan.stage import Stage
 from distillbench.report.table import Cell, Column, Footnotes, Line, Table, marker, rank
 from distillbench.report.tables import build_table
+from distillbench.report.writers import table_json
 
 
 def ranked(values: list[float | None], *, direction: Any = "up", **options: Any) -> list[int]:
@@ -63,8 +64,8 @@ def test_the_longest_metric_id_names_a_column() -> None:
     assert find_metric("nfe", metrics) is None
 
 
-def build(world: Any, make_experiment: Any, infos: Any, **config: Any) -> Table:
-    experiment = make_experiment(tables=[{"name": "t", **config}])
+def build(world: Any, make_experiment: Any, infos: Any, parts: Any = None, **config: Any) -> Table:
+    experiment = make_experiment(tables=[{"name": "t", **config}], **(parts or {}))
     results = Results(world.plan, world.store)
     return build_table(experiment.tables[0], experiment, results, infos)
 
@@ -199,16 +200,85 @@ def test_a_row_that_is_its_own_reference_is_marked_as_the_floor(
 ) -> None:
     world.row("Teacher", 30.0, 4.5, nfe=25)
     world.row("LCM", 29.0, 9.0)
-    sets = {cell.label: cell for cell in world.cells}
-    for label, reference in (("Teacher", "other noise"), ("LCM", sets["Teacher"].sample)):
-        cell = sets[label]
-        world.stages[cell.sample] = replace(world.stages[cell.sample], spec={"seed": 0})
-        score = world.stages[cell.scores["fid"]]
-        world.stages[score.key] = replace(score, spec={"reference": reference})
-    world.stages["other noise"] = Stage("sample", "other noise", {"seed": 1000})
-    table = build(world, make_experiment, infos, columns=["label", "fid"])
+    world.compare("Teacher", "floor", of="Teacher", noise=1000)
+    world.compare("LCM", "reference", of="Teacher")
+    asked = {"columns": ["label", "fid"]}
+    table = build(world, make_experiment, infos, **asked)
     assert [line.cells[1].marks for line in table.lines] == [("a",), ()]
-    assert dict(table.footnotes)["a"].startswith("the floor: the teacher against its own samples")
+    assert "so that they can fall below it" in dict(table.footnotes)["a"]
+    other = {"reference": {"noise": "other"}}
+    world.compare("LCM", "floor", of="Teacher", noise=1000)
+    table = build(world, make_experiment, infos, parts=other, **asked)
+    assert dict(table.footnotes)["a"].endswith("own samples, from other noise as in every row")
+    (note,) = [note for note in table.notes if "to samples of" in note]
+    assert note == ("FID: to samples of teacher of SD-v1.5 (25 evaluations, guidance 3.5), from "
+                    "other noise than the rows'.")  # fmt: skip
+
+
+def test_distances_to_different_references_are_ranked_apart(
+    world: Any, infos: Any, make_experiment: Any
+) -> None:
+    teachers = {"one": "SD-v1.5", "two": "SDXL"}
+    for backbone, values in (("one", (4.0, 5.0, 6.0)), ("two", (1.0, 2.0))):
+        for number, value in enumerate(values):
+            world.row(f"{backbone} {number}", 30.0 + value, value, backbone=backbone)
+            world.compare(f"{backbone} {number}", f"reference {backbone}", of=teachers[backbone])
+    parts = {"reference": {}, "backbones": {"one": {"use": "sd"}, "two": {"use": "sdxl"}}}
+    table = build(world, make_experiment, infos, parts=parts, columns=["label", "hps", "fid"])
+    assert [line.cells[1].rank for line in table.lines] == [0, 2, 1, 0, 0]
+    assert [line.cells[2].rank for line in table.lines] == [1, 2, 0, 1, 2]
+    (note,) = [note for note in table.notes if "to samples of" in note]
+    assert "one (25 evaluations, guidance 3.5); two (25 evaluations, guidance 3.5)" in note
+    assert "These are 2 references: values of one are not comparable" in note
+    cells = json.loads(table_json(table))["rows"][3]["cells"]["fid"]
+    assert cells["runs"][0]["reference"] == "reference two"
+    assert cells["against"].endswith(" same noise")
+
+
+def test_values_of_shared_and_of_other_noise_are_ranked_apart(
+    world: Any, infos: Any, make_experiment: Any
+) -> None:
+    for label, noise in (("a", 0), ("b", 0), ("c", 7), ("d", 7)):
+        world.row(label, 30.0, 5.0 + noise)
+        world.compare(label, f"reference {noise}", of="T", noise=noise)
+    table = build(world, make_experiment, infos, columns=["label", "fid"])
+    assert [line.cells[1].rank for line in table.lines] == [1, 1, 1, 1]
+
+
+def test_digests_stand_in_the_json_and_not_in_the_notes(
+    world: Any, infos: Any, make_experiment: Any
+) -> None:
+    terms = {
+        "n": 8, "revision": "tiny:" + "ab12" * 16, "prompts_sha256": "cd" * 32, "version": 3,
+        "weights": "tiny", "extractor": {"file": "0123456789abcdef" * 4, "resize": "none"},
+    }  # fmt: skip
+    world.row("a", 30.0, 5.0, protocol=terms)
+    table = build(world, make_experiment, infos, columns=["label", "fid"])
+    assert table.notes == ("FID: n 8, weights tiny, extractor.resize none.",)
+    protocol = json.loads(table_json(table))["protocols"]["fid"]
+    assert protocol["revision"] == terms["revision"]
+    assert protocol["extractor.file"] == "0123456789abcdef" * 4
+    assert protocol["prompts_sha256"] == "cd" * 32
+
+
+def test_what_must_be_said_of_a_metric_is_said_with_its_n(
+    world: Any, infos: Any, make_experiment: Any
+) -> None:
+    world.row("a", 30.0, 5.0)
+    infos |= {"fid": replace(infos["fid"], caveat="biased upward at small n (here n = {n})")}
+    table = build(world, make_experiment, infos, columns=["label", "fid"])
+    assert table.notes == ("FID: n 8; biased upward at small n (here n = 8).",)
+
+
+def test_a_parameter_nobody_wrote_shows_its_default(
+    world: Any, infos: Any, make_experiment: Any
+) -> None:
+    world.row("a", 30.0, 5.0, settings={"params.gamma": 0.3, "params.cap": None, "params.on": True})
+    world.row("b", 30.0, 5.0, settings={"params.gamma": 0, "params.cap": 2}, nfe=2)
+    columns = ["label", "gamma", "params.cap", "on"]
+    table = build(world, make_experiment, infos, columns=columns)
+    shown = [[cell.text for cell in line.cells[1:]] for line in table.lines]
+    assert shown == [["0.3", "none", "true"], ["0", "2", "--"]]
 
 
 def test_a_unit_is_told_in_the_notes(world: Any, make_experiment: Any, infos: Any) -> None:

@@ -132,3 +132,27 @@ def test_a_world_of_few_prompts_is_judged_by_its_samples(
     assert (verdict.over, verdict.units, verdict.verdict) == ("samples", 60, "holds")
     assert verdict.p == pytest.approx(1 / 5000)
     assert math.isfinite(verdict.low)
+
+
+def test_distances_that_are_not_comparable_decide_no_claim(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    for label, fid in (("Teacher", 4.0), ("a", 9.0), ("b", 20.0), ("sdxl", 30.0)):
+        world.row(label, 30.0, fid, seeds=(0, 1, 2))
+    world.store_fid("b", [20.0, 21.5, 22.0])
+    world.compare("Teacher", "floor", of="Teacher", noise=1000)
+    for label in ("a", "b"):
+        world.compare(label, "reference", of="Teacher")
+    world.compare("sdxl", "another", of="Teacher of SDXL")
+    claims = ["a < b on fid", "Teacher < b on fid", "sdxl > b on fid", "Teacher < b on hps"]
+    found = decide(world, make_experiment, infos, *claims)
+    assert found[0].p is not None
+    assert "samples of other noise" in found[1].reason
+    assert "`reference: {noise: other}`" in found[1].reason
+    assert "different references" in found[2].reason
+    assert not any("referenc" in found[i].reason for i in (0, 3))
+    for label in ("a", "b"):
+        world.compare(label, "floor", of="Teacher", noise=1000)
+    again = decide(world, make_experiment, infos, *claims)
+    assert again[1].p is not None
+    assert "floor" not in again[1].reason
