@@ -139,19 +139,32 @@ def causes_of(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Cause]:
     A source that was not recorded differs from none.
     """
     found = []
-    theirs, ours = then.get("plugins", {}), now["plugins"]
-    for role in sorted(ours):
-        was, new = theirs.get(role, {}).get("files"), ours[role]["files"]
-        if was is not None and was != new:
+    for role, plugin in sorted(now["plugins"].items()):
+        record = then.get("plugins", {}).get(role, {})
+        was, new = _comparable(record, plugin)
+        if was != new:
             files = tuple(n for n in sorted({*was, *new}) if was.get(n) != new.get(n))
-            digests = theirs[role]["sha256"][:8], ours[role]["sha256"][:8]
-            found.append(Cause(f"{role} {ours[role]['name']}", *digests, files))
+            now_all = plugin["sha256"] if "files" in record else next(iter(new.values()))
+            digests = record["sha256"][:8], now_all[:8]
+            found.append(Cause(f"{role} {plugin['name']}", *digests, files))
     here = now["packages"]
     versions = then.get("packages", here)
     for name in PACKAGES:
         if versions.get(name) != here.get(name):
             found.append(Cause(name, versions.get(name, "none"), here.get(name, "none")))
     return found
+
+
+def _comparable(
+    was: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Files of both records; older ones have the digest of the plug-in's own file alone."""
+    if "files" in was:
+        return was["files"], now["files"]
+    own = {name: d for name, d in now["files"].items() if Path(name).name == was.get("source")}
+    if len(own) != 1 or "sha256" not in was:
+        return {}, {}
+    return {name: was["sha256"][: len(digest)] for name, digest in own.items()}, own
 
 
 class _Here:

@@ -6,6 +6,7 @@ Both runners come through here. Nothing a stage does counts until `Store.commit`
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from distillbench.errors import (
     StorageError,
 )
 from distillbench.files.io import storage_error, write_json, write_jsonl
+from distillbench.plan.changed import causes_of
 from distillbench.plan.provenance import provenance
 from distillbench.plan.stage import Stage, lineage
 from distillbench.run.environment import captured, set_threads
@@ -123,7 +125,10 @@ def _identity(stage: Stage) -> dict[str, Any]:
 
 
 def _attempts(store: Store, job: Job, claim: Claim) -> list[dict[str, Any]]:
-    """Provenance of this attempt, after that of the attempts whose checkpoint it continues."""
+    """Provenance of this attempt, after that of the attempts whose checkpoint it continues.
+
+    Checkpoints of other code than this are not continued: they are set aside.
+    """
     this = provenance(job.stage, device=job.device, attempt=job.attempt)
     if job.stage.kind != "train":
         return [this]
@@ -137,8 +142,30 @@ def _attempts(store: Store, job: Job, claim: Claim) -> list[dict[str, Any]]:
         _note(
             claim, f"{path}: {bad} line(s) missing or altered; where those steps were made is lost"
         )
+    if earlier and (causes := causes_of(earlier[-1], this)):
+        earlier = []
+        if aside := _set_aside(folder):
+            made = "; ".join(cause.line for cause in causes)
+            _note(claim, f"its checkpoints were made by other code ({made}): not continued but "
+                         f"kept in {aside}; the training starts anew")  # fmt: skip
     write_jsonl(path, map(seal, [*earlier, this]))
     return [*earlier, this]
+
+
+def _set_aside(folder: Path) -> Path | None:
+    """Move checkpoints into a folder `was-N` beside them, which goes when the stage is finished.
+
+    The record of who made them is moved last: without it they would pass for ours.
+    """
+    names = [p.name for p in folder.iterdir() if not p.name.startswith("was-")]
+    record = "attempts.jsonl"
+    if set(names) <= {record}:
+        return None
+    aside = folder / f"was-{1 + len(list(folder.glob('was-*')))}"
+    aside.mkdir()
+    for name in sorted(names, key=lambda name: name == record):
+        os.rename(folder / name, aside / name)
+    return aside
 
 
 def _note(claim: Claim, text: str) -> None:

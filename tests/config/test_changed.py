@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from distillbench.experiment.schema import Experiment
+from distillbench.files.io import sha256
 from distillbench.plan.build import build_plan
 from distillbench.plan.changed import Cause, Changes, causes_of, find_changes
 from distillbench.plan.provenance import made_by
@@ -117,12 +118,26 @@ def test_packages_that_make_no_number_are_not_compared(made: Plan) -> None:
     assert [c.was for c in causes_of({**now, "packages": gone}, now)] == ["none"]
 
 
-@pytest.mark.parametrize(
-    "plugins", [{"method": {"source": "lcm.py", "sha256": "ab" * 32}}, {"method": {}}]
-)
-def test_records_of_before_are_unknown_and_no_error(
-    made: Plan, store: Folder, plugins: dict[str, Any]
+OWN = sha256(Path(__file__).resolve().parents[2] / "methods" / "lcm.py")
+
+
+def test_of_records_of_before_the_own_file_of_a_plugin_is_compared(
+    made: Plan, store: Folder
 ) -> None:
+    plugins = {"method": {"source": "lcm.py", "sha256": "ab" * 32}}
+    for stage in made.stages.values():
+        if stage.spec.get("method", {}).get("name") == "lcm":
+            store.write(stage, {"plugins": plugins, "packages": made_by(stage.spec)["packages"]})
+    (line,) = changes(made, store).lines()
+    what = f"source of method lcm abababab, now {OWN[:8]} (methods/lcm.py)"
+    assert line == f"Made by other code: {what}: LCM"
+
+
+@pytest.mark.parametrize("plugin", [{"source": "lcm.py", "sha256": OWN}, {}])
+def test_records_of_before_are_unknown_and_no_error(
+    made: Plan, store: Folder, plugin: dict[str, Any]
+) -> None:
+    plugins = {"method": plugin}
     for stage in made.stages.values():
         if stage.spec.get("method", {}).get("name") == "lcm":
             store.write(stage, {"plugins": plugins, "packages": made_by(stage.spec)["packages"]})
