@@ -23,8 +23,8 @@ Params = Mapping[str, Any]
 
 COPY = {"nets": "copy", "lr": 1e-3, "weight_decay": 0}
 FAKE = {**COPY, "fake_lr": 2e-3}
-PLAIN = {**FAKE, "guidance_scale": 1.0}
-JUMP = {**COPY, "guidance": [1.0, 1.0]}
+PLAIN = {**FAKE, "teacher_guidance": 1.0}
+JUMP = {**COPY, "teacher_guidance": [1.0, 1.0]}
 ALL_ADV = {"w_adv": [0.1, 0.1, 0.1, 0.5]}
 
 GMM: dict[str, list[Params]] = {
@@ -41,30 +41,32 @@ GMM: dict[str, list[Params]] = {
     ],
     "tscd": [
         {}, {**JUMP, "stop_at_segments": 4}, {**JUMP, "gamma": 0.3}, {"nets": "copy"},
-        {"nets": "copy", "guidance": [2, 5], "w_adv": [0, 0.1, 0.1, 0.5]},
+        {"nets": "copy", "teacher_guidance": [2, 5], "w_adv": [0, 0.1, 0.1, 0.5]},
         {**JUMP, **ALL_ADV, "offset_noise": 0}, {**JUMP, "gamma": 0.3, "one_step": True},
-        {"nets": "copy", "one_step": True, **ALL_ADV, "guidance": [2, 5]},
-        {"nets": "copy", "one_step": True, "w_dmd": 0}, {"one_step": True, "one_step_guidance": 3},
+        {"nets": "copy", "one_step": True, **ALL_ADV, "teacher_guidance": [2, 5]},
+        {"nets": "copy", "one_step": True, "w_dmd": 0},
+        {"one_step": True, "one_step_teacher_guidance": 3},
         {"nets": "copy", "one_step": True, "w_one_step_mse": 0, "fake_updates": 2},
-        {"nets": "copy", "one_step": True, "stage_steps": [3, 3, 3, 3, 4]},
-        {"gamma": 0.5, "stage_steps": [1, 1, 1, 3]},
+        {"nets": "copy", "one_step": True, "phase_updates": [3, 3, 3, 3, 4]},
+        {"gamma": 0.5, "phase_updates": [1, 1, 1, 3]},
     ],
     "dmd2": [
         {}, {**PLAIN, "ema": 0.99}, {**PLAIN, "adversarial_weight": 0.3},
         {**FAKE, "adversarial_weight": 0.3, "adversarial_features": "teacher"},
         {**PLAIN, "student_input": "data"}, {**FAKE, "fake_updates": 2, "adversarial_weight": 0.01},
         {**PLAIN, "steps": 1},
-        {**PLAIN, "steps": 1, "regression": "pretrain", "regression_steps": 3, "input_time": 399},
+        {**PLAIN, "steps": 1, "regression": "pretrain", "regression_updates": 3, "input_time": 399},
         {**PLAIN, "steps": 1, "regression": "joint", "fake_updates": 1},
     ],
     "tdm": [
         {}, {**PLAIN, "ema": 0.99}, {**FAKE, "divergence": "fisher"},
-        {**PLAIN, "train_solver": "dpmsolver++"}, {**PLAIN, "randmid": True},
+        {**PLAIN, "train_solver": "dpmsolver++"}, {**PLAIN, "random_matching_time": True},
         {**PLAIN, "fake_target": "dsm"}, {**PLAIN, "match": "clean"},
         {**PLAIN, "fake_sampling": "clean"}, {**PLAIN, "tau": "terminal"}, {**PLAIN, "loss": "mse"},
         {**PLAIN, "huber_form": "vector", "huber_c": 0.1}, {**FAKE, "normalizer": "none"},
         {**PLAIN, "steps": 2, "horizon": 900},
-        {**FAKE, "divergence": "fisher", "train_solver": "dpmsolver++", "randmid": True},
+        {**FAKE, "divergence": "fisher", "train_solver": "dpmsolver++",
+         "random_matching_time": True},
         {**FAKE, "fake_sampling": "clean", "train_solver": "dpmsolver++"},
     ],
     "tdm_unify": [

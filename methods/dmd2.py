@@ -68,7 +68,7 @@ class DMD2(Adversarial):
     def move(self, batch: Batch) -> Losses:
         """The student's matching loss, with its GAN and regression where there are such."""
         pred = self.predict("student", *self.student_input(batch, "student"), batch)
-        losses = dmd_losses(self, pred, batch, "student", self.config.guidance_scale)
+        losses = dmd_losses(self, pred, batch, "student", self.config.teacher_guidance)
         if self.adversarial:
             x_t = noised(self, pred.x0, batch, "gan student")
             losses = self.with_adversary(losses, x_t, batch)
@@ -116,7 +116,7 @@ class DMD2(Adversarial):
     def regress(self, batch: Batch) -> torch.Tensor:
         """From one step of the student to where the teacher's ODE takes the same noise (DMD)."""
         config, noise = self.config, batch.randn("regression")
-        steps, scale = config.regression_solver_steps, config.guidance_scale
+        steps, scale = config.regression_solver_steps, config.teacher_guidance
         target = teacher_samples(self.backbone, batch, noise, steps=steps, guidance_scale=scale)
         first = torch.full((len(batch),), config.nodes(self.backbone)[0], device=batch.device)
         return squared_error(self.predict("student", noise, first, batch).x0, target)

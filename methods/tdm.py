@@ -79,7 +79,7 @@ class TDM(Method):
     def fake_losses(self, batch: Batch) -> Losses:
         """w(tau) | f_psi(x_tau, tau) - x0 |^2."""
         config = self.config
-        at, x0 = self.state("fake", batch, near=config.fake_sampling == "near")
+        at, x0 = self.state("fake", batch, near=config.fake_sampling == "near_trajectory")
         f_psi = self.predict("fake", at.x_tau, at.tau, batch)
         loss, weight = fake_loss(
             self.backbone.process, f_psi.x0, f_psi.eps, at, x0,
@@ -91,7 +91,7 @@ class TDM(Method):
         """d( x0, sg[ x0 + f_phi - f_psi ] )."""
         config, fisher = self.config, self.config.divergence == "fisher"
         with torch.set_grad_enabled(fisher):  # Fisher's gradient goes through x_tau and the scores
-            f_phi = self.teacher(at.x_tau, at.tau, batch, config.guidance_scale).x0
+            f_phi = self.teacher(at.x_tau, at.tau, batch, config.teacher_guidance).x0
             f_psi = self.predict("fake", at.x_tau, at.tau, batch).x0
         weight = 1 / abs_mean_normalizer(x0, f_phi) if config.normalizer == "dmd" else None
         if fisher:

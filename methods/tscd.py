@@ -12,10 +12,10 @@ from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 
-from .settings.tscd import Stage, TSCDConfig
+from .settings.tscd import Phase, TSCDConfig
 from .shared.consistency import Consistency, SolverStep, offset_noise
 from .shared.one_step import fake_losses, one_step_scale, student_losses
-from .shared.pair_discriminator import PairDiscriminator, balanced
+from .shared.pair_discriminator import PairDiscriminator, gradient_balanced
 
 if TYPE_CHECKING:
     from distillbench.api.method import Batch
@@ -25,17 +25,17 @@ __all__ = ["TSCD", "TSCDConfig"]
 
 
 class TSCD(Consistency):
-    """Consistency within segments of time, whose number falls from stage to stage (alg. 1).
+    """Consistency within segments of time, whose number falls from phase to phase (alg. 1).
 
     x_u: one guided DDIM step of the teacher from x_t; s on the grid from the lower edge of t's
     segment to u; f(x, t -> s): one DDIM step of the network.
 
         student  min_theta  d( f(x_t, t -> s), sg f_ema(x_u, u -> s) )                   (eq. 13)
-                 d = w_mse |.|^2 + w_adv softplus(-D), by stage
-        fake     in the one-step stage: plain denoising of the student's one-step samples
+                 d = w_mse |.|^2 + w_adv softplus(-D), by phase
+        fake     in the one-step phase: plain denoising of the student's one-step samples
         disc     min_D  softplus(D(student's jump)) + softplus(-D(target's jump))
 
-    One segment is TCD; s at the edge would be PCM. `one_step` adds the last stage (section 3.3):
+    One segment is TCD; s at the edge would be PCM. `one_step` adds the last phase (section 3.3):
     the student's loss there has DMD and a regression beside, for use at 1 to 8 steps.
     """
 
@@ -43,7 +43,7 @@ class TSCD(Consistency):
     title, paper = "TSCD", "Hyper-SD (arXiv 2404.13686)"
 
     def nets(self) -> dict[str, NetSpec]:
-        """The student; the discriminator's head and the fake score where a stage needs them."""
+        """The student; the discriminator's head and the fake score where a phase needs them."""
         config, roles = self.config, {"student": self.student_spec()}
         if config.adversarial:
             roles["disc"] = NetSpec(config.optim("disc", lr=config.disc_lr), "head")
@@ -57,22 +57,22 @@ class TSCD(Consistency):
         """The adversary's gradient goes through the teacher's features."""
         return "the adversarial distance" if self.config.adversarial else ""
 
-    def stage(self, step: int) -> Stage:
-        """The stage a step belongs to."""
-        return self.config.stage(step, self.total_steps)  # type: ignore[no-any-return]
+    def phase(self, step: int) -> Phase:
+        """The phase a step belongs to."""
+        return self.config.phase(step, self.total_steps)  # type: ignore[no-any-return]
 
     def turns(self, step: int) -> tuple[str, ...]:
-        """The student, then what the step's stage has of fake score and discriminator."""
-        stage, config = self.stage(step), self.config
-        fake = config.fake_updates * ("fake",) if stage.one_step and config.matches else ()
-        return ("student", *fake, *(("disc",) if stage.w_adv else ()))
+        """The student, then what the step's phase has of fake score and discriminator."""
+        phase, config = self.phase(step), self.config
+        fake = config.fake_updates * ("fake",) if phase.one_step and config.matches else ()
+        return ("student", *fake, *(("disc",) if phase.w_adv else ()))
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
-        """The student's consistency, in the last stage with its one step; or another role's."""
+        """The student's consistency, in the last phase with its one step; or another role's."""
         if turn == "fake":
             return fake_losses(self, batch)
-        stage = self.stage(step)
-        s, end = batch.once("times", lambda: self.times(batch, stage))
+        phase = self.phase(step)
+        s, end = batch.once("times", lambda: self.times(batch, phase))
         if turn == "disc":
             with torch.no_grad():
                 jumps = batch.once("jumps", lambda: self.jumps(self.jump, s, end, batch))
@@ -81,17 +81,17 @@ class TSCD(Consistency):
             return Losses(discriminator_loss(fake, real), scalars)
         pred, target = self.jumps(self.jump, s, end, batch)
         batch.once("jumps", lambda: (pred.detach(), target))
-        losses = self.mixture(pred, target, s, end, stage, batch)
-        if not stage.one_step:
+        losses = self.mixture(pred, target, s, end, phase, batch)
+        if not phase.one_step:
             return losses
         more = student_losses(self, batch)
         scalars = {"consistency": losses.total, **losses.scalars, **more.scalars}
         return Losses(losses.total + more.total, scalars)
 
-    def times(self, batch: Batch, stage: Stage) -> tuple[SolverStep, torch.Tensor]:
+    def times(self, batch: Batch, phase: Phase) -> tuple[SolverStep, torch.Tensor]:
         """The teacher's step, and where the jumps end."""
         s = self.solver_step(batch, self.noise(batch))
-        return s, self.grid_end(s, batch, stage.segments)
+        return s, self.grid_end(s, batch, phase.segments)
 
     def noise(self, batch: Batch) -> torch.Tensor:
         """With an offset that is constant over each channel of a sample."""
@@ -109,17 +109,17 @@ class TSCD(Consistency):
 
     def mixture(
         self, pred: torch.Tensor, target: torch.Tensor, s: SolverStep, end: torch.Tensor,
-        stage: Stage, batch: Batch,
+        phase: Phase, batch: Batch,
     ) -> Losses:  # fmt: skip
-        """The stage's mixture of squared error and adversary."""
-        if not stage.w_adv:
-            return Losses(stage.w_mse * self.distance(pred, target))
-        mse, adversary = balanced(
+        """The phase's mixture of squared error and adversary."""
+        if not phase.w_adv:
+            return Losses(phase.w_mse * self.distance(pred, target))
+        mse, adversary = gradient_balanced(
             pred,
             lambda x: self.distance(x, target),
             lambda x: adversarial_loss(self.logits(x, s, end, batch)),
         )
-        total = stage.w_mse * mse + stage.w_adv * adversary
+        total = phase.w_mse * mse + phase.w_adv * adversary
         return Losses(total, {"mse": mse, "adversary": adversary})
 
     def logits(
@@ -140,7 +140,7 @@ class TSCD(Consistency):
     def sampler(self, nfe: int) -> OdeSampler | GammaSampler:
         """DDIM on the solver grid, 999, 749, 499, 249 for 4 steps, or TCD's with `gamma`.
 
-        Steps stop at every edge, so their number is a multiple of the last stage's segments.
+        Steps stop at every edge, so their number is a multiple of the last phase's segments.
         """
         config, total = self.config, self.backbone.num_timesteps
         if total % config.solver_steps:

@@ -2,7 +2,8 @@
 
     gamma: Annotated[float, SAMPLING] = 0.3
 
-A field without a mark decides the training, and so all that follows from it.
+A field without a mark decides the training, and so all that follows from it. `renamed("old")`
+marks a field that was called otherwise: the old spelling is refused by naming the new one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-__all__ = ["NEUTRAL", "SAMPLING", "SIZE", "Split", "same_network", "split"]
+from distillbench.files.renamed import renamed
+
+__all__ = ["NEUTRAL", "SAMPLING", "SIZE", "Split", "renamed", "same_network", "split"]
 
 
 @dataclass(frozen=True)

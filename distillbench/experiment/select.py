@@ -12,8 +12,8 @@ hold. A field is, in this order,
 
 Values that nobody wrote are the defaults. Numbers compare as numbers, whatever their spelling; of
 texts, `*` stands for any characters and `?` for one; true, false and none are written so. A row
-field that is called as the last part of a varied path of another value (`guidance_scale` beside
-`params.guidance_scale`) is refused: the path must be written.
+field that is called as a parameter that varies and has another value (`guidance_scale` beside the
+teacher's `params.guidance_scale`) is refused: the path must be written.
 
 `exclude` is applied before parameters are checked, so that it can remove what does not fit; a
 `guidance_scale` that is left to the method is none there, and `sampler` holds what is written.
@@ -78,9 +78,9 @@ class Fields:
         return None if found is _MISSING else found
 
     def hides(self, name: str) -> str:
-        """The varied path whose last part a row field of another value hides, "" for none."""
-        path = self._varied(name)
-        if name not in self.plain or not path or path == name:
+        """The varied parameter that a row field of another value hides, "" for none."""
+        path = f"params.{name}"
+        if name not in self.plain or path not in self.varied:
             return ""
         return "" if self.varied[path] == self.plain[name] else path
 
@@ -178,7 +178,7 @@ def unknown(rows: Iterable[Fields], names: Iterable[str], what: str = "field") -
 def ambiguity(rows: Iterable[Fields], name: str) -> str:
     """Why rows cannot be told apart by a field that hides what varies of them; "" when they can."""
     path = next(filter(None, (row.hides(name) for row in rows)), "")
-    what = f"{name!r} is the sampling's, and not {path!r}, which varies here; write {path!r}"
+    what = f"{name!r} is the row's own, and not {path!r}, which varies here; write {path!r}"
     return what if path else ""
 
 

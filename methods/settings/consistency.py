@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from distillbench.api.fields import SAMPLING
+from distillbench.api.fields import SAMPLING, renamed
 
 from .nets import NetConfig
 
-__all__ = ["ConsistencyConfig", "LCMConfig", "TCDConfig", "TrajectoryConfig"]
+__all__ = ["ConsistencyConfig", "LCMConfig", "ScaleOrRange", "TCDConfig", "TrajectoryConfig"]
+
+
+def _range(given: Any) -> Any:
+    """One scale is a range whose ends are equal."""
+    return (given, given) if isinstance(given, int | float) else given
+
+
+ScaleOrRange = Annotated[tuple[float, float], BeforeValidator(_range), renamed("guidance")]
 
 
 class ConsistencyConfig(NetConfig):
@@ -18,8 +26,7 @@ class ConsistencyConfig(NetConfig):
 
     Attributes:
         solver_steps: N, the teacher's DDIM grid; one solver step spans T / N times.
-        guidance: range the teacher's guidance scale is drawn from, usual convention g = w + 1; two
-            equal ends fix it.
+        teacher_guidance: scale, or the range it is drawn from, usual convention g = w + 1.
         embed_guidance: feed the drawn scale to the student; None embeds it in full copies only, an
             adapter averages over the range.
         target: "ema" compares with an averaged student, "stopgrad" with the student itself; None
@@ -30,7 +37,7 @@ class ConsistencyConfig(NetConfig):
     """
 
     solver_steps: PositiveInt = 50
-    guidance: tuple[float, float] = (3.0, 15.0)
+    teacher_guidance: ScaleOrRange = (3.0, 15.0)
     embed_guidance: bool | None = None
     target: Literal["ema", "stopgrad"] | None = None
     ema_decay: float = Field(0.95, gt=0, lt=1)
@@ -39,14 +46,15 @@ class ConsistencyConfig(NetConfig):
 
     @model_validator(mode="after")
     def _ordered(self) -> ConsistencyConfig:
-        if not 1 <= self.guidance[0] <= self.guidance[1]:
-            raise ValueError("guidance must be two rising scales of at least 1 (1 = none)")
+        if not 1 <= self.teacher_guidance[0] <= self.teacher_guidance[1]:
+            what = "a scale of at least 1 (1 = none), or two rising ones"
+            raise ValueError(f"teacher_guidance must be {what}")
         return self
 
     @property
     def embeds(self) -> bool:
         """Whether the student is told the guidance scale."""
-        varies = self.guidance[0] < self.guidance[1]
+        varies = self.teacher_guidance[0] < self.teacher_guidance[1]
         full = self.kind("student") == "copy"
         return full and varies if self.embed_guidance is None else self.embed_guidance
 

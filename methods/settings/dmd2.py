@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from distillbench.api.fields import renamed
 from distillbench.errors import NotSupported
 
 from .gan import GanConfig
@@ -28,7 +29,7 @@ class RegressionConfig(BaseModel):
             Squared error of latents; the papers take LPIPS of decoded images, but there is no
             perceptual network for latents, and a decoder would have to run in every step.
         regression_weight: of "joint" (DMD: 0.25, of LPIPS).
-        regression_steps: updates of the student in "pretrain", out of all of the training.
+        regression_updates: updates of the student in "pretrain", out of all of the training.
         regression_solver_steps: guided evaluations of the teacher for each pair, which is made
             afresh. 16 of DPM-Solver++ end as near to the ODE's end as 25 to 50 of DDIM in the
             exact world, and still are most of the cost of a step of "joint".
@@ -39,7 +40,7 @@ class RegressionConfig(BaseModel):
     input_time: PositiveInt | None = None
     regression: Literal["none", "pretrain", "joint"] = "none"
     regression_weight: PositiveFloat = 0.25
-    regression_steps: PositiveInt = 2000
+    regression_updates: Annotated[PositiveInt, renamed("regression_steps")] = 2000
     regression_solver_steps: PositiveInt = 16
 
 
@@ -57,8 +58,8 @@ class DMD2Config(RolesConfig, GanConfig, RegressionConfig):
 
     Attributes:
         steps: K, the input times of the student.
-        guidance_scale: of the teacher, usual convention: 1.75 on SD v1.5, 8 on SDXL; the fake score
-            is never guided.
+        teacher_guidance: scale, usual convention: 1.75 on SD v1.5, 8 on SDXL; the fake score is
+            never guided.
         fake_updates: R, updates of the fake score for one of the student (10 on SD v1.5, 5 on
             SDXL, 1 in DMD). A step of training is one update of the student.
         fake_lr: of the fake score and the discriminator's head.
@@ -69,7 +70,7 @@ class DMD2Config(RolesConfig, GanConfig, RegressionConfig):
 
     clip_norm: PositiveFloat | None = 10.0
     steps: PositiveInt = 4
-    guidance_scale: float = Field(1.75, ge=1)
+    teacher_guidance: Annotated[float, renamed("guidance_scale")] = Field(1.75, ge=1)
     fake_updates: PositiveInt = 5
     fake_lr: PositiveFloat = 1e-4
     student_input: Literal["backward_simulation", "data"] = "backward_simulation"
@@ -84,7 +85,7 @@ class DMD2Config(RolesConfig, GanConfig, RegressionConfig):
 
     def pretrains(self, step: int) -> bool:
         """Whether the student alone is trained in this step, by regression."""
-        return self.regression == "pretrain" and step < self.regression_steps
+        return self.regression == "pretrain" and step < self.regression_updates
 
     def nodes(self, backbone: Backbone) -> tuple[int, ...]:
         """Input times of the student, first to last."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from distillbench.api.fields import SAMPLING
+from distillbench.api.fields import SAMPLING, renamed
 from distillbench.core.loss import pseudo_huber, squared_error
 from distillbench.core.trajectory import Solver
 
@@ -30,13 +30,13 @@ class MatchingConfig(RolesConfig):
     Attributes:
         horizon: T of the nodes, None for the backbone's own; the released PixArt student starts
             from pure noise at time 899 (900).
-        guidance_scale: of the teacher, usual convention; the student is sampled without.
+        teacher_guidance: scale, usual convention; the student is sampled without.
         fake_lr: of the fake score, which has to keep up with the student.
         tau: re-noise up to the segment's own node ("disjoint") or anywhere up to T ("terminal").
-        randmid: draw the matched time m inside the segment instead of at its lower end.
+        random_matching_time: draw the matched time m inside the segment, not at its lower end.
         match: match the noisy states x_m, or ("clean") the clean predictions, as an ablation.
-        fake_sampling: draw the fake score's inputs "near" the trajectory with importance weights,
-            or from "clean" predictions.
+        fake_sampling: draw the fake score's inputs with importance weights "near_trajectory", or
+            from "clean" predictions.
         fake_target: "x0" as published, or "dsm", the unbiased score of the re-noised states.
         divergence: "kl" (reverse), or "fisher", with gradients through both scores and x_tau; then
             the fake score is trained without importance weights and `loss` has no meaning.
@@ -51,12 +51,14 @@ class MatchingConfig(RolesConfig):
 
     betas: tuple[float, float] = (0.0, 0.999)
     horizon: PositiveInt | None = None
-    guidance_scale: float = Field(3.5, ge=1)
+    teacher_guidance: Annotated[float, renamed("guidance_scale")] = Field(3.5, ge=1)
     fake_lr: PositiveFloat = 5e-4
     tau: Literal["disjoint", "terminal"] = "disjoint"
-    randmid: bool = False
+    random_matching_time: Annotated[bool, renamed("randmid")] = False
     match: Literal["noisy", "clean"] = "noisy"
-    fake_sampling: Literal["near", "clean"] = "near"
+    fake_sampling: Annotated[
+        Literal["near_trajectory", "clean"], renamed(near="near_trajectory")
+    ] = "near_trajectory"
     fake_target: Literal["x0", "dsm"] = "x0"
     divergence: Literal["kl", "fisher"] = "kl"
     loss: Literal["huber", "mse"] = "huber"
@@ -76,8 +78,10 @@ class MatchingConfig(RolesConfig):
 
     @model_validator(mode="after")
     def _fisher_needs_its_own_score(self) -> Self:
-        if self.divergence == "fisher" and (self.fake_sampling, self.fake_target) != ("near", "x0"):
-            raise ValueError("divergence fisher needs fake_sampling near and fake_target x0")
+        own = (self.fake_sampling, self.fake_target) == ("near_trajectory", "x0")
+        if self.divergence == "fisher" and not own:
+            what = "divergence fisher needs fake_sampling near_trajectory and fake_target x0"
+            raise ValueError(what)
         return self
 
     def distance(
@@ -108,32 +112,25 @@ def _distinct(steps: tuple[int, ...]) -> tuple[int, ...]:
 class TDMUnifyConfig(MatchingConfig, GanConfig):
     """TDM's settings, those of a GAN (TDM-unify-GAN), and what is varied over the steps.
 
-    Head and weights of the paper's GAN are unpublished. Ours is DMD2's, so on latents of its size
-    its weights are where to start: `adversarial_weight` 1e-3 to 5e-3.
+    `loss: mse` is our reading of "without the surrogate objective" in table 5, as the paper does
+    not say what takes its place. Head and weights of the paper's GAN are unpublished. Ours is
+    DMD2's, so on latents of its size its weights are where to start: `adversarial_weight` 1e-3 to
+    5e-3.
 
     Attributes:
         steps_support: the numbers of steps K, drawn uniformly, one for all samples of an update.
         condition: tell student and fake score K, through an embedding that starts at zero; without,
             the shared fake score sees the mixture of all K's samples (eq. 9). One K alone is
             never told. How K enters the networks is our choice; the paper does not say.
-        surrogate: move the predictions by the pseudo-Huber surrogate, as `loss` says. False takes
-            the squared error to the moved prediction, with the normaliser; that is our reading of
-            the ablation in table 5, as the paper does not say what takes the surrogate's place.
     """
 
     steps_support: Annotated[tuple[PositiveInt, ...], AfterValidator(_distinct)] = (1, 2, 4)
     condition: bool = True
-    surrogate: bool = True
+    loss: Annotated[
+        Literal["huber", "mse"], renamed("surrogate", note="`surrogate: false` was `loss: mse`")
+    ] = "huber"
 
     @property
     def tells_steps(self) -> bool:
         """Whether student and fake score are told K."""
         return self.condition and len(self.steps_support) > 1
-
-    def distance(
-        self, x0: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None
-    ) -> torch.Tensor:
-        """TDM's, or the squared error where the surrogate is switched off."""
-        if self.surrogate:
-            return super().distance(x0, target, weight)
-        return squared_error(x0, target, weight)

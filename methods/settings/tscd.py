@@ -1,4 +1,4 @@
-"""TSCD's settings, and the table of stages that they ask for."""
+"""TSCD's settings, and the table of phases that they ask for."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from distillbench.api.fields import SAMPLING
+from distillbench.api.fields import SAMPLING, renamed
 
-from .consistency import TrajectoryConfig
+from .consistency import ScaleOrRange, TrajectoryConfig
 from .nets import RolesConfig
 
-__all__ = ["Stage", "TSCDConfig"]
+__all__ = ["Phase", "TSCDConfig"]
 
 Weight = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What is trained in one stage: the segments, the weights of both distances, the one step."""
+class Phase:
+    """What is trained in one phase: the segments, the weights of both distances, the one step."""
 
     segments: int
     w_mse: float
@@ -32,22 +32,22 @@ class Stage:
 class TSCDConfig(RolesConfig, TrajectoryConfig):
     """TSCD's settings (Hyper-SD, arXiv 2404.13686, section 3.1; `one_step`: section 3.3).
 
-    The paper gives the stages, an averaged target, noise with an offset, and a distance that goes
+    The paper gives the phases, an averaged target, noise with an offset, and a distance that goes
     from squared error to adversarial. It does not give their strengths, the grid or the guidance;
     those are our choices.
 
     Attributes:
         solver_steps: N. 40 puts the edges of 8, 4, 2 segments on the times DDIM's "trailing"
             spacing stops at; on a grid of 50 they would lie up to 15 times away.
-        guidance: of the teacher, which is the original model in all stages.
+        teacher_guidance: scale of the teacher, which is the original model in all phases.
         target: "ema" as published.
-        segments: of the stages, each starting from the weights of the one before.
-        stage_steps: share of the training's steps that each stage takes, as numbers of steps or in
+        segments: of the phases, each starting from the weights of the one before.
+        phase_updates: share of the training's updates that each phase takes, as their numbers or in
             any other unit; None shares them equally. Stages after `stop_at_segments` have none,
             `one_step` has the last.
-        stop_at_segments: the last stage; its segments are the least number of sampling steps.
+        stop_at_segments: the last phase; its segments are the least number of sampling steps.
         w_mse, w_adv: weights of the two distances, one per entry of `segments`. The paper lowers
-            the one and raises the other from stage to stage. The adversary's gradient is scaled to
+            the one and raises the other from phase to phase. The adversary's gradient is scaled to
             the squared error's length, so 1 is strong: keep w_mse, which holds the student to its
             trajectory, well above it. Zeros, the default, train no discriminator, as its published
             strength is unknown.
@@ -55,9 +55,9 @@ class TSCDConfig(RolesConfig, TrajectoryConfig):
         offset_noise: standard deviation of noise that is constant over each channel and added to
             the noise of training.
         gamma: stochasticity of sampling (TCD's; the paper's unified student uses that scheduler,
-            with 1 for one step and less for more) after a last stage of one segment; None samples
+            with 1 for one step and less for more) after a last phase of one segment; None samples
             with DDIM.
-        one_step: a last stage that goes on with the loss of one segment, which keeps 2 to 8 steps
+        one_step: a last phase that goes on with the loss of one segment, which keeps 2 to 8 steps
             working, and matches the teacher's distribution in one step from pure noise.
         w_dmd: weight of that matching (DMD, arXiv 2311.18828); 0 trains no fake score. Its gradient
             is normalised to about 1, the consistency loss's is that of neighbours' small distance;
@@ -65,16 +65,16 @@ class TSCDConfig(RolesConfig, TrajectoryConfig):
         w_one_step_mse: weight of the squared error to the teacher's ODE from the same noise. The
             paper has such a term "for stability" and does not say to what.
         one_step_solver_steps: of that ODE.
-        one_step_guidance: of the teacher in that stage; None takes `guidance`.
+        one_step_teacher_guidance: scale in that phase; None takes `teacher_guidance`.
         fake_lr: of the fake score, which starts as the teacher and is never guided.
         fake_updates: of the fake score for one of the student, 1 as in DMD.
     """
 
     solver_steps: PositiveInt = 40
-    guidance: tuple[float, float] = (7.5, 7.5)
+    teacher_guidance: ScaleOrRange = (7.5, 7.5)
     target: Literal["ema", "stopgrad"] | None = "ema"
     segments: tuple[PositiveInt, ...] = (8, 4, 2, 1)
-    stage_steps: tuple[PositiveInt, ...] | None = None
+    phase_updates: Annotated[tuple[PositiveInt, ...] | None, renamed("stage_steps")] = None
     stop_at_segments: PositiveInt = 1
     w_mse: tuple[Weight, ...] = (1.0, 1.0, 1.0, 1.0)
     w_adv: tuple[Weight, ...] = (0.0, 0.0, 0.0, 0.0)
@@ -85,27 +85,29 @@ class TSCDConfig(RolesConfig, TrajectoryConfig):
     w_dmd: Weight = 0.01
     w_one_step_mse: Weight = 0.01
     one_step_solver_steps: PositiveInt = 8
-    one_step_guidance: float | None = Field(None, ge=1)
+    one_step_teacher_guidance: Annotated[float | None, renamed("one_step_guidance")] = Field(
+        None, ge=1
+    )
     fake_lr: PositiveFloat = 1e-4
     fake_updates: PositiveInt = 1
 
     @model_validator(mode="after")
-    def _stages_fit(self) -> TSCDConfig:
+    def _phases_fit(self) -> TSCDConfig:
         if not self.segments or any(a <= b for a, b in pairwise(self.segments)):
             raise ValueError("segments must be a falling list of at least one")
         if wrong := [k for k in self.segments if self.solver_steps % k]:
             raise ValueError(f"{wrong[0]} segments do not divide {self.solver_steps} solver_steps")
         if self.stop_at_segments not in self.segments:
-            stages = ", ".join(map(str, self.segments))
-            raise ValueError(f"stop_at_segments {self.stop_at_segments} is not one of {stages}")
+            phases = ", ".join(map(str, self.segments))
+            raise ValueError(f"stop_at_segments {self.stop_at_segments} is not one of {phases}")
         if len(self.segments) != len(self.w_mse) or len(self.segments) != len(self.w_adv):
             raise ValueError("w_mse and w_adv must have one entry for each entry of segments")
         if any(not mse and not adv for mse, adv in zip(self.w_mse, self.w_adv, strict=True)):
-            raise ValueError("a stage with both w_mse and w_adv 0 trains nothing")
-        if self.stage_steps is not None and len(self.stage_steps) != len(self.stages):
+            raise ValueError("a phase with both w_mse and w_adv 0 trains nothing")
+        if self.phase_updates is not None and len(self.phase_updates) != len(self.phases):
             last = ", the one step included" if self.one_step else ""
             raise ValueError(
-                f"stage_steps must have one entry for each of {len(self.stages)} stages{last}"
+                f"phase_updates must have one entry for each of {len(self.phases)} phases{last}"
             )
         return self
 
@@ -120,25 +122,25 @@ class TSCDConfig(RolesConfig, TrajectoryConfig):
         return self
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages that are trained, first to last."""
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases that are trained, first to last."""
         rows = zip(self.segments, self.w_mse, self.w_adv, strict=True)
-        stages = [Stage(*row) for row in rows if row[0] >= self.stop_at_segments]
-        last = [replace(stages[-1], one_step=True)] if self.one_step else []
-        return (*stages, *last)
+        phases = [Phase(*row) for row in rows if row[0] >= self.stop_at_segments]
+        last = [replace(phases[-1], one_step=True)] if self.one_step else []
+        return (*phases, *last)
 
     @property
     def adversarial(self) -> bool:
-        """Whether any stage has a discriminator."""
-        return any(stage.w_adv for stage in self.stages)
+        """Whether any phase has a discriminator."""
+        return any(phase.w_adv for phase in self.phases)
 
     @property
     def matches(self) -> bool:
         """Whether there is a fake score to match distributions with."""
         return self.one_step and self.w_dmd > 0
 
-    def stage(self, step: int, total_steps: int) -> Stage:
-        """The stage of a step in a training of `total_steps`; of 0, the first."""
-        shares = self.stage_steps or (1,) * len(self.stages)
+    def phase(self, step: int, total_steps: int) -> Phase:
+        """The phase of a step in a training of `total_steps`; of 0, the first."""
+        shares = self.phase_updates or (1,) * len(self.phases)
         ends = [total_steps * part // sum(shares) for part in accumulate(shares)]
-        return self.stages[min(bisect_right(ends, step), len(ends) - 1) if total_steps else 0]
+        return self.phases[min(bisect_right(ends, step), len(ends) - 1) if total_steps else 0]

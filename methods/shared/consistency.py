@@ -89,7 +89,7 @@ class Consistency(Method):
         index = batch.randint(0, config.solver_steps, "index")
         t = grid_time(index, stride)
         u = previous_time(t, stride, process.final)
-        low, high = config.guidance
+        low, high = config.teacher_guidance
         scale = low + (high - low) * batch.rand("guidance")
         x_t = process.add_noise(batch.latents, noise, t)
         with torch.no_grad():

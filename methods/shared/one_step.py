@@ -30,12 +30,12 @@ __all__ = ["fake_losses", "one_step_scale", "student_losses"]
 def student_losses(method: Method, batch: Batch) -> Losses:
     """w_dmd times the matching's surrogate plus w_one_step_mse times the regression."""
     config: TSCDConfig = method.config
-    answer = _answer(method, batch) if config.w_one_step_mse else None
+    target = _ode_end(method, batch) if config.w_one_step_mse else None
     pred = _predict(method, batch)
     batch.once("one step", pred.x0.detach)
     terms, scalars = list[torch.Tensor](), dict[str, torch.Tensor]()
-    if answer is not None:
-        scalars["one_step_mse"] = squared_error(pred.x0, answer)
+    if target is not None:
+        scalars["one_step_mse"] = squared_error(pred.x0, target)
         terms.append(config.w_one_step_mse * scalars["one_step_mse"])
     if config.matches:
         matching = dmd_losses(method, pred, batch, "one step student", _guidance(config, batch))
@@ -64,7 +64,7 @@ def _predict(method: Method, batch: Batch) -> Prediction:
     return method.predict("student", z, t, batch)
 
 
-def _answer(method: Method, batch: Batch) -> torch.Tensor:
+def _ode_end(method: Method, batch: Batch) -> torch.Tensor:
     config: TSCDConfig = method.config
     return teacher_samples(
         method.backbone, batch, batch.randn("one step", "start"),
@@ -77,5 +77,5 @@ def _guidance(config: TSCDConfig, batch: Batch) -> float | torch.Tensor:
 
 
 def _range(config: TSCDConfig) -> tuple[float, float]:
-    fixed = config.one_step_guidance
-    return config.guidance if fixed is None else (fixed, fixed)
+    fixed = config.one_step_teacher_guidance
+    return config.teacher_guidance if fixed is None else (fixed, fixed)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from distillbench.api.backbone import Backbone, Cond
 
-__all__ = ["PairDiscriminator", "balanced"]
+__all__ = ["PairDiscriminator", "gradient_balanced"]
 
 WIDTH = 128
 
@@ -66,7 +66,7 @@ class PairDiscriminator:
         return torch.cat([maps, time.expand(-1, maps.shape[1], 1)], 2)
 
 
-def balanced(
+def gradient_balanced(
     x: torch.Tensor,
     main: Callable[[torch.Tensor], torch.Tensor],
     other: Callable[[torch.Tensor], torch.Tensor],

@@ -41,7 +41,7 @@ class Segments:
         ranges = torch.tensor(tau_ranges(nodes, config.tau, exact=exact), device=k.device)[k]
         low, high = ranges[:, 0], ranges[:, 1]
         m = torch.tensor(lower_bounds(nodes, exact=exact), device=k.device)[k]
-        if config.randmid:
+        if config.random_matching_time:
             u = torch.tensor(nodes, device=k.device)[k]
             m = uniform_int(batch.rand(turn, "m"), m, u - 20)
             low = torch.maximum(low, m)
@@ -72,7 +72,9 @@ class Segments:
             short = True
         else:
             lows = lower_bounds(nodes, exact=exact)
-            short = config.randmid and any(u - 20 <= m for u, m in zip(nodes, lows, strict=True))
+            short = config.random_matching_time and any(
+                u - 20 <= m for u, m in zip(nodes, lows, strict=True)
+            )
         if short:
             raise NotSupported(
                 f"{steps} steps are too many for {name}: a segment would have no times",

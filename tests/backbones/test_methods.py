@@ -140,12 +140,12 @@ def test_equal_adapters_give_the_pure_guidance_direction(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = build("sd")
-    method, roles = bound("tdm", backbone, guidance_scale=1.0, huber_form="vector")
+    method, roles = bound("tdm", backbone, teacher_guidance=1.0, huber_form="vector")
     # student, fake and teacher are one network: nothing moves
     assert turn(method, roles, "student", batch_of(backbone, monkeypatch)) == 0
     for parameter in roles["student"].parameters:
         assert parameter.grad is None or not parameter.grad.any()
-    guided, roles = bound("tdm", build("sd"), guidance_scale=3.5)
+    guided, roles = bound("tdm", build("sd"), teacher_guidance=3.5)
     assert turn(guided, roles, "student", batch_of(guided.backbone, monkeypatch)) > 0
 
 

@@ -109,7 +109,7 @@ def test_a_snapshot_that_is_not_whole(tmp_path: Path) -> None:
 
 
 def test_prompts_images_devices_and_samples(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = PICTURES.replace("{steps: 2}", "{steps: 2, precision: float16}")
+    text = PICTURES.replace("{updates: 2}", "{updates: 2, precision: float16}")
     text = text.replace("{n: 8}", "{n: 8, prompts: hpsv2}")
     text += "metrics: [fid]\nreference: {nfe: 3}\n"
     monkeypatch.setattr(requirements, "visible_gpus", lambda: ())

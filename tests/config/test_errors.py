@@ -179,7 +179,7 @@ CASES = {
         "rows: [{method: fake-teacher, guidance_scale: 1}]\ngrid: {params.guidance_scale: [2, 3]}\n"
         "figures: [{name: a, kind: curve, x: guidance_scale, y: fake-spread}]\n"
         "metrics: [fake-spread]\n",
-        "e.yaml:6:34: figures[0].x: 'guidance_scale' is the sampling's, and not "
+        "e.yaml:6:34: figures[0].x: 'guidance_scale' is the row's own, and not "
         "'params.guidance_scale', which varies here; write 'params.guidance_scale'",
     ),
     "claim that means two things": (
@@ -187,7 +187,7 @@ CASES = {
         "claims: ['T[guidance_scale=2] > T[guidance_scale=3] on fake-spread']\n"
         "metrics: [fake-spread]\n",
         "e.yaml:6:10: claims[0]: claim 'T[guidance_scale=2] > T[guidance_scale=3] on "
-        "fake-spread': 'guidance_scale' is the sampling's, and not 'params.guidance_scale', which "
+        "fake-spread': 'guidance_scale' is the row's own, and not 'params.guidance_scale', which "
         "varies here; write 'params.guidance_scale'",
     ),
     "published_match of no row of ours": (

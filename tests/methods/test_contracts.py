@@ -17,7 +17,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "sft": {"lr": 1e-3, "ema": 0.9},
 }
 # A training has four steps, so pre-training of two is left within it.
-ONE_STEP = {"steps": 1, "input_time": 399, "regression_steps": 2, "regression_solver_steps": 2}
+ONE_STEP = {"steps": 1, "input_time": 399, "regression_updates": 2, "regression_solver_steps": 2}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dmd2 gan": ("dmd2", {"adversarial_weight": 0.1}),
     "dmd2 gan teacher": (

@@ -149,7 +149,7 @@ def test_tdm_unify_has_a_head_where_there_is_a_gan() -> None:
     assert plain.needs == {"prompts"}
 
 
-@pytest.mark.parametrize("sampling", ["near", "clean"])
+@pytest.mark.parametrize("sampling", ["near_trajectory", "clean"])
 def test_fakes_are_the_matched_states_and_latents_share_their_times(sampling: str) -> None:
     method, batch = unify(fake_sampling=sampling)
     (x_fake, t_fake), (x_real, t_real) = method.fake_and_real(batch)
@@ -157,8 +157,8 @@ def test_fakes_are_the_matched_states_and_latents_share_their_times(sampling: st
     # Near the trajectory, where the student meets the head, however the fake score is trained.
     at, _ = method.state("fake", batch)
     assert torch.equal(x_fake, at.x_tau)
-    own, _ = method.state("fake", batch, near=sampling == "near")
-    assert torch.equal(x_fake, own.x_tau) == (sampling == "near")
+    own, _ = method.state("fake", batch, near=sampling == "near_trajectory")
+    assert torch.equal(x_fake, own.x_tau) == (sampling == "near_trajectory")
     assert not x_fake.requires_grad
     alpha, sigma = method.backbone.process.alpha_sigma(t_real, x_real)
     noise = (x_real - alpha * batch.latents) / sigma

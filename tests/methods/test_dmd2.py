@@ -24,7 +24,7 @@ NODES = (999, 749, 499, 249)
 
 
 def test_the_students_gradient_is_the_normalised_difference(dmd2: Any) -> None:
-    method = dmd2(shift=0.3, guidance_scale=2.5, steps=1)
+    method = dmd2(shift=0.3, teacher_guidance=2.5, steps=1)
     batch = method.backbone.batch()
     seen: list[torch.Tensor] = []
     plain = method.predict
@@ -53,7 +53,7 @@ def test_the_students_gradient_is_the_normalised_difference(dmd2: Any) -> None:
 
 
 def test_equal_scores_give_exactly_no_gradient(dmd2: Any) -> None:
-    method = dmd2(guidance_scale=1.0)
+    method = dmd2(teacher_guidance=1.0)
     total = method.loss("student", method.backbone.batch(), 0).total
     total.backward()
     assert total == 0

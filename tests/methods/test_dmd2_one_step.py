@@ -55,7 +55,7 @@ def test_the_target_is_the_end_of_the_teachers_ode(toy: Any) -> None:
 
 
 def test_pairs_are_guided_and_carry_no_gradient(dmd2: Any) -> None:
-    method = dmd2(steps=1, regression="joint", guidance_scale=2.5, regression_solver_steps=3)
+    method = dmd2(steps=1, regression="joint", teacher_guidance=2.5, regression_solver_steps=3)
     batch, noise = method.backbone.batch(), torch.randn(32, 2)
     found = [
         teacher_samples(method.backbone, batch, noise, steps=3, guidance_scale=g)
@@ -73,7 +73,7 @@ def test_pairs_are_guided_and_carry_no_gradient(dmd2: Any) -> None:
 def test_a_student_that_gives_the_teachers_answer_has_no_loss(toy: Any, make_role: Any) -> None:
     process = NoiseProcess.scaled_linear()
     backbone = toy(gaussian(process))
-    config = DMD2Config(steps=1, regression="pretrain", guidance_scale=3.0, input_time=399)
+    config = DMD2Config(steps=1, regression="pretrain", teacher_guidance=3.0, input_time=399)
     method, batch = DMD2(config, backbone), backbone.batch()
     gain = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
 
@@ -100,7 +100,7 @@ def test_a_student_that_gives_the_teachers_answer_has_no_loss(toy: Any, make_rol
 
 def test_pre_training_is_regression_alone_and_then_plain_dmd2(dmd2: Any) -> None:
     shared: dict[str, Any] = {"steps": 1, "fake_updates": 2, "shift": 0.3}
-    method = dmd2(regression="pretrain", regression_steps=3, **shared)
+    method = dmd2(regression="pretrain", regression_updates=3, **shared)
     assert [method.turns(i) for i in (0, 2)] == [("student",)] * 2
     assert method.turns(3) == ("fake", "fake", "student")
     batch = method.backbone.batch()

@@ -14,10 +14,10 @@ from distillbench.testing.method import train, train_spec
 
 PROMPTS = [f"condition {i % 8}" for i in range(4000)]
 SETTINGS: dict[str, tuple[int, dict[str, Any]]] = {
-    "tdm": (250, {"fake_lr": 2e-3, "ema": 0.98, "guidance_scale": 1.0, "test_solver": "ddim"}),
-    "lcm": (400, {"guidance": [1.0, 1.0]}),
-    "tcd": (400, {"guidance": [1.0, 1.0]}),
-    "tscd": (400, {"guidance": [1.0, 1.0], "stop_at_segments": 4}),
+    "tdm": (250, {"fake_lr": 2e-3, "ema": 0.98, "teacher_guidance": 1.0, "test_solver": "ddim"}),
+    "lcm": (400, {"teacher_guidance": [1.0, 1.0]}),
+    "tcd": (400, {"teacher_guidance": [1.0, 1.0]}),
+    "tscd": (400, {"teacher_guidance": [1.0, 1.0], "stop_at_segments": 4}),
 }
 
 

@@ -23,7 +23,7 @@ from distillbench.methods.tscd import TSCD, TSCDConfig
 SD = NoiseProcess.scaled_linear()
 CLEAN_END = NoiseProcess.scaled_linear(final=CLEAN)
 DATA = 0.7
-SHARED: dict[str, Any] = {"guidance": (1, 1), "distance": "l2"}
+SHARED: dict[str, Any] = {"teacher_guidance": (1, 1), "distance": "l2"}
 SEGMENTS: dict[str, Any] = {"w_mse": (1.0,), "w_adv": (0.0,), "offset_noise": 0.0}
 
 
@@ -75,7 +75,7 @@ def loss(kind: Any, config: Any, toy: Any, process: NoiseProcess, fn: Any = None
 @pytest.mark.parametrize("process", [SD, CLEAN_END], ids=["ends at 0", "ends clean"])
 @pytest.mark.parametrize("ends", ["grid", "integers"])
 def test_the_exact_flow_has_no_loss_in_tcd(toy: Any, process: NoiseProcess, ends: Any) -> None:
-    config = TCDConfig(guidance=(1, 1), ends=ends)
+    config = TCDConfig(teacher_guidance=(1, 1), ends=ends)
     exact, near = (type("Exact", (*kinds, TCD), {}) for kinds in ((Told, ExactSolver), (Told,)))
     assert loss(exact, config, toy, process) <= 1e-18
     assert 1e-10 < loss(near, config, toy, process) < 1e-3  # DDIM's step leaves a little

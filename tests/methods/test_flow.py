@@ -22,7 +22,7 @@ from distillbench.testing.method import train, train_spec
 PLANE = Path(__file__).with_name("flow_plane.py")
 STD = 0.5
 SHARED: dict[str, Any] = {
-    "nets": "copy", "lr": 2e-3, "fake_lr": 1e-2, "weight_decay": 0.0, "guidance_scale": 1.0,
+    "nets": "copy", "lr": 2e-3, "fake_lr": 1e-2, "weight_decay": 0.0, "teacher_guidance": 1.0,
     "ema": 0.97,
 }  # fmt: skip
 EULER: dict[str, Any] = {"test_solver": "ddim", "loss": "mse"}

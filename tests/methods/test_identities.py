@@ -30,7 +30,7 @@ def randn(*shape: int, seed: int) -> torch.Tensor:
 def test_the_first_loss_is_the_teachers_own_inconsistency(
     toy: Any, make_role: Any, distance: Any
 ) -> None:
-    method = LCM(LCMConfig(guidance=(1, 1), distance=distance), toy(output))
+    method = LCM(LCMConfig(teacher_guidance=(1, 1), distance=distance), toy(output))
     method.bind({"student": make_role("student", output)})
     backbone = method.backbone
     batch = backbone.batch(64, randn(64, 2, seed=0))

@@ -34,7 +34,7 @@ def batch_of(method: Any, size: int = 64) -> Any:
 
 
 def test_solver_step_is_guided_ddim_on_the_grid(toy: Any, make_role: Any) -> None:
-    method = lcm(toy, make_role, guidance=(3.0, 15.0))
+    method = lcm(toy, make_role, teacher_guidance=(3.0, 15.0))
     batch, backbone = batch_of(method), method.backbone
     pair = method.solver_step(batch, batch.randn("noise"))
     assert ((pair.t + 1) % 20 == 0).all()
@@ -77,7 +77,9 @@ def test_the_wrong_time_unit_would_be_seen(toy: Any, make_role: Any) -> None:
 
 def test_zero_initialised_student_has_a_finite_positive_loss(toy: Any, make_role: Any) -> None:
     gain = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    method = lcm(toy, make_role, lambda x, t, c: output(x, t, c) + gain * x, guidance=(1, 1))
+    method = lcm(
+        toy, make_role, lambda x, t, c: output(x, t, c) + gain * x, teacher_guidance=(1, 1)
+    )
     loss = method.loss("student", batch_of(method), 0).total
     loss.backward()
     assert 0 < float(loss.detach()) < math.inf
@@ -108,7 +110,7 @@ def test_exact_consistency_has_no_loss(toy: Any, make_role: Any) -> None:
         alpha, sigma = process.alpha_sigma(t, x)
         return (x - alpha * mu) / sigma
 
-    method = LCM(LCMConfig(guidance=(1, 1), distance="l2"), toy(point, process))
+    method = LCM(LCMConfig(teacher_guidance=(1, 1), distance="l2"), toy(point, process))
     method.bind({"student": make_role("student", point)})
     assert float(method.loss("student", batch_of(method), 0).total) < 1e-9
 
@@ -118,7 +120,7 @@ def test_exact_consistency_has_no_loss(toy: Any, make_role: Any) -> None:
     [
         ({}, None, ()),
         ({"nets": "copy"}, 0.95, ("guidance",)),
-        ({"nets": "copy", "guidance": (7.5, 7.5)}, 0.95, ()),
+        ({"nets": "copy", "teacher_guidance": (7.5, 7.5)}, 0.95, ()),
         ({"nets": "copy", "target": "stopgrad"}, None, ("guidance",)),
         ({"target": "ema", "ema_decay": 0.99}, 0.99, ()),
     ],
@@ -141,8 +143,8 @@ def test_sampling_times() -> None:
 
 
 def test_guidance_below_one_is_refused() -> None:
-    with pytest.raises(ValidationError, match="rising scales"):
-        LCMConfig(guidance=(0.0, 3.0))
+    with pytest.raises(ValidationError, match="two rising ones"):
+        LCMConfig(teacher_guidance=(0.0, 3.0))
 
 
 def test_flow_teachers_are_refused(toy: Any) -> None:

@@ -18,7 +18,7 @@ from distillbench.methods.settings.tdm import TDMConfig
 from distillbench.methods.tdm import TDM
 
 SD = NoiseProcess.scaled_linear()
-PLAIN: dict[str, Any] = {"guidance_scale": 1.0, "loss": "mse", "normalizer": "none"}
+PLAIN: dict[str, Any] = {"teacher_guidance": 1.0, "loss": "mse", "normalizer": "none"}
 
 
 def output(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -155,8 +155,8 @@ def test_squared_error_moves_a_one_step_student_twice_as_far_as_dmd2(
     toy: Any, make_role: Any
 ) -> None:
     """Same x_tau, guidance, networks and normaliser: -2 D / (W numel) against -D / (W numel)."""
-    tdm = TDMConfig(steps=1, match="clean", loss="mse", guidance_scale=2.5)
-    dmd2 = DMD2Config(steps=1, guidance_scale=2.5)
+    tdm = TDMConfig(steps=1, match="clean", loss="mse", teacher_guidance=2.5)
+    dmd2 = DMD2Config(steps=1, teacher_guidance=2.5)
     grads = []
     for kind, config in ((TDM, tdm), (DMD2, dmd2)):
         backbone, gain = toy(output), leaf(0.1)
@@ -200,7 +200,7 @@ def asked(toy: Any, make_role: Any, turn: str, **config: Any) -> tuple[Any, ...]
 def test_clean_sampling_of_the_fake_score_concerns_its_own_update_alone(
     toy: Any, make_role: Any
 ) -> None:
-    near, clean = ({"fake_sampling": kind} for kind in ("near", "clean"))
+    near, clean = ({"fake_sampling": kind} for kind in ("near_trajectory", "clean"))
     x_near, tau_near, _, _ = asked(toy, make_role, "fake", **near)
     x, tau, _, expected = asked(toy, make_role, "fake", **clean)
     assert torch.equal(tau, tau_near)  # the same segment

@@ -75,7 +75,7 @@ def test_second_order_jump_falls_back_where_no_time_is_between() -> None:
 
 def test_second_order_evaluates_twice_and_both_give_gradients(toy: Any, make_role: Any) -> None:
     gain = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    method = tcd(toy, make_role, tcf="2", guidance=(1, 1))
+    method = tcd(toy, make_role, tcf="2", teacher_guidance=(1, 1))
     method.net["student"].fn = lambda x, t, c: output(x, t, c) + gain * x
     method.loss("student", batch_of(method), 0).total.backward()
     calls = method.backbone.calls
@@ -132,7 +132,7 @@ def test_to_the_clean_end_it_is_lcm_up_to_the_skip_terms(toy: Any, make_role: An
         def end_time(self, batch: Any, pair: SolverStep) -> torch.Tensor:
             return torch.full_like(pair.t, CLEAN)
 
-    settings: dict[str, Any] = {"distance": "l2", "guidance": (1, 1)}
+    settings: dict[str, Any] = {"distance": "l2", "teacher_guidance": (1, 1)}
     kinds = (ToClean(TCDConfig(**settings), toy(output)), LCM(LCMConfig(**settings), toy(output)))
     values = []
     for method in kinds:

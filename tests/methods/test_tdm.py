@@ -41,7 +41,7 @@ def test_equal_scores_give_exactly_no_gradient(
     toy: Any, make_role: Any, loss: str, form: str, match: str
 ) -> None:
     gain = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    method = tdm(toy, make_role, gain=gain, guidance_scale=1.0, loss=loss, huber_form=form,
+    method = tdm(toy, make_role, gain=gain, teacher_guidance=1.0, loss=loss, huber_form=form,
                  match=match)  # fmt: skip
     total = method.loss("student", method.backbone.batch(), 0).total
     total.backward()
@@ -125,15 +125,15 @@ def test_one_step_disjoint_renoises_as_dmd2_does(toy: Any, make_role: Any, kind:
     assert float(gap.abs().max()) <= (1e-12 if kind == "flow" else 5 * float(sigma_0))
 
 
-@pytest.mark.parametrize("randmid", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("mode", ["disjoint", "terminal"])
-def test_times_stay_in_their_segment(toy: Any, make_role: Any, mode: str, randmid: bool) -> None:
-    method = tdm(toy, make_role, tau=mode, randmid=randmid)
+def test_times_stay_in_their_segment(toy: Any, make_role: Any, mode: str, inside: bool) -> None:
+    method = tdm(toy, make_role, tau=mode, random_matching_time=inside)
     batch = method.backbone.batch(4000)
     k = batch.randint(0, 4, "node")
     m, tau = method.segments.times(method.train_nodes(batch), k, batch, "fake")
     node, bound = torch.tensor(NODES)[k], torch.tensor(BOUNDS)[k]
-    assert ((m >= bound) & (m < node - 20)).all() if randmid else (m == bound).all()
+    assert ((m >= bound) & (m < node - 20)).all() if inside else (m == bound).all()
     assert (tau >= torch.maximum(m, torch.tensor(20))).all()
     assert (tau < (node - 10 if mode == "disjoint" else 990)).all()
 
@@ -161,7 +161,11 @@ def test_sampling_off_the_trained_times_is_refused() -> None:
     ("name", "params", "message"),
     [
         ("tdm", {"steps": 32}, "32 steps are too many for tdm"),
-        ("tdm", {"steps": 50, "tau": "terminal", "randmid": True}, "50 steps are too many"),
+        (
+            "tdm",
+            {"steps": 50, "tau": "terminal", "random_matching_time": True},
+            "50 steps are too many",
+        ),
         ("tdm", {"horizon": 1200}, "horizon 1200 is above the 1000 training times"),
         ("tdm", {"horizon": 100}, "4 steps are too many"),
         ("tdm_unify", {"steps_support": [1, 40]}, "40 steps are too many for tdm_unify"),
@@ -182,7 +186,7 @@ def test_a_horizon_is_refused_where_times_are_shifted() -> None:
 
 
 def test_the_most_steps_that_are_accepted_have_times(toy: Any, make_role: Any) -> None:
-    for most, config in ((31, {"randmid": True}), (90, {"tau": "terminal"})):
+    for most, config in ((31, {"random_matching_time": True}), (90, {"tau": "terminal"})):
         method = tdm(toy, make_role, steps=most, **config)
         nodes = method.train_nodes(method.backbone.batch(1))
         batch = method.backbone.batch(most)

@@ -68,7 +68,7 @@ def test_fisher_has_half_the_divergences_gradient_for_gaussians() -> None:
 
 
 def test_fisher_leaves_a_student_of_equal_scores_alone(toy: Any, make_role: Any) -> None:
-    method = tdm(toy, make_role, 0.1, divergence="fisher", guidance_scale=1.0)
+    method = tdm(toy, make_role, 0.1, divergence="fisher", teacher_guidance=1.0)
     total = method.loss("student", method.backbone.batch(), 0).total
     total.backward()
     assert total == 0

@@ -15,14 +15,14 @@ from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 from distillbench.methods.shared.consistency import SolverStep
-from distillbench.methods.shared.pair_discriminator import balanced
+from distillbench.methods.shared.pair_discriminator import gradient_balanced
 from distillbench.methods.tcd import TCD, TCDConfig
 from distillbench.methods.tscd import TSCD, TSCDConfig
 from distillbench.testing.method import MethodContract, train_spec
 
 SD = NoiseProcess.scaled_linear()
 CLEAN_END = NoiseProcess.scaled_linear(final=CLEAN)
-SHARED: dict[str, Any] = {"guidance": (1.0, 1.0), "solver_steps": 40, "target": "stopgrad"}
+SHARED: dict[str, Any] = {"teacher_guidance": (1.0, 1.0), "solver_steps": 40, "target": "stopgrad"}
 ONE: dict[str, Any] = {**SHARED, "segments": (1,), "w_mse": (1.0,), "w_adv": (0.0,)}
 ADVERSARIAL: dict[str, Any] = {"w_mse": (1.0, 1.0, 0.5, 0.1), "w_adv": (0.0, 0.1, 0.5, 1.0)}
 
@@ -54,7 +54,7 @@ def test_end_times_stay_in_the_segment(
                            "solver_steps": steps})  # fmt: skip
     method, final = bound(TSCD, config, toy, make_role, process), process.final
     batch = batch_of(method, 40_000)
-    pair, end = method.times(batch, method.stage(0))
+    pair, end = method.times(batch, method.phase(0))
     length = 1000 // segments
     edge = (length * (pair.t // length) - 1).clamp(min=final)  # any t of a grid of 1000 / length
     assert len(pair.t.unique()) == steps
@@ -73,7 +73,7 @@ def test_one_segment_is_tcd_bit_for_bit(toy: Any, make_role: Any, steps: int) ->
     tcd = bound(TCD, TCDConfig(**shared), toy, make_role)
     config = TSCDConfig(**{**ONE, "solver_steps": steps}, offset_noise=0)
     tscd = bound(TSCD, config, toy, make_role)
-    pair, end = tscd.times(batch_of(tscd), tscd.stage(0))
+    pair, end = tscd.times(batch_of(tscd), tscd.phase(0))
     assert torch.equal(tcd.end_time(batch_of(tcd), pair), end)
     losses = [m.loss("student", batch_of(m), 0).total for m in (tcd, tscd)]
     assert torch.equal(*losses)
@@ -87,7 +87,7 @@ def test_ends_at_the_edge_are_phased_consistency(toy: Any, make_role: Any) -> No
     config = TSCDConfig(**{**ONE, "segments": (4,), "stop_at_segments": 4}, offset_noise=0)
     method = bound(Edge, config, toy, make_role, CLEAN_END)
     batch = batch_of(method)
-    pair, end = method.times(batch, method.stage(0))
+    pair, end = method.times(batch, method.phase(0))
     # PCM (arXiv 2405.18407): both are solved to the edge, and x_u is the target where u is it
     backbone = method.backbone
     states = []
@@ -121,22 +121,22 @@ def test_share_of_targets_without_a_network_call(
 
 def test_stages_share_the_training(toy: Any, make_role: Any) -> None:
     method = bound(TSCD, TSCDConfig(), toy, make_role)
-    assert {method.stage(step).segments for step in (0, 7, 10_000)} == {8}  # outside a training
+    assert {method.phase(step).segments for step in (0, 7, 10_000)} == {8}  # outside a training
     method.total_steps = 400
-    found = [method.stage(step).segments for step in (0, 99, 100, 199, 200, 299, 300, 399)]
+    found = [method.phase(step).segments for step in (0, 99, 100, 199, 200, 299, 300, 399)]
     assert found == [8, 8, 4, 4, 2, 2, 1, 1]
-    shares = TSCDConfig(stage_steps=(300, 100), stop_at_segments=4)
+    shares = TSCDConfig(phase_updates=(300, 100), stop_at_segments=4)
     method = bound(TSCD, shares, toy, make_role)
     for total in (400, 40):
         method.total_steps = total
-        assert [method.stage(s).segments for s in (0, total * 3 // 4 - 1, total * 3 // 4)] == [
+        assert [method.phase(s).segments for s in (0, total * 3 // 4 - 1, total * 3 // 4)] == [
             8,
             8,
             4,
         ]
-        assert method.stage(total - 1).segments == 4
+        assert method.phase(total - 1).segments == 4
     method.total_steps = 3  # fewer steps than some stages need still end in the last one
-    assert method.stage(2).segments == 4
+    assert method.phase(2).segments == 4
 
 
 def test_the_loop_tells_how_long_the_training_is(tmp_path: Any) -> None:
@@ -148,7 +148,7 @@ def test_the_loop_tells_how_long_the_training_is(tmp_path: Any) -> None:
     object.__setattr__(team, "device", "cpu")
     trainer = Trainer(spec, team, tmp_path, tmp_path, {}, lambda _: None, lambda: False)
     method: Any = trainer.method
-    assert [method.stage(step).segments for step in range(8)] == [8, 8, 4, 4, 2, 2, 1, 1]
+    assert [method.phase(step).segments for step in range(8)] == [8, 8, 4, 4, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize(("modality", "shape"), [("image", (3, 4, 4)), ("video", (2, 3, 4, 4))])
@@ -174,7 +174,7 @@ def test_offset_noise_is_constant_over_a_channel(
         ({"segments": (8, 3), "stop_at_segments": 3}, "3 segments do not divide 40"),
         ({"segments": (4, 8)}, "falling list"),
         ({"stop_at_segments": 3}, "3 is not one of 8, 4, 2, 1"),
-        ({"stage_steps": (10, 10)}, "one entry for each of 4 stages"),
+        ({"phase_updates": (10, 10)}, "one entry for each of 4 phases"),
         ({"w_adv": (0.0, 0.1)}, "one entry for each entry of segments"),
         ({"w_mse": (0.0, 1.0, 1.0, 1.0)}, "trains nothing"),
         ({"gamma": 0.3, "stop_at_segments": 4}, "cross the edges"),
@@ -221,7 +221,7 @@ def test_a_discriminator_is_there_only_where_a_stage_needs_it() -> None:
 def test_balanced_gradients_have_the_same_length() -> None:
     x = torch.randn(5, 3, dtype=torch.float64).requires_grad_(True)
     weight = torch.ones((), dtype=torch.float64, requires_grad=True)
-    main, other = balanced(
+    main, other = gradient_balanced(
         x, lambda x: (x**2).mean(), lambda x: (weight * 3 * x.sin()).mean()
     )  # fmt: skip
     first, second = (torch.autograd.grad(v, x, retain_graph=True)[0] for v in (main, other))
@@ -229,7 +229,7 @@ def test_balanced_gradients_have_the_same_length() -> None:
     direction = x.detach().cos()
     torch.testing.assert_close(second / second.norm(), direction / direction.norm())
     assert weight.grad is None
-    tiny = balanced(x, lambda x: 1e6 * (x**2).mean(), lambda x: x.sin().mean())[1]
+    tiny = gradient_balanced(x, lambda x: 1e6 * (x**2).mean(), lambda x: x.sin().mean())[1]
     gradient = torch.autograd.grad(tiny, x)[0]
     torch.testing.assert_close(gradient, 10 * direction / 15)
 
@@ -240,7 +240,7 @@ def test_the_adversary_learns_to_tell_jumps_apart_and_then_pushes_the_student() 
     from distillbench.train.role import only
 
     settings = {"segments": (4,), "stop_at_segments": 4, "w_mse": (0.5,), "w_adv": (1.0,),
-                "nets": "copy", "disc_lr": 1e-2, "guidance": (1.0, 1.0)}  # fmt: skip
+                "nets": "copy", "disc_lr": 1e-2, "teacher_guidance": (1.0, 1.0)}  # fmt: skip
     backbone = registry.build_backbone("gmm", {})
     backbone.load("cpu")
     method: Any = registry.build_method("tscd", settings, backbone)

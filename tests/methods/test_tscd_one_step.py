@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from distillbench.api import registry
 from distillbench.errors import Interrupted
-from distillbench.methods.settings.tscd import Stage, TSCDConfig
+from distillbench.methods.settings.tscd import Phase, TSCDConfig
 from distillbench.methods.tscd import TSCD
 from distillbench.testing.method import MethodContract, train, train_spec
 
 LAST = 999_999  # a step of the last stage, whatever the training's length
 UNIFIED: dict[str, Any] = {
-    "segments": (1,), "w_mse": (1.0,), "w_adv": (0.0,), "guidance": (1.0, 1.0),
+    "segments": (1,), "w_mse": (1.0,), "w_adv": (0.0,), "teacher_guidance": (1.0, 1.0),
     "target": "stopgrad", "one_step": True,
 }  # fmt: skip
 
@@ -58,15 +58,15 @@ def student_x0(method: Any, batch: Any) -> Any:
 
 def test_the_stage_table_with_and_without_the_one_step() -> None:
     weights: dict[str, Any] = {"w_mse": (1.0, 1.0, 0.5, 0.1), "w_adv": (0.0, 0.1, 0.5, 1.0)}
-    plain = TSCDConfig(**weights).stages
-    assert plain == (Stage(8, 1, 0), Stage(4, 1, 0.1), Stage(2, 0.5, 0.5), Stage(1, 0.1, 1))
-    assert TSCDConfig(**weights, one_step=True).stages == (*plain, Stage(1, 0.1, 1, one_step=True))
-    assert TSCDConfig(**weights, stop_at_segments=4).stages == plain[:2]
+    plain = TSCDConfig(**weights).phases
+    assert plain == (Phase(8, 1, 0), Phase(4, 1, 0.1), Phase(2, 0.5, 0.5), Phase(1, 0.1, 1))
+    assert TSCDConfig(**weights, one_step=True).phases == (*plain, Phase(1, 0.1, 1, one_step=True))
+    assert TSCDConfig(**weights, stop_at_segments=4).phases == plain[:2]
 
 
 def test_turns_of_each_stage(toy: Any) -> None:
     config = TSCDConfig(
-        one_step=True, fake_updates=2, stage_steps=(4, 3, 2, 1, 10), w_adv=(0.0, 0.1, 0.5, 1.0)
+        one_step=True, fake_updates=2, phase_updates=(4, 3, 2, 1, 10), w_adv=(0.0, 0.1, 0.5, 1.0)
     )
     method = TSCD(config, toy(output))
     assert set(method.nets()) == {"student", "disc", "fake"}
@@ -74,7 +74,7 @@ def test_turns_of_each_stage(toy: Any) -> None:
     turns = [method.turns(step) for step in range(20)]
     adversarial, one_step = ("student", "disc"), ("student", "fake", "fake", "disc")
     assert turns == [("student",)] * 4 + [adversarial] * 6 + [one_step] * 10
-    assert [method.stage(step).segments for step in (8, 9, 10, 19)] == [2, 1, 1, 1]
+    assert [method.phase(step).segments for step in (8, 9, 10, 19)] == [2, 1, 1, 1]
 
 
 def test_no_fake_score_without_matching(toy: Any) -> None:
@@ -89,9 +89,9 @@ def test_no_fake_score_without_matching(toy: Any) -> None:
     ("config", "message"),
     [
         ({"stop_at_segments": 4}, "one_step needs stop_at_segments 1"),
-        ({"stage_steps": (1, 1, 1, 1)}, "each of 5 stages, the one step included"),
+        ({"phase_updates": (1, 1, 1, 1)}, "each of 5 phases, the one step included"),
         ({"w_dmd": 0, "w_one_step_mse": 0}, "trains nothing"),
-        ({"one_step_guidance": 0.5}, "greater than or equal to 1"),
+        ({"one_step_teacher_guidance": 0.5}, "greater than or equal to 1"),
     ],
 )
 def test_settings_that_cannot_be_trained(config: Any, message: str) -> None:
@@ -108,7 +108,7 @@ def test_the_students_gradient_is_dmds_and_the_regressions(
 ) -> None:
     method = tscd(
         toy, make_role, gain=0.1, shift=0.3, w_dmd=0.7, w_one_step_mse=0.4,
-        one_step_guidance=guidance, one_step_solver_steps=1,
+        one_step_teacher_guidance=guidance, one_step_solver_steps=1,
     )  # fmt: skip
     batch = batch_of(method)
     x0 = student_x0(method, batch)
@@ -222,7 +222,7 @@ def roles_on_gmm(**config: Any) -> tuple[Any, dict[str, Any], Any]:
 def test_gradients_reach_only_the_turns_net(guidance: Any) -> None:
     from distillbench.train.role import only
 
-    method, roles, batch = roles_on_gmm(guidance=guidance, w_adv=(0.1,))
+    method, roles, batch = roles_on_gmm(teacher_guidance=guidance, w_adv=(0.1,))
     assert method.turns(LAST) == ("student", "fake", "disc")
     for turn in method.turns(LAST):
         only(turn, roles.items())
@@ -236,7 +236,7 @@ def test_gradients_reach_only_the_turns_net(guidance: Any) -> None:
 
 
 def test_embedded_guidance_is_told_to_both_and_asked_of_the_teacher() -> None:
-    method, roles, batch = roles_on_gmm(guidance=(2.0, 8.0))
+    method, roles, batch = roles_on_gmm(teacher_guidance=(2.0, 8.0))
     assert roles["fake"].net.conditions == roles["student"].net.conditions == ("guidance",)
     seen: list[tuple[str, Any]] = []
     predict = method.backbone.predict
@@ -275,7 +275,7 @@ def test_one_student_for_1_2_4_and_8_steps(gamma: float | None, nfe: int) -> Non
 
 @pytest.mark.parametrize("stop", [2, 3])
 def test_resume_at_and_after_the_change_of_stage(tmp_path: Path, stop: int) -> None:
-    params = {**UNIFIED, "nets": "copy", "lr": 1e-3, "fake_lr": 1e-3, "stage_steps": (2, 2)}
+    params = {**UNIFIED, "nets": "copy", "lr": 1e-3, "fake_lr": 1e-3, "phase_updates": (2, 2)}
     spec = train_spec("tscd", {**params, "target": "ema"})
     train(spec, tmp_path / "straight")
     with pytest.raises(Interrupted):

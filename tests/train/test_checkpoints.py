@@ -19,7 +19,7 @@ from distillbench.store.runs import teacher_runs
 from distillbench.testing.method import train, train_spec
 from distillbench.train import state
 
-LCM = {"nets": "copy", "lr": 1e-3, "guidance": [1.0, 1.0]}
+LCM = {"nets": "copy", "lr": 1e-3, "teacher_guidance": [1.0, 1.0]}
 FILES = ("tensors.safetensors", "state.json", "train.jsonl", "done.json")
 Damage = Callable[[Path], None]
 

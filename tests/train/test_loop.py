@@ -21,8 +21,8 @@ from distillbench.testing.method import train, train_spec
 from distillbench.train import state
 from distillbench.train.loop import build
 
-TDM = {"nets": "copy", "lr": 1e-3, "fake_lr": 1e-3, "guidance_scale": 1.0}
-LCM = {"nets": "copy", "lr": 1e-3, "guidance": [1.0, 1.0]}
+TDM = {"nets": "copy", "lr": 1e-3, "fake_lr": 1e-3, "teacher_guidance": 1.0}
+LCM = {"nets": "copy", "lr": 1e-3, "teacher_guidance": [1.0, 1.0]}
 
 
 def student(folder: Path) -> bytes:
@@ -106,7 +106,7 @@ def test_network_evaluations_per_step(tmp_path: Path) -> None:
     n = batch * steps
     # K rollout steps and one with gradient; teacher unguided; fake in both turns
     assert counts == {"student": 5 * n, "teacher": n, "fake": 2 * n}
-    guided = {**TDM, "guidance_scale": 2.0}
+    guided = {**TDM, "teacher_guidance": 2.0}
     train(train_spec("tdm", guided, updates=steps, batch_size=batch), tmp_path / "guided")
     assert read(tmp_path / "guided" / "out" / "cost.json")["evaluations"]["teacher"] == 2 * n
     train(train_spec("lcm", LCM, updates=steps, batch_size=batch), tmp_path / "lcm")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from distillbench.errors import Interrupted
 from distillbench.testing.method import train, train_spec
 
-LCM = {"nets": "copy", "lr": 1e-3, "guidance": [1.0, 1.0]}
+LCM = {"nets": "copy", "lr": 1e-3, "teacher_guidance": [1.0, 1.0]}
 
 
 def test_two_processes_equal_one_with_twice_the_accumulation(tmp_path: Path) -> None:
