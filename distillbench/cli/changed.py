@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 __all__ = ["changed_lines"]
 
 
-def changed_lines(changes: Changes) -> list[str]:
-    """What a plan or a run says of it."""
-    return changes.lines()
+HINT = "These results are used as they are; `run FILE --redo-changed` makes them anew"
+
+
+def changed_lines(changes: Changes, *, redone: bool = False) -> list[str]:
+    """What a plan or a run says of it; `redone` where the run makes them anew."""
+    lines = changes.lines()
+    return [*lines, HINT] if changes.causes and not redone else lines

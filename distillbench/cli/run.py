@@ -44,11 +44,18 @@ EPILOG = examples(
     "distillbench run experiments/table1.yaml --profile paper --runner ray --gpus 8",
     "distillbench run experiments/smoke.yaml --set seeds=[0,1,2] --workers 2",
     "distillbench run experiments/table1.yaml --profile paper --allow-missing",
+    "distillbench run experiments/table1.yaml --redo-changed",
 )
 
 
 AllowMissingOption = Annotated[
     bool, typer.Option("--allow-missing", help="Run what can, though something is missing.")
+]
+
+
+RedoChangedOption = Annotated[
+    bool,
+    typer.Option("--redo-changed", help="Make anew what other plug-in code or packages made."),
 ]
 
 
@@ -85,6 +92,7 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
+    redo_changed: RedoChangedOption = False,
     allow_missing: AllowMissingOption = False,
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Show the plan and stop.")
@@ -94,19 +102,18 @@ def run(
 ) -> None:
     """Run an experiment; finished stages are never redone, and the same command resumes."""
     from distillbench.plan.build import selected
-    from distillbench.plan.requirements import Setup, missing
     from distillbench.run.options import RunOptions
 
     options = RunOptions(
         runner=runner.value, address=address, gpus=gpus, workers=workers,
-        fail_fast=fail_fast, retry_failed=retry_failed,
+        fail_fast=fail_fast, retry_failed=retry_failed, redo_changed=redo_changed,
     )  # fmt: skip
     experiment, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
     )
     part = selected(whole, only) if only else whole
     store = store_of(results)
-    lacking = missing(part, store, Setup(runner.value, gpus, bool(address)))
+    lacking = _lacking(part, store, options)
     if dry_run:
         show_plan(part, whole, store, lacking, as_json=json)
         return
@@ -117,6 +124,16 @@ def run(
     outcome, store = _execute(part, store, options, lacking, outdir / "log.txt", as_json=json)
     _finish(experiment, whole, store, outdir, outcome, as_json=json)
     raise typer.Exit(outcome.exit_code)
+
+
+def _lacking(plan: Plan, store: Any, options: RunOptions) -> Sequence[Requirement]:
+    """What the stages that a run would make need and this machine has not."""
+    from distillbench.plan.requirements import Setup, missing
+    from distillbench.run.redo import Without, to_redo
+
+    seen: Any = Without(store, to_redo(plan, store)) if options.redo_changed else store
+    setup = Setup(options.runner, options.gpus, bool(options.address))
+    return missing(plan, seen, setup)
 
 
 def _execute(
@@ -140,7 +157,7 @@ def _execute(
     for need in lacking:
         progress.say(f"missing: {need.line}")
     done = [key for key, stage in able.stages.items() if store.is_done(stage.kind, key)]
-    for line in changed_lines(find_changes(able, done, store)):
+    for line in changed_lines(find_changes(able, done, store), redone=options.redo_changed):
         progress.say(line)
     outcome = execute(able, store, options, progress=progress)
     outcome.failed |= blocked

@@ -71,9 +71,9 @@ class _Driver:
         self.options = options
         self.progress = progress
         self.outcome = Outcome()
-        self.ledger = Ledger(plan, store, self.outcome, progress, redo=options.retry_failed)
+        self.ledger = Ledger(plan, store, self.outcome, progress, options)
         self.running: dict[str, Attempt] = {}
-        self.elsewhere = Elsewhere(store)
+        self.elsewhere = Elsewhere(store, self.ledger.done)
         self.tries: dict[str, int] = dict.fromkeys(plan.stages, 0)
         self.signals = Signals()
         self.stopping = False
@@ -175,7 +175,7 @@ class _Driver:
     def _finish(self, stage: Stage, *, ran: bool) -> None:
         folder = self.store.path(stage.kind, stage.key)
         os.listdir(folder.parent)  # a network file system may not have told us of it yet
-        if not self.store.is_done(stage.kind, stage.key):
+        if not self.ledger.done(stage):
             error = f"{folder}: the worker reports success, but no commit marker is here"
             self._give_up(stage, f"{error}. Every node must see the same results folder", log="")
             return
@@ -242,7 +242,7 @@ class _Driver:
 
     def _look_elsewhere(self) -> None:
         for stage in self.elsewhere.back():
-            if self.store.is_done(stage.kind, stage.key):
+            if self.ledger.done(stage):
                 self._finish(stage, ran=False)
             else:
                 self.order.put_back(stage.key)
@@ -269,7 +269,7 @@ class _Driver:
     def _end_lost(self, attempt: Attempt) -> None:
         stage = attempt.stage
         self.executor.kill(stage.key)
-        done = self.store.is_done(stage.kind, stage.key)
+        done = self.ledger.done(stage)
         error = "" if done else "its process is gone"
         self._settle(Result(stage.key, "done" if done else "died", error=error))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from distillbench.plan.stage import Stage, lineage
 from distillbench.store.claim import Holder
@@ -17,8 +17,8 @@ _LOOK_EVERY = 2.0
 class Elsewhere:
     """The stages of a plan that others have claimed."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, done: Callable[[Stage], bool]) -> None:
+        self._store, self._done = store, done
         self._look: dict[str, tuple[Stage, float]] = {}
 
     def __bool__(self) -> bool:
@@ -38,8 +38,7 @@ class Elsewhere:
         """Stages that nobody runs any more: done, or free to take."""
         now = time.monotonic()
         for stage in [stage for stage, when in self._look.values() if when < now]:
-            done = self._store.is_done(stage.kind, stage.key)
-            if done or self.holder(stage) is None:
+            if self._done(stage) or self.holder(stage) is None:
                 del self._look[stage.key]
                 yield stage
             else:

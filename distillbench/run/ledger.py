@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from distillbench.errors import StorageError
 from distillbench.plan.stage import Plan, Stage
-from distillbench.run.options import Outcome
+from distillbench.run.options import Outcome, RunOptions
 from distillbench.run.progress import Progress
+from distillbench.run.redo import to_redo
+from distillbench.store import redo
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure
 
@@ -13,25 +15,28 @@ __all__ = ["Ledger"]
 
 
 class Ledger:
-    """The lists of an outcome, and the records behind them.
-
-    Args:
-        redo: altered stages and those that failed in an earlier run are to be done again.
-    """
+    """The lists of an outcome, and the records behind them."""
 
     def __init__(
-        self, plan: Plan, store: Store, outcome: Outcome, progress: Progress, *, redo: bool
+        self, plan: Plan, store: Store, outcome: Outcome, progress: Progress, options: RunOptions
     ) -> None:
         self.plan = plan
         self.store = store
         self.outcome = outcome
         self.progress = progress
-        self.redo = redo
+        self.redo = options.retry_failed
+        self.anew = to_redo(plan, store) if options.redo_changed else set()
 
     def survey(self) -> dict[str, str]:
         """Sort the stages into cached, new (in no list) and, returned, those with a problem."""
         problems = {}
+        if self.anew:
+            what = f"{len(self.anew)} stage(s) that other code made, or that stand on such"
+            self.progress.say(f"redo   {what}; the old ones stay until the new ones are there")
         for key, stage in self.plan.stages.items():
+            if key in self.anew:
+                redo.ask(self.store.path(stage.kind, key))
+                continue
             problem = self.store.problem(stage.kind, key)
             if problem is not None and self.redo:
                 self.make_way(stage, problem)
@@ -48,6 +53,11 @@ class Ledger:
             self.progress.say(f"redo   {stage.kind} {stage.key}: {problem}")
             self.progress.say(f"altered files of {stage.label or stage.key} moved to {aside}")
 
+    def done(self, stage: Stage) -> bool:
+        """Whether a stage is done; one that is made anew only when its successor is there."""
+        there = self.store.is_current if stage.key in self.anew else self.store.is_done
+        return there(stage.kind, stage.key)
+
     def undone(self, stage: Stage) -> str | None:
         """Why a stage that was done is no longer, which takes it off the lists; None if it is."""
         lists = [found for found in (self.outcome.cached, self.outcome.ran) if stage.key in found]
@@ -59,9 +69,11 @@ class Ledger:
 
     def account(self) -> None:
         """Nothing is done that is not on the disk, and nothing may end in no list."""
+        if self.anew:
+            self.store.sweep()  # what was replaced, where nothing stands on it any more
         told = {*self.outcome.failed, *self.outcome.blocked}
         for key, stage in self.plan.stages.items():
-            if key in told or self.store.is_done(stage.kind, key):
+            if key in told or self.done(stage):
                 continue
             why = self.undone(stage) or self.store.reason(stage.kind, key)
             why = f"not done at the end of the run: {why or 'no commit marker is on the disk'}"

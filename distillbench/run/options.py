@@ -26,6 +26,7 @@ class RunOptions:
         workers: stages at once; None is one per GPU, or as many as the processors hold.
         fail_fast: stop at the first failure (running stages write their checkpoints).
         retry_failed: try stages again that failed in an earlier run, and redo altered ones.
+        redo_changed: make stages anew that other code made, with all that stands on them.
         stale_after: seconds without a progress event after which a stage counts as hung.
         room_wait: seconds to wait for machines when none is left that the next stage fits on.
         functions: kind of stage -> "module:function".
@@ -37,6 +38,7 @@ class RunOptions:
     workers: int | None = None
     fail_fast: bool = False
     retry_failed: bool = False
+    redo_changed: bool = False
     stale_after: float = 1800.0
     room_wait: float = 120.0
     functions: Mapping[str, str] = field(default_factory=lambda: dict(STAGE_FUNCTIONS))

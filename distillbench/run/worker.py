@@ -32,6 +32,7 @@ from distillbench.run.stagelog import StageLog
 from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
 from distillbench.store.record import read_sealed, seal
+from distillbench.store.redo import awaited
 
 __all__ = ["error_line", "run_stage"]
 
@@ -91,10 +92,10 @@ def _run_claimed(
     store: Store, job: Job, claims: Sequence[Claim], should_stop: ShouldStop
 ) -> Result:  # fmt: skip
     stage = job.stage
-    if store.is_done(stage.kind, stage.key):
+    if store.is_current(stage.kind, stage.key):
         return Result(stage.key, "cached")
     problem = store.problem(stage.kind, stage.key)
-    if problem is not None:
+    if problem is not None and not awaited(store.path(stage.kind, stage.key)):
         raise ArtifactError(problem)
     store.log("start", stage.kind, stage.key, attempt=job.attempt)
     tmp = store.begin(stage.kind, stage.key)
@@ -107,7 +108,7 @@ def _run_claimed(
     for claim in claims:
         claim.ensure_held()
     store.commit(tmp, stage.kind, stage.key, attempt=job.attempt, inputs=inputs)
-    if store.is_done(stage.kind, lineage(stage)):
+    if store.is_current(stage.kind, lineage(stage)):
         shutil.rmtree(store.checkpoints(stage.kind, lineage(stage)), ignore_errors=True)
     store.log("commit", stage.kind, stage.key, attempt=job.attempt)
     return Result(stage.key, "done")

@@ -9,6 +9,7 @@ whether a stage is done has every byte of it compared. Beside it, while they are
     <key>.ckpt         its checkpoints, kept across attempts until the stage is committed
     <key>.failed.json  why the last attempt failed, with <key>.failed.log
     <key>.bad-N        an altered folder that `--retry-failed` moved out of the way
+    <key>.redo, .was-N what `--redo-changed` replaces (see `store.redo`)
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import psutil
 
 from distillbench.errors import ArtifactError
 from distillbench.files.io import append_jsonl, fsync_dir, fsync_file, remove, storage_guard
+from distillbench.store import redo
 from distillbench.store.claim import Claim, Holder, clear
-from distillbench.store.record import DONE, Done, Failure, event
+from distillbench.store.record import Done, Failure, event
 
 __all__ = ["KINDS", "Store"]
 
@@ -97,6 +99,17 @@ class Store:
         failure = self.failure(kind, key)
         return failure.error if failure is not None else ""
 
+    def is_outdated(self, kind: str, key: str) -> bool:
+        """Whether a finished stage was made from another input than is stored now."""
+        try:
+            return bool(Done.read(self.path(kind, key)).outdated_by(self.root))
+        except ArtifactError:
+            return False
+
+    def is_current(self, kind: str, key: str) -> bool:
+        """Whether the stage is done and is not one that a `redo` is still to replace."""
+        return self.is_done(kind, key) and not redo.awaited(self.path(kind, key))
+
     def verify(self, kind: str, key: str) -> Path:
         """Check every byte of a finished stage before its files are used; return its folder.
 
@@ -156,9 +169,11 @@ class Store:
                 fsync_dir(folder)
             done.write(tmp)
             fsync_dir(tmp)
-            if self.is_done(kind, key):
+            if self.is_current(kind, key):
                 shutil.rmtree(tmp)
                 return final
+            if redo.awaited(final):
+                redo.aside(final, "was")
             os.rename(tmp, final)
             fsync_dir(final.parent)
             self._forget(kind, key)
@@ -189,10 +204,7 @@ class Store:
             self._failed(kind, key).unlink(missing_ok=True)
             if not folder.is_dir() or self.problem(kind, key) is None:
                 return None
-            taken = len(list(folder.parent.glob(f"{key}.bad-*")))
-            aside = folder.with_name(f"{key}.bad-{taken + 1}")
-            os.rename(folder, aside)
-        return aside
+            return redo.aside(folder, "bad")
 
     def holder(self, kind: str, key: str) -> Holder | None:
         """The live process that runs the stage, None when nobody does."""
@@ -224,6 +236,10 @@ class Store:
         """
         removed = [*self._left_requests()]
         for kind in KINDS:
+            for moved, folder in redo.orphans(self.root / kind):
+                if self.holder(kind, folder.name) is None:
+                    os.rename(moved, folder)
+        for kind in KINDS:
             for path in sorted((self.root / kind).iterdir()):
                 key, _, rest = path.name.removeprefix(".").partition(".")
                 if rest and self._is_left(kind, key, path, rest):
@@ -245,10 +261,13 @@ class Store:
         if rest.startswith("failed.") and writer.isdigit() and psutil.pid_exists(int(writer)):
             return False
         unfinished = rest.startswith("tmp-") or path.name.startswith(".")
-        over = rest in ("ckpt", "failed.json", "failed.log", "claim")
-        if not (unfinished or over) or self.holder(kind, key) is not None:
+        over = rest in ("ckpt", "failed.json", "failed.log", "claim", "redo")
+        replaced = rest.startswith("was-")
+        if not (unfinished or over or replaced) or self.holder(kind, key) is not None:
             return False
-        return unfinished or rest == "claim" or self.is_done(kind, key)
+        if replaced:
+            return redo.superseded(self.root, path)
+        return unfinished or rest == "claim" or self.is_current(kind, key)
 
     def log(self, name: str, kind: str, key: str, **fields: object) -> None:
         """Append one line to the store's history, `events.jsonl`."""
@@ -261,19 +280,12 @@ class Store:
         """Compare a stage's folder with its marker, and its inputs with what is stored now."""
         done = Done.read(folder)
         done.check(folder)
-        for name, content in done.inputs.items():
-            source = self.root / name
-            if not (source / DONE).exists():
-                continue
-            try:
-                same = Done.read(source).content == content
-            except ArtifactError:
-                continue  # a damaged marker is the source's own problem
-            if not same:
-                raise ArtifactError(f"{folder}: made from another {name} than is stored now")
+        if name := done.outdated_by(self.root):
+            raise ArtifactError(f"{folder}: made from another {name} than is stored now")
 
     def _forget(self, kind: str, key: str) -> None:
         """Drop what only an unfinished stage needs."""
+        redo.withdraw(self.path(kind, key))
         self._failed(kind, key).unlink(missing_ok=True)
         self.failure_log(kind, key).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints(kind, key), ignore_errors=True)

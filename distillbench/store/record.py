@@ -99,6 +99,17 @@ class Done:
         """Write the marker; it is the last file a stage writes."""
         write_json(folder / DONE, seal(asdict(self)))
 
+    def outdated_by(self, root: Path) -> str:
+        """The first of its `inputs` that is stored with other content now, "" for none."""
+        for name, content in self.inputs.items():
+            source = root / name
+            try:
+                if (source / DONE).exists() and Done.read(source).content != content:
+                    return name
+            except ArtifactError:
+                continue  # a damaged marker is the source's own problem
+        return ""
+
     def check(self, folder: Path) -> None:
         """Compare every file of the folder with the marker, byte for byte.
 
