@@ -1,10 +1,12 @@
-"""."""
+"""A prompt set: what a run trains on or samples, with its content's hash."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass, field
+
+__all__ = ["PromptSet"]
 
 
 @dataclass(frozen=True)
