@@ -183,14 +183,15 @@ def _runs(results: Path) -> list[dict[str, Any]]:
         spec: dict[str, Any] = {}
         with suppress(ArtifactError, KeyError):  # an unfinished or damaged one has none
             spec = read_json(store.path("train", key) / "spec.json")["spec"]
+        train = spec.get("train", {})
         rows.append(
             {
                 "run": key,
                 "state": _state(store, key),
                 "method": spec.get("method", {}).get("name", ""),
                 "backbone": spec.get("backbone", {}).get("name", ""),
-                "updates": spec.get("train", {}).get("updates", ""),
-                "stop": spec.get("train", {}).get("stop", ""),
+                "updates": train.get("updates", train.get("steps", "")),  # older: steps
+                "stop": train.get("stop", ""),
                 "seed": spec.get("seed", ""),
             }
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillbench.cli.changed import changed_lines
+from distillbench.cli.changed import changed_lines, older_count, older_lines
 from distillbench.cli.common import (
     FileArgument,
     JsonOption,
@@ -80,6 +80,7 @@ def show_plan(
     if as_json:
         print_json({
             **_as_json(made, status), **changes.as_json(),
+            "older_version": older_count(made, store),
             "missing": [need.as_json() for need in lacking],
         })  # fmt: skip
         return
@@ -95,7 +96,7 @@ def show_plan(
         print(f"  {state} x{count}: {reason}")
     for note in made.notes:
         print(visible(f"  note: {note}"))
-    for line in changed_lines(changes):
+    for line in [*changed_lines(changes), *older_lines(made, store)]:
         print(visible(f"  {line}"))
     for line in missing_lines(lacking):
         print(line)

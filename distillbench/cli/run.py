@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distillbench.cli.changed import changed_lines
+from distillbench.cli.changed import changed_lines, older_lines
 from distillbench.cli.common import (
     FileArgument,
     JsonOption,
@@ -157,7 +157,8 @@ def _execute(
     for need in lacking:
         progress.say(f"missing: {need.line}")
     done = [key for key, stage in able.stages.items() if store.is_done(stage.kind, key)]
-    for line in changed_lines(find_changes(able, done, store), redone=options.redo_changed):
+    lines = changed_lines(find_changes(able, done, store), redone=options.redo_changed)
+    for line in [*lines, *older_lines(able, store)]:
         progress.say(line)
     outcome = execute(able, store, options, progress=progress)
     outcome.failed |= blocked
