@@ -24,7 +24,7 @@ __all__ = [
 
 
 class DistillbenchError(Exception):
-    """Base of all errors a user can cause or mend.
+    """Base of all errors a user can cause or fix.
 
     Args:
         message: where, what and what is allowed, in one line.

@@ -61,10 +61,10 @@ class TCD(Consistency):
     ) -> torch.Tensor:  # fmt: skip
         """f(x, t -> end) by TCF(1), TCF(2) or TCF(S+); gradients reach all evaluations."""
         process, config = self.backbone.process, self.config
-        embed, told = scale if config.embeds else None, end if config.tcf == "S+" else None
+        embed, end_t = scale if config.embeds else None, end if config.tcf == "S+" else None
 
         def predict(x: torch.Tensor, t: torch.Tensor) -> Prediction:
-            return self.backbone.predict(net, x, t, batch.cond, embed_scale=embed, end_t=told)
+            return self.backbone.predict(net, x, t, batch.cond, embed_scale=embed, end_t=end_t)
 
         pred = predict(x, t)
         if config.tcf == "2":

@@ -32,9 +32,9 @@ class TDMUnify(Adversarial, TDM):
 
     def nets(self) -> dict[str, NetSpec]:
         """As TDM's, conditioned on K, and the head of a GAN."""
-        config, told = self.config, ("steps_k",) if self.config.tells_steps else ()
-        fake = config.role("fake", lr=config.fake_lr, clip=False, conditions=told)
-        student = config.role("student", ema=config.ema, conditions=told)
+        config, conditions = self.config, ("steps_k",) if self.config.tells_steps else ()
+        fake = config.role("fake", lr=config.fake_lr, clip=False, conditions=conditions)
+        student = config.role("student", ema=config.ema, conditions=conditions)
         return self.with_head({"fake": fake, "student": student})
 
     def steps_trained(self) -> tuple[int, ...]:

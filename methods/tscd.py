@@ -48,8 +48,8 @@ class TSCD(Consistency):
         if config.adversarial:
             roles["disc"] = NetSpec(config.optim("disc", lr=config.disc_lr), "head")
         if config.matches:
-            told = ("guidance",) if config.embeds else ()
-            roles["fake"] = config.role("fake", lr=config.fake_lr, conditions=told)
+            conditions = ("guidance",) if config.embeds else ()
+            roles["fake"] = config.role("fake", lr=config.fake_lr, conditions=conditions)
         return roles
 
     @property

@@ -70,9 +70,11 @@ class Results:
         """One per row index, in plan order."""
         return rows_of(self.plan)
 
-    def select(self, where: Mapping[str, Any], speaks_of: Iterable[str] = ()) -> tuple[Row, ...]:
+    def select(
+        self, where: Mapping[str, Any], referenced_fields: Iterable[str] = ()
+    ) -> tuple[Row, ...]:
         """Rows that match `where`; see `rows.chosen`."""
-        return chosen(self.rows, where, speaks_of)
+        return chosen(self.rows, where, referenced_fields)
 
     def scores(self, row: Row, metric: str) -> tuple[SeedScore, ...]:
         """The metric's score of every seed of the row."""

@@ -63,8 +63,8 @@ class _Checker:
         """Columns, selection, grouping and the published twin of one table."""
         for number, column in enumerate(table.columns):
             self.column(column, ("tables", index, "columns", number))
-        speaks_of = [*table.columns, table.group_by]
-        self.where(table.where, ("tables", index, "where"), speaks_of)
+        referenced_fields = [*table.columns, table.group_by]
+        self.where(table.where, ("tables", index, "where"), referenced_fields)
         if table.group_by:
             self.field(table.group_by, ("tables", index, "group_by"))
         if table.published:
@@ -128,7 +128,7 @@ class _Checker:
         if what := refusal(self.fields, name, value):
             self.problems.add(self.mark(*path), what)
 
-    def where(self, where: Mapping[str, Any], path: Path, speaks_of: Sequence[str]) -> None:
+    def where(self, where: Mapping[str, Any], path: Path, referenced_fields: Sequence[str]) -> None:
         from distillbench.analysis.rows import chosen
 
         before = len(self.problems.lines)
@@ -138,8 +138,8 @@ class _Checker:
             return
         if where and not chosen(self.rows, where, ["updates"]):
             self.problems.add(self.mark(*path), "selects no row")
-        elif self.rows and not chosen(self.rows, where, speaks_of):
-            what = "all its rows are students on the way; name updates in columns, x or where"
+        elif self.rows and not chosen(self.rows, where, referenced_fields):
+            what = "all its rows are snapshots; name updates in columns, x or where"
             self.problems.add(self.mark(*path[:2]), what)
 
     def published(self, index: int, table: Any) -> None:

@@ -162,10 +162,10 @@ def _find(claim: Claim, side: Side, rows: Sequence[Row]) -> Row:
             return found[0]
         if called:
             raise ValueError(f"claim {claim.text!r}: {_why(side, called, found)}")
-    on_the_way = [r for r in rows if side.name in (r.name, r.first.method, r.first.title)]
-    if on_the_way:
-        example = f"{side.name}[updates={on_the_way[-1].first.updates}]"
-        what = f"no row {side.name!r} is taken at the end of its training; say when, e.g. {example}"
+    snapshots = [r for r in rows if side.name in (r.name, r.first.method, r.first.title)]
+    if snapshots:
+        example = f"{side.name}[updates={snapshots[-1].first.updates}]"
+        what = f"no final checkpoint for row {side.name!r}; name a snapshot, e.g. {example}"
         raise ValueError(f"claim {claim.text!r}: {what}")
     known = ", ".join(dict.fromkeys(row.name for row in rows))
     raise ValueError(f"claim {claim.text!r}: no row is called {side.name!r}; there are: {known}")
@@ -182,7 +182,7 @@ def _why(side: Side, called: Sequence[Row], found: Sequence[Row]) -> str:
 
 def _describe(row: Row) -> str:
     tags = [f"{name}={value}" for name, value in {**row.first.tags, **row.first.varied}.items()]
-    taken = [] if row.first.final else [f"updates={row.first.updates}"]
+    snapshot = [] if row.first.final else [f"updates={row.first.updates}"]
     return " ".join(
-        [row.name, f"nfe={row.first.nfe}", f"backbone={row.first.backbone}", *taken, *tags]
+        [row.name, f"nfe={row.first.nfe}", f"backbone={row.first.backbone}", *snapshot, *tags]
     )

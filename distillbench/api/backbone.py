@@ -61,7 +61,7 @@ class Cond:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A network's answer at (x_t, t), each (B, *latent_shape) float32.
+    """A network's prediction at (x_t, t), each (B, *latent_shape) float32.
 
     `raw` is what the network put out (after guidance), `x0` and `eps` its two readings.
     """
@@ -272,7 +272,7 @@ class Backbone(ABC):
                 "guidance", "end_t", "steps_k") adds zero-initialised scalar conditions.
         """
 
-    def adopt(self, net: NetHandle) -> None:
+    def replace_teacher(self, net: NetHandle) -> None:
         """Put a trained role in the teacher's place, and let new roles start from it.
 
         Called after `load` and before the roles of a training are made; the role is used up.

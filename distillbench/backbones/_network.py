@@ -170,8 +170,8 @@ class Network:
             targets=tuple(opts.get("target_modules") or self._targets), extras=extras,
         )  # fmt: skip
 
-    def adopt(self, net: NetHandle) -> None:
-        """Make a role's weights those of the frozen network; see `Backbone.adopt`."""
+    def replace_teacher(self, net: NetHandle) -> None:
+        """Make a role's weights those of the frozen network; see `Backbone.replace_teacher`."""
         if net.module is self.module:
             self.base.merge(net.name)
         else:

@@ -270,9 +270,9 @@ class PipelineBackbone(CheckedBackbone):
         """See `Backbone.make_net`; `alpha` defaults to `rank`, `rank` to 64."""
         return self._net.make(name, kind, opts)
 
-    def adopt(self, net: NetHandle) -> None:
-        """See `Backbone.adopt`."""
-        self._net.adopt(net)
+    def replace_teacher(self, net: NetHandle) -> None:
+        """See `Backbone.replace_teacher`."""
+        self._net.replace_teacher(net)
 
     def _forward(
         self,

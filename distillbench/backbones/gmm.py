@@ -27,7 +27,9 @@ __all__ = ["Gmm", "GmmConfig"]
 WEIGHTS = "gmm-warmstart"
 
 
-def _told(net: NetHandle, given: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
+def _conditions(
+    net: NetHandle, given: Mapping[str, torch.Tensor | None]
+) -> dict[str, torch.Tensor]:
     values = {name: v for name, v in given.items() if name in net.conditions and v is not None}
     if missing := set(net.conditions) - set(values):
         raise NotSupported(f"net {net.name!r} needs the conditions {sorted(missing)}")
@@ -102,7 +104,7 @@ class Gmm(Backbone):
         net = self._teacher if net is None else net
         if net is None:
             return _gmm.exact_prediction(self.exact, x_t, t, branches, guidance_scale)
-        values = _told(net, {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k})
+        values = _conditions(net, {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k})
         return _gmm.net_prediction(self.dtype, net, x_t, t, branches, guidance_scale, values)
 
     def features(
@@ -129,12 +131,12 @@ class Gmm(Backbone):
         if unknown := sorted(set(layers) - {"mid"}):
             raise NotSupported(f"the gmm network has no layer {unknown[0]!r}; only mid")
         given = {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k}
-        handle, values = (self._reader, {}) if net is None else (net, _told(net, given))
+        handle, values = (self._reader, {}) if net is None else (net, _conditions(net, given))
         hidden = _gmm.middle(self.dtype, handle, x_t, t, cond.tensors["label"], values)
         return [hidden for _ in layers]
 
-    def adopt(self, net: NetHandle) -> None:
-        """See `Backbone.adopt`; from then on the teacher is a network and no longer exact."""
+    def replace_teacher(self, net: NetHandle) -> None:
+        """See `Backbone.replace_teacher`; the teacher is a network then, not exact."""
         net.requires_grad_(False)
         self._warm_start = net.module  # type: ignore[assignment]
         self._teacher = self._reader = net

@@ -49,7 +49,7 @@ class UnetBackbone(PipelineBackbone):
         """See `Backbone.embeds_guidance`."""
         return getattr(self.config, "guidance_embed", None) is not None
 
-    def _told(self, x: torch.Tensor) -> dict[str, Any]:
+    def _own_guidance(self, x: torch.Tensor) -> dict[str, Any]:
         """The embedding of `guidance_embed`, in the form of diffusers' pipelines."""
         if not self.embeds_guidance:
             return {}
@@ -99,7 +99,7 @@ class Sd(UnetBackbone):
         return Cond({"tokens": tokens.float()})
 
     def _arguments(self, x: torch.Tensor, cond: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-        return {"encoder_hidden_states": cond["tokens"], **self._told(x)}
+        return {"encoder_hidden_states": cond["tokens"], **self._own_guidance(x)}
 
     def _own_misfits(self, folder: Folder) -> Iterator[str]:
         yield from super()._own_misfits(folder)

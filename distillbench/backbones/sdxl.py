@@ -61,7 +61,8 @@ class Sdxl(UnetBackbone):
     def _arguments(self, x: torch.Tensor, cond: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         added = {"text_embeds": cond["pooled"], "time_ids": cond["time_ids"]}
         return {
-            "encoder_hidden_states": cond["tokens"], "added_cond_kwargs": added, **self._told(x),
+            "encoder_hidden_states": cond["tokens"], "added_cond_kwargs": added,
+            **self._own_guidance(x),
         }  # fmt: skip
 
     def _own_misfits(self, folder: Folder) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`distillbench doctor`: what this machine has, what is missing, and how to mend it."""
+"""`distillbench doctor`: what this machine has, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _plugins() -> Iterator[Finding]:
             try:
                 registry.get(name)
             except DistillbenchError as error:
-                yield Finding("fail", error.line, "mend or remove the plug-in")
+                yield Finding("fail", error.line, "fix or remove the plug-in")
         yield Finding("ok", f"{len(names)} {registry.kind}s: {', '.join(names)}")
 
 

@@ -1,4 +1,4 @@
-"""The command `distillbench`: subcommands, exit codes, and no traceback for what a user can mend.
+"""The command `distillbench`: subcommands, exit codes, and no traceback for what a user can fix.
 
 Exit codes: 0 all done, 1 some stage failed, 2 bad input, 130 interrupted.
 """
@@ -111,13 +111,13 @@ def _run(arguments: Sequence[str]) -> int:
         print("interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
     except DistillbenchError as error:
-        return _told(error, "--json" in arguments)
+        return _reported(error, "--json" in arguments)
     except Exception as error:
         known = unusable_path(error)
-        return _crashed(error) if known is None else _told(known, "--json" in arguments)
+        return _crashed(error) if known is None else _reported(known, "--json" in arguments)
 
 
-def _told(error: DistillbenchError, as_json: bool) -> int:
+def _reported(error: DistillbenchError, as_json: bool) -> int:
     """Say an error in its own lines."""
     lines = error.line.splitlines()
     if as_json:

@@ -84,10 +84,10 @@ def show_plan(
             "missing": [need.as_json() for need in lacking],
         })  # fmt: skip
         return
-    taken = any(not cell.final for cell in made.cells)
-    head = ("row", "backbone", "nfe", *(["updates"] if taken else []), "seeds", "train", "sample",
-            "score")  # fmt: skip
-    print(columns(head, [_row(cells, status, taken=taken) for cells in _rows(made)]))
+    snapshots = any(not cell.final for cell in made.cells)
+    head = ("row", "backbone", "nfe", *(["updates"] if snapshots else []), "seeds", "train",
+            "sample", "score")  # fmt: skip
+    print(columns(head, [_row(cells, status, snapshots=snapshots) for cells in _rows(made)]))
     counts = Counter(entry.state for entry in status.values())
     total = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
     print(f"\n{made.name}: {len(made.stages)} stages ({total})")
@@ -110,10 +110,10 @@ def _rows(made: Plan) -> list[list[Cell]]:
 
 
 def _row(
-    cells: Sequence[Cell], status: Mapping[str, StageStatus], *, taken: bool
+    cells: Sequence[Cell], status: Mapping[str, StageStatus], *, snapshots: bool
 ) -> list[object]:  # fmt: skip
     first = cells[0]
-    updates = [first.updates] if taken else []
+    updates = [first.updates] if snapshots else []
     keys = {
         "train": [cell.train for cell in cells],
         "sample": [cell.sample for cell in cells],

@@ -21,14 +21,14 @@ class Renoised:
         x_tau: (B, ...); equals alpha_tau x0 + sigma_tau eps_mix.
         tau: (B,) times.
         noise: the fresh noise n; eps_mix the noise seen from x0.
-        share: b / sigma_tau, the fresh part of the noise's standard deviation.
+        fresh_noise_fraction: b / sigma_tau, the fresh part of the noise's standard deviation.
     """
 
     x_tau: torch.Tensor
     tau: torch.Tensor
     noise: torch.Tensor
     eps_mix: torch.Tensor
-    share: torch.Tensor
+    fresh_noise_fraction: torch.Tensor
 
 
 def renoised(
@@ -81,7 +81,7 @@ def fake_loss(
     """
     snr = process.snr(at.tau)
     if target == "dsm":
-        loss = squared_error(at.share * eps_psi, at.noise, min_snr(snr) / snr)
+        loss = squared_error(at.fresh_noise_fraction * eps_psi, at.noise, min_snr(snr) / snr)
         return loss, torch.ones_like(loss)
     weight = importance_weight(at.eps_mix, at.noise) if weighted else torch.ones_like(snr)
     return squared_error(f_psi, x0.detach(), weight * min_snr(snr)), weight.mean()

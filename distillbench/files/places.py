@@ -22,7 +22,7 @@ class Need:
         kind: what sort of thing it is.
         name: as experiments or package indices call it.
         problem: why it cannot be used as things are; "" when all is well.
-        fix: where to get it, or the command or setting that mends it.
+        fix: where to get it, or the command or setting that fixes it.
         size: bytes to fetch, about; 0 where nobody knows.
         license: of what is to be fetched; "" where nobody knows.
     """

@@ -85,7 +85,7 @@ def _unfit(resolved: Resolved, other: Resolved, link: Link) -> str:
     if link == "teacher":
         if not other.method.denoises:
             known = ", ".join(n for n in METHODS.names() if METHODS.get(n).denoises)
-            return f"a {name} student is no score network; a teacher is a row of: {known}"
+            return f"a {name} student does not predict scores; a teacher is a row of: {known}"
         return ""
     own = resolved.method.nets()
     if not own:

@@ -92,7 +92,11 @@ class Planner:
             self.points[row] = point
             settings = _settings(point, resolved)
             cells += [self._cell(row, point, resolved, sample, settings) for sample in samples]
-        self.notes += [*_on_the_way_alone(cells), *_namesakes(cells), *self._other_teachers(cells)]
+        self.notes += [
+            *_snapshot_only_rows(cells),
+            *_ambiguous_labels(cells),
+            *self._other_teachers(cells),
+        ]
         return cells
 
     def _other_teachers(self, cells: Sequence[Cell]) -> list[str]:
@@ -160,8 +164,8 @@ class Planner:
         }
         guided = GUIDED_COST if resolved.recipe.guidance_scale != 1 else 1.0
         cost = n * resolved.recipe.nfe * guided
-        taken = f" after {point.updates}" if point.updates else ""
-        text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe}{taken} seed {seed}"
+        snapshot = f" after {point.updates}" if point.updates else ""
+        text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe}{snapshot} seed {seed}"
         needs = (train.key, *self.trainings.teachers(train))
         runtime = {**self.made.runtime, **prompts.runtime, "settings": resolved.settings}
         return self.made.stage("sample", spec, text, needs=needs, cost=cost, runtime=runtime)
@@ -232,12 +236,12 @@ def _settings(point: Point, resolved: Resolved) -> dict[str, Any]:
     return dict(leaves(parts))
 
 
-def _on_the_way_alone(cells: Sequence[Cell]) -> list[str]:
-    """A note for rows that no table shows unless it speaks of updates."""
+def _snapshot_only_rows(cells: Sequence[Cell]) -> list[str]:
+    """A note for rows that no table shows unless it names updates."""
     ends = {(c.label, c.title, c.backbone) for c in cells if c.final}
     names = [c.name for c in cells if (c.label, c.title, c.backbone) not in ends]
-    return [f"{name} is taken before the end of its training alone; tables, curves and claims "
-            "show it where they speak of updates" for name in dict.fromkeys(names)]  # fmt: skip
+    return [f"{name} has snapshots alone and no final checkpoint; tables, curves and claims show "
+            "them where they name updates" for name in dict.fromkeys(names)]  # fmt: skip
 
 
 def _several_references(
@@ -257,7 +261,7 @@ def _several_references(
             )
 
 
-def _namesakes(cells: Sequence[Cell]) -> list[str]:
+def _ambiguous_labels(cells: Sequence[Cell]) -> list[str]:
     """A note for different runs that nothing in a table or a claim tells apart."""
     runs: dict[tuple[str, str], set[str]] = {}
     for c in cells:

@@ -1,4 +1,4 @@
-"""The train stages of a plan: what decides them, the runs they start from, the students on the way.
+"""The train stages of a plan: what decides them, the runs they start from, the snapshots.
 
 A row may take another row's trained net as its `teacher`, or start its student from another row's
 (`init`). Both are named by label, must lie on the same backbone (or another size of it), and are
@@ -38,7 +38,7 @@ class Trainings:
     datasets: Datasets
     problems: Problems
     links: Links = field(default_factory=Links)
-    _taken: dict[str, set[int]] | None = None
+    _snapshots: dict[str, set[int]] | None = None
     _images: dict[tuple[str, bool], str] = field(default_factory=dict)
 
     def add(self, point: Point, resolved: Resolved) -> None:
@@ -82,7 +82,7 @@ class Trainings:
     # ---- stages ---------------------------------------------------------------------------
 
     def stage(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
-        """The training of a row, up to the update where its student is taken."""
+        """The training of a row, up to the update of its snapshot."""
         spec = self._spec(point, resolved, seed)
         key, trains = content_key(spec), resolved.trains
         for link in LINKS:
@@ -134,15 +134,15 @@ class Trainings:
     @property
     def _stops(self) -> dict[str, set[int]]:
         """Key of a whole training -> the updates where rows take its student."""
-        if self._taken is None:
-            self._taken = {}
+        if self._snapshots is None:
+            self._snapshots = {}
             for point, resolved in self.links.rows:
                 if point.updates is None:
                     continue
                 for seed in point.seeds:
                     key = self._key(point, resolved, seed)
-                    self._taken.setdefault(key, set()).add(point.updates)
-        return self._taken
+                    self._snapshots.setdefault(key, set()).add(point.updates)
+        return self._snapshots
 
     # ---- specs ----------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ def write_claims(
         rows.append([texts[0], f"**{texts[1]}**", *texts[2:], md_escape(verdict.source)])
     reasons = [f"{md_escape(v.text)}: {md_escape(v.reason)}" for v in verdicts if v.reason]
     text = environment().get_template("claims.md.j2").render(
-        heads=(*HEADS, "who says so"), rows=rows, reasons=reasons,
+        heads=(*HEADS, "source"), rows=rows, reasons=reasons,
         explanation=md_escape(explanation(verdicts)),
     )  # fmt: skip
     return [

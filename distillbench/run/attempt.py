@@ -26,7 +26,7 @@ class Attempt:
         self._moved: tuple[str, float] | None = None
         self._since = time.monotonic()
         self._gone: float | None = None
-        self._told = 0
+        self._reported = 0
         self.notes: Sequence[str] = ()
 
     @property
@@ -63,6 +63,6 @@ class Attempt:
 
     def untold(self, notes: Sequence[str]) -> Sequence[str]:
         """Those of an attempt's notes that were not asked for before."""
-        fresh = notes[self._told :]
-        self._told += len(fresh)
+        fresh = notes[self._reported :]
+        self._reported += len(fresh)
         return fresh

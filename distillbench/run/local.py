@@ -63,7 +63,7 @@ class _Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def last_words(self) -> str:
+    def exit_reason(self) -> str:
         """How it ended, with the last line it wrote to standard error."""
         code = self.process.wait()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -170,7 +170,7 @@ class LocalExecutor:
         greeting = worker.greeting
         if greeting is None or not greeting["ready"]:
             self.close()
-            reason = greeting["error"] if greeting else worker.last_words()
+            reason = greeting["error"] if greeting else worker.exit_reason()
             raise NotSupported(f"workers cannot start: {reason}")
 
     def _worker_for(self, slots: int) -> _Worker:
@@ -208,7 +208,7 @@ class LocalExecutor:
         if message is None:
             worker.job = None
             self._drop(worker)
-            return [Result(job.stage.key, "died", error=worker.last_words())] if job else []
+            return [Result(job.stage.key, "died", error=worker.exit_reason())] if job else []
         if "ready" in message:
             worker.greeting = message
             return []

@@ -15,7 +15,7 @@ State = Literal["waiting", "ready", "out", "done", "dropped"]
 
 
 def chain_costs(stages: Mapping[str, Stage]) -> dict[str, float]:
-    """Cost of the dearest chain of stages that begins with each stage."""
+    """Cost of the critical path that begins with each stage."""
     after: dict[str, float] = dict.fromkeys(stages, 0.0)
     for key in reversed(_by_dependency(stages)):
         after[key] += stages[key].cost

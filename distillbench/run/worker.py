@@ -52,7 +52,7 @@ def run_stage(
 ) -> Result:
     """Run a stage to its commit and say how it ended; the stage's own errors are not raised.
 
-    Progress events and the sign of life go to the stage's claim, where the driver reads them.
+    Progress events and the heartbeat go to the stage's claim, where the driver reads them.
     """
     store = Store(store_root)
     job = Job(stage, str(store_root), run, device, attempt, dict(functions))

@@ -1,7 +1,7 @@
 """Who is working on a stage right now: one file per stage that only its holder may rewrite.
 
 The file names the process that runs the stage and holds its last progress event; its modification
-time changes with every sign of life. Two drivers on one results folder therefore never run one
+time changes with every heartbeat. Two drivers on one results folder therefore never run one
 stage twice at the same time, whatever runner they use, and a driver reads a worker's progress from
 it. Clocks of different machines are never compared: whether a holder elsewhere lives is told by
 watching its file change, for as long as our own clock says.
@@ -32,7 +32,7 @@ __all__ = ["ALIVE_EVERY", "DEAD_AFTER", "Claim", "Holder", "clear"]
 ALIVE_EVERY = 10.0
 """Seconds between two signs of life of a holder."""
 DEAD_AFTER = 120.0
-"""Seconds we watch a holder on another machine without a sign of life before it counts as dead."""
+"""Seconds we watch a holder on another machine without a heartbeat before it counts as dead."""
 _WRITE_EVERY = 0.5
 
 

@@ -170,7 +170,7 @@ def _write_weights(
     tensors, conditions = _split(net)
     module: Any = net.module
     if kind == "lora":
-        backbone.adopt(net)
+        backbone.replace_teacher(net)
     weights = {**base_weights(module), **(tensors if kind == "copy" else {})}
     config = dict(module.config)
     embeds = backbone.network == "unet" and "conditions.guidance.weight" in conditions

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from distillbench.api.sampler import Sampler
 
 __all__ = [
-    "Student", "adopt_run", "default_sampler", "load_student", "read_tensors", "write_recipe",
+    "Student",
+    "default_sampler",
+    "load_student",
+    "read_tensors",
+    "replace_teacher_by_run",
+    "write_recipe",
     "write_student",
 ]  # fmt: skip
 
@@ -112,11 +117,11 @@ def load_student(
         )
     backbone.load(device, dtype=recipe["precision"])
     if recipe.get("teacher"):
-        adopt_run(backbone, train_dir.parent / recipe["teacher"])
+        replace_teacher_by_run(backbone, train_dir.parent / recipe["teacher"])
     return Student(method, _net(backbone, train_dir) if method.nets() else None)
 
 
-def adopt_run(backbone: Backbone, train_dir: Path) -> None:
+def replace_teacher_by_run(backbone: Backbone, train_dir: Path) -> None:
     """Put the trained net of a run, and of the run it took as teacher, in the teacher's place.
 
     Runs lie side by side in the store, so a run finds its teacher by its key.
@@ -126,7 +131,7 @@ def adopt_run(backbone: Backbone, train_dir: Path) -> None:
     """
     for run in reversed([train_dir, *teacher_runs(train_dir)]):
         check_folder(run)
-        backbone.adopt(_net(backbone, run, name="adopted"))
+        backbone.replace_teacher(_net(backbone, run, name="adopted"))
 
 
 def _net(backbone: Backbone, train_dir: Path, *, name: str = "") -> NetHandle:

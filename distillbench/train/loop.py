@@ -196,7 +196,7 @@ class Trainer:
         backbone.load(device, dtype=self.train.get("precision", "float32"))
         runs = self.checkpoints.parent
         if self.spec.get("teacher"):
-            export.adopt_run(backbone, runs / self.spec["teacher"])
+            export.replace_teacher_by_run(backbone, runs / self.spec["teacher"])
         self.meter.watch(backbone)
         data, seed = self.spec["data"], self.spec["seed"]
         self.data = DataSource(

@@ -78,9 +78,9 @@ class Adversarial(Method):
         self, losses: Losses, fake: Noised, real: Noised, batch: Batch
     ) -> Losses:
         """The fake score's losses and its share in the discriminator."""
-        told_apart = self._discriminator(fake, real, batch)
-        total = losses.total + self.config.discriminator_weight * told_apart
-        return Losses(total, {**losses.scalars, "discriminator": told_apart})
+        loss = self._discriminator(fake, real, batch)
+        total = losses.total + self.config.discriminator_weight * loss
+        return Losses(total, {**losses.scalars, "discriminator": loss})
 
     def with_adversary(self, losses: Losses, noised: Noised, batch: Batch) -> Losses:
         """The student's losses and its GAN loss at its noised samples, which carry gradient."""
@@ -93,7 +93,7 @@ class Adversarial(Method):
 
     def _logits(self, x_t: torch.Tensor, t: torch.Tensor, batch: Batch) -> torch.Tensor:
         fake = self.config.adversarial_features == "fake"
-        net, told = (self.net["fake"], self.conditions(batch)) if fake else (None, {})
-        (hidden,) = self.backbone.features(net, x_t, t, batch.cond, ["mid"], **told)
+        net, conditions = (self.net["fake"], self.conditions(batch)) if fake else (None, {})
+        (hidden,) = self.backbone.features(net, x_t, t, batch.cond, ["mid"], **conditions)
         with self.net["head"].active():
             return logits_of(self.net["head"].module, hidden)

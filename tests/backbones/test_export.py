@@ -266,7 +266,7 @@ def test_an_adapter_on_a_trained_teacher_takes_it_along(
     opts = {"rank": 2} if kind == "lora" else {}
     tuned = trained(build("sd"), tmp_path / "tuned", kind, opts, RENOISE)
     backbone = build("sd")
-    export.adopt_run(backbone, tmp_path / "tuned")
+    export.replace_teacher_by_run(backbone, tmp_path / "tuned")
     run = trained(backbone, tmp_path / "run", "lora", {"rank": 4}, RENOISE, teacher="tuned")
     assert not torch.allclose(run.raw(), tuned.raw(), atol=1e-3)
     export_student(run.root, tmp_path / "out")

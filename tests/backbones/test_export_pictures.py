@@ -184,12 +184,12 @@ def test_an_adapter_on_a_trained_teacher_draws_alike(
     kind: str, build: Build, trained: Callable[..., Any], tmp_path: Path,
     same_noise: Callable[[Any, int], None], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from distillbench.student.files import adopt_run
+    from distillbench.student.files import replace_teacher_by_run
 
     sampler = {"kind": "gamma", "gamma": 0.3, "timesteps": TIMES}
     trained(build("sd"), tmp_path / "tuned", kind, {"rank": 2} if kind == "lora" else {}, sampler)
     backbone = build("sd")
-    adopt_run(backbone, tmp_path / "tuned")
+    replace_teacher_by_run(backbone, tmp_path / "tuned")
     run = trained(backbone, tmp_path / "run", "lora", {"rank": 4}, sampler, teacher="tuned")
     export_student(run.root, tmp_path / "out")
     same_noise(run.backbone, 1)

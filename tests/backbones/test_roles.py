@@ -55,7 +55,7 @@ def test_an_adopted_role_is_the_teacher(loaded: Backbone, kind: str) -> None:
     plain, net = raw(loaded, None), loaded.make_net("adopted", kind, **opts)
     disturb(net)
     trained = raw(loaded, net)
-    loaded.adopt(net)
+    loaded.replace_teacher(net)
     assert not torch.allclose(plain, trained, atol=1e-3)
     for role in (None, loaded.make_net("student", rank=2), loaded.make_net("other", "copy")):
         assert torch.allclose(raw(loaded, role), trained, atol=1e-4)
@@ -67,7 +67,7 @@ def test_an_adopted_copy_is_let_go(build: Build) -> None:
     backbone = build("sd")
     net = backbone.make_net("adopted", "copy")
     module = weakref.ref(net.module)
-    backbone.adopt(net)
+    backbone.replace_teacher(net)
     del net
     gc.collect()
     assert module() is None

@@ -98,7 +98,7 @@ def test_links_that_do_not_fit(errors_of: ErrorsOf) -> None:
             "fake-teacher trains nothing that could be a row's teacher"
         ),
         "{method: fake-student, teacher: S}": (
-            "a fake-student student is no score network; a teacher is a row of: fake-tuned"
+            "a fake-student student does not predict scores; a teacher is a row of: fake-tuned"
         ),
         "{method: fake-teacher, init: S}": (
             "fake-teacher has no student that could start from another"
@@ -165,7 +165,7 @@ rows:
     assert "label 'T' means several trainings" in line
 
 
-# ---- students on the way ------------------------------------------------------------------------
+# ---- snapshots ----------------------------------------------------------------------------------
 
 WAY = """\
 rows:
@@ -245,11 +245,11 @@ metrics: [fake-spread]
 def test_outputs_that_would_show_students_on_the_way_alone(
     plan_of: PlanOf, errors_of: ErrorsOf
 ) -> None:
-    assert any("S is taken before the end" in note for note in plan_of(ALONE).notes)
+    assert any("S has snapshots alone" in note for note in plan_of(ALONE).notes)
     parts = {
         "tables: [{name: t, columns: [label, fake-spread]}]\n": "name updates in columns",
         "figures: [{name: f, kind: curve, y: fake-spread}]\n": "name updates in columns, x",
-        "claims: ['S > S on fake-spread']\n": "say when, e.g. S[updates=5]",
+        "claims: ['S > S on fake-spread']\n": "name a snapshot, e.g. S[updates=5]",
     }
     for part, what in parts.items():
         (line,) = errors_of(ALONE + part)

@@ -22,7 +22,7 @@ def drain(order: Order) -> list[str]:
     return taken
 
 
-def test_chain_costs_add_up_along_the_dearest_path() -> None:
+def test_chain_costs_add_up_along_the_critical_path() -> None:
     stages = grid(
         stage("a", cost=2),
         stage("b", "a", cost=3),

@@ -279,7 +279,7 @@ def test_settings_of_the_process_are_put_back(tmp_path: Path) -> None:
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
 
-# ---- students on the way, and runs that start from others ---------------------------------------
+# ---- snapshots, and runs that start from others -------------------------------------------------
 
 
 def test_stops_on_the_way_are_the_straight_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Students taken on the way, in tables and curves."""
+"""Snapshots in tables and curves."""
 
 from __future__ import annotations
 
