@@ -89,10 +89,7 @@ def test_types_are_declared_for_the_whole_index() -> None:
 
 
 def test_the_interface_costs_no_torch() -> None:
-    code = (
-        "import sys; from distillbench.api import Method, Metric, Backbone, Sampler, PromptSet, "
-        "Samples, METHODS, SAMPLING, NotSupported, OdeSampler; assert 'torch' not in sys.modules"
-    )
+    code = "from distillbench.api import *; import sys; assert 'torch' not in sys.modules"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 

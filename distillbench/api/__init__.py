@@ -1,7 +1,6 @@
 """What a plug-in author imports: `from distillbench.api import Method, Losses, NetSpec, Optim`.
 
-`INDEX` is all of it. A name is imported when it is asked for, so that nothing here costs the import
-of torch; only handles on nets need it.
+`INDEX` is all of it. A name is imported when it is asked for, and none costs the import of torch.
 """
 
 from __future__ import annotations

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
+from distillbench.core.lazy import torch
 from distillbench.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["NetHandle", "Slot", "head_handle"]
 
@@ -106,7 +107,6 @@ class NetHandle:
         """A CPU copy of the trainable tensors by name; nothing of a frozen base is in it."""
         return {name: _plain(value) for name, value in self._own.items()}
 
-    @torch.no_grad()
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `tensors` gave.
 
@@ -126,8 +126,9 @@ class NetHandle:
                     f"weights of net {self.name!r} {what} {first}{more}",
                     hint="they were made with other settings of the net",
                 )
-        for name, parameter in self._own.items():
-            parameter.copy_(tensors[name])
+        with torch.no_grad():
+            for name, parameter in self._own.items():
+                parameter.copy_(tensors[name])
 
     # ---- average ------------------------------------------------------------------------
 
@@ -138,7 +139,8 @@ class NetHandle:
         it is active, so an averaged adapter costs no second network. Averaging the two factors of
         an adapter is not averaging their product; the difference is second order.
         """
-        mean = {n: nn.Parameter(p.detach().float().clone(), False) for n, p in self._own.items()}
+        averages = {name: p.detach().float().clone() for name, p in self._own.items()}
+        mean = {name: torch.nn.Parameter(value, False) for name, value in averages.items()}
         self._decay = decay
         self.ema = NetHandle(
             f"{self.name}_ema",
@@ -151,14 +153,14 @@ class NetHandle:
         )
         return self.ema
 
-    @torch.no_grad()
     def update_ema(self) -> None:
         """ema <- decay ema + (1 - decay) net; nothing where no average is kept."""
         if self.ema is None:
             return
         new = [p.detach().float() for p in self._own.values()]
         mean: list[Tensor] = list(self.ema.parameters())
-        torch._foreach_lerp_(mean, new, 1.0 - self._decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(mean, new, 1.0 - self._decay)
 
     @contextmanager
     def _as_ema(self, mean: Mapping[str, nn.Parameter]) -> Iterator[None]:
