@@ -14,6 +14,7 @@ from distillbench.analysis.check import checked_plan
 from distillbench.api.registry import METHODS
 from distillbench.cli.main import run_command
 from distillbench.experiment.load import load_experiment
+from distillbench.experiment.reference import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +38,7 @@ def write_examples(page: Path, folder: Path) -> list[str]:
     ],
 )
 def test_the_examples_keep_their_contract(page: str, files: list[str], tmp_path: Path) -> None:
-    assert write_examples(ROOT / page / "README.md", tmp_path) == files
+    assert write_examples(ROOT / "docs" / f"{page}.md", tmp_path) == files
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", files[-1]]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -45,7 +46,7 @@ def test_the_examples_keep_their_contract(page: str, files: list[str], tmp_path:
 
 
 def test_the_example_experiments_plan(tmp_path: Path) -> None:
-    files = write_examples(ROOT / "experiments" / "README.md", tmp_path)
+    files = write_examples(ROOT / "docs" / "experiments.md", tmp_path)
     assert files == ["mine.yaml", "sweep.yaml"]
     mine, sweep = (checked_plan(load_experiment(tmp_path / name)) for name in files)
     assert {cell.updates for cell in mine.cells if cell.label == "TDM"} == {100, 200, 500}
@@ -53,7 +54,7 @@ def test_the_example_experiments_plan(tmp_path: Path) -> None:
 
 
 def test_the_example_method_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_examples(ROOT / "methods" / "README.md", tmp_path)
+    write_examples(ROOT / "docs" / "methods.md", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISTILLBENCH_PLUGINS", "")  # restored, whatever the run adds to it
     quick = ["--set", "base.train.updates=20", "--set", "base.sample.n=64", "--workers", "1"]
@@ -61,3 +62,10 @@ def test_the_example_method_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert run_command(command) == 0
     assert "Regression" in (tmp_path / "out/my/my.md").read_text()
     METHODS.reset()  # other tests list what is registered
+
+
+def test_the_reference_of_the_file_is_what_the_models_say() -> None:
+    page = ROOT / "docs" / "experiment-file.md"
+    assert page.read_text() == reference(), (
+        "run: python -m distillbench.experiment.reference > docs/experiment-file.md"
+    )

@@ -11,9 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -21,20 +19,15 @@ from pydantic import (
 )
 
 from distillbench.experiment.names import Label, Name
+from distillbench.experiment.outputs import ClaimConfig, FigureConfig, Model, TableConfig
 from distillbench.files.limits import Limits
 from distillbench.files.marks import MapNode
 from distillbench.files.renamed import renamed
 
 __all__ = [
-    "BackboneRef", "CellConfig", "ClaimConfig", "DataConfig", "Experiment", "FigureConfig",
-    "MetricRef", "ReferenceConfig", "SampleConfig", "TableConfig", "TrainConfig",
+    "BackboneRef", "CellConfig", "DataConfig", "Experiment", "MetricRef", "ReferenceConfig",
+    "SampleConfig", "TrainConfig",
 ]  # fmt: skip
-
-
-class Model(BaseModel):
-    """Base of all parts: frozen, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _as_list(value: Any) -> Any:
@@ -50,7 +43,13 @@ def _claim(value: Any) -> Any:
 
 
 class BackboneRef(Model):
-    """A registered backbone with its settings; the mapping's key is the alias rows use."""
+    """A registered backbone with its settings; the mapping's key is the alias rows use.
+
+    Attributes:
+        use: the registered name; a bare name in place of the mapping means this alone.
+        label: what tables call it; "" is the alias.
+        params: its parameters.
+    """
 
     use: str
     label: Label = ""
@@ -58,7 +57,13 @@ class BackboneRef(Model):
 
 
 class MetricRef(Model):
-    """A registered metric with its settings; `id` names its columns (default: its name)."""
+    """A registered metric with its settings.
+
+    Attributes:
+        use: the registered name; a bare name in place of the mapping means this alone.
+        id: name of its columns; "" is the registered name.
+        params: its parameters.
+    """
 
     use: str
     id: Name.metric | Literal[""] = ""
@@ -129,13 +134,16 @@ class SampleConfig(Model):
 class ReferenceConfig(Model):
     """The sample set that metrics such as FID compare with: a teacher at the same n and prompts.
 
-    With `noise: same` it starts from the noise of the row it is compared with; only a cell that is
-    its own reference is compared with samples of other noise, `floor_seed` added to its seed, so
-    that its row shows a teacher-against-teacher floor and not zero. Rows of shared noise may fall
-    below that floor. With `noise: other` every row is compared with samples of other noise, so that
-    the teacher's own row is the floor of all: what exact samples of the teacher would score.
-    `guidance_scale` is one for all backbones or a mapping from their aliases; None is what the
-    method recommends.
+    Attributes:
+        method, params: a method without nets, and its parameters.
+        nfe: its network evaluations.
+        guidance_scale: one for all backbones, or a mapping from their aliases; none is what the
+            method recommends.
+        noise: "same" starts from the noise of the row that is compared; only a cell that is its own
+            reference is compared with other noise, so that its row shows a floor and not zero. Rows
+            of shared noise may fall below that floor. "other" compares every row with other noise,
+            so that the teacher's own row is the floor of all.
+        floor_seed: added to the seed where the noise is other.
     """
 
     method: str = "teacher"
@@ -164,6 +172,7 @@ class CellConfig(Model):
             selections call the number `updates`.
         guidance_scale: at sampling; None is what the method recommends.
         sampler: overrides of the method's own sampling recipe (e.g. solver).
+        train, data, sample: see below.
         tags: free labels to select rows by in tables and claims.
     """
 
@@ -177,54 +186,15 @@ class CellConfig(Model):
     train: TrainConfig = TrainConfig()
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
-    nfe: Annotated[list[PositiveInt], BeforeValidator(_as_list), Field(min_length=1)] = [4]
-    snapshots: Annotated[list[PositiveInt], BeforeValidator(_as_list), renamed("updates")] = []
+    nfe: Annotated[list[PositiveInt], BeforeValidator(_as_list)] = Field(
+        default_factory=lambda: [4], min_length=1
+    )
+    snapshots: Annotated[list[PositiveInt], BeforeValidator(_as_list), renamed("updates")] = Field(
+        default_factory=list
+    )
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)
     tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
-
-
-class TableConfig(Model):
-    """One table to render.
-
-    Attributes:
-        name: file stem.
-        caption: LaTeX caption; "" makes none.
-        columns: metric ids, `<id>_<category>`, or a row field: label, group, method, title,
-            backbone, nfe, guidance_scale, seeds, a tag, or a varied path.
-        where: keep rows whose fields or tags equal these values (a list: any of them).
-        group_by: a row field or tag; rows of one value stand together under a rule.
-        per_category: show one column per prompt category for metrics that have them.
-        published: stem of a published table to show beside ours, "" for none; `published_match`
-            maps our row label, or `label[nfe=8]`, to the published row's exact key.
-    """
-
-    name: Name.table
-    caption: str = ""
-    columns: list[str] = Field(default_factory=list)
-    where: dict[str, Any] = Field(default_factory=dict)
-    group_by: str = ""
-    per_category: bool = False
-    published: str = ""
-    published_match: dict[str, str] = Field(default_factory=dict)
-
-
-class FigureConfig(Model):
-    """One figure: `grid` (same-noise samples), or `curve` (a metric over a row field)."""
-
-    name: Name.figure
-    kind: Literal["grid", "curve"] = "grid"
-    where: dict[str, Any] = Field(default_factory=dict)
-    samples: Annotated[int, Field(gt=0, le=64)] = 8
-    x: str = "nfe"
-    y: str = ""
-
-
-class ClaimConfig(Model):
-    """A comparison the paper makes, e.g. `tdm > lcm on hps at nfe=4`."""
-
-    text: str
-    source: str = ""
 
 
 class Experiment(Model):
@@ -232,6 +202,7 @@ class Experiment(Model):
 
     Attributes:
         name: stem of the results folder.
+        title: a line for pages and figures.
         threads: CPU threads of each stage; fixed so that sums do not depend on the machine's load.
         base: what every row starts from.
         for_method: method -> what its rows start from, merged over `base`.
@@ -243,7 +214,10 @@ class Experiment(Model):
         exclude: cells to leave out: field, tag, parameter or dotted path -> value or values.
         include: further partial cells, outside grid, zip and ablate.
         seeds: run seeds of every row.
-        limits: how large the grid and its rows may be (`config.limits.Limits`).
+        limits: how large the grid and its rows may be.
+        metrics: what is measured of every row.
+        reference: what distances are measured to.
+        tables, figures, claims: what is made of the numbers.
     """
 
     name: Name.experiment

@@ -14,7 +14,8 @@ from distillbench.analysis.aggregate import MixedProtocols, Results
 from distillbench.analysis.columns import backbone_labels, find_metric
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
-from distillbench.experiment.schema import Experiment, FigureConfig
+from distillbench.experiment.outputs import FigureConfig
+from distillbench.experiment.schema import Experiment
 from distillbench.report.style import COLOURS, MARKERS, new_figure, save
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from distillbench.analysis.aggregate import Results
 from distillbench.analysis.columns import backbone_labels
 from distillbench.analysis.rows import Row
 from distillbench.errors import ArtifactError
-from distillbench.experiment.schema import Experiment, FigureConfig
+from distillbench.experiment.outputs import FigureConfig
+from distillbench.experiment.schema import Experiment
 from distillbench.report.exact import exact_points
 from distillbench.report.samples import pick_balanced, read_lines, read_samples
 from distillbench.report.style import COLOURS, new_figure, save

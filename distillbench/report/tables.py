@@ -13,7 +13,8 @@ from distillbench.analysis.published import PublishedTable, load_published, norm
 from distillbench.analysis.references import against
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
-from distillbench.experiment.schema import Experiment, TableConfig
+from distillbench.experiment.outputs import TableConfig
+from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell as GridCell
 from distillbench.report.notes import (
     code_notes,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distillbench.analysis.aggregate import Results
-from distillbench.experiment.schema import FigureConfig, TableConfig
+from distillbench.experiment.outputs import FigureConfig, TableConfig
 from distillbench.report import curves
 from distillbench.report.tables import build_table
 

@@ -1,0 +1,77 @@
+"""What is made of the numbers, as an experiment file asks for it: tables, figures, claims."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+)
+
+from distillbench.experiment.names import Name
+
+__all__ = ["ClaimConfig", "FigureConfig", "Model", "TableConfig"]
+
+
+class Model(BaseModel):
+    """Base of all parts: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TableConfig(Model):
+    """One table to render.
+
+    Attributes:
+        name: file stem.
+        caption: LaTeX caption; "" makes none.
+        columns: metric ids, `<id>_<category>`, or a row field: label, group, method, title,
+            backbone, nfe, guidance_scale, seeds, a tag, or a varied path.
+        where: keep rows whose fields or tags equal these values (a list: any of them).
+        group_by: a row field or tag; rows of one value stand together under a rule.
+        per_category: show one column per prompt category for metrics that have them.
+        published: stem of a published table to show beside ours, "" for none.
+        published_match: our row label, or `label[nfe=8]` -> the published row's exact key.
+    """
+
+    name: Name.table
+    caption: str = ""
+    columns: list[str] = Field(default_factory=list)
+    where: dict[str, Any] = Field(default_factory=dict)
+    group_by: str = ""
+    per_category: bool = False
+    published: str = ""
+    published_match: dict[str, str] = Field(default_factory=dict)
+
+
+class FigureConfig(Model):
+    """One figure.
+
+    Attributes:
+        name: file stem.
+        kind: "grid" of samples at the same noise, or "curve" of a metric over a row field.
+        where: as of a table.
+        samples: columns of a grid.
+        x, y: of a curve: a row field, and a metric's id.
+    """
+
+    name: Name.figure
+    kind: Literal["grid", "curve"] = "grid"
+    where: dict[str, Any] = Field(default_factory=dict)
+    samples: Annotated[int, Field(gt=0, le=64)] = 8
+    x: str = "nfe"
+    y: str = ""
+
+
+class ClaimConfig(Model):
+    """A comparison that a paper makes.
+
+    Attributes:
+        text: such as `tdm > lcm on hps at nfe=4`; a bare text in place of the mapping means this.
+        source: where the paper says so.
+    """
+
+    text: str
+    source: str = ""
