@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillbench.drawings.captions import WORDINGS, caption, scene_of
-from distillbench.drawings.render import Batch, draw, uniforms
+from distillbench.drawings.render import Scenes, draw, uniforms
 from distillbench.drawings.scene import COLUMNS, LEVELS, Codes, codes_of, heldout, scenes_of
 from distillbench.drawings.shapes import Map
 
@@ -89,14 +89,14 @@ def _said(codes: Codes, u: NDArray[np.float64], style: bool) -> Codes:
 def render(drawn: Draws, *, seed: int, index: Codes) -> Images:
     """(N, 32, 32, 3) uint8 pictures of drawn scenes."""
     codes = dict(zip(COLUMNS, drawn.codes.T, strict=True))
-    batch = Batch(
+    scenes = Scenes(
         style=codes["style"],
         ground=codes["ground"],
         thing=np.stack([codes["thing"], codes["thing2"]], 1),
         colour=np.stack([codes["colour"], codes["colour2"]], 1),
         place=_places(codes, uniforms(seed, index, 8, stream=3)),
     )
-    return draw(batch, seed=seed, index=index)
+    return draw(scenes, seed=seed, index=index)
 
 
 def _places(codes: dict[str, Codes], u: Map) -> Map:

@@ -18,7 +18,7 @@ from distillbench.drawings.part import Drawing, Frame
 from distillbench.drawings.shapes import Map, moved
 from distillbench.drawings.styles import STYLES, Subject, finish, wobble
 
-__all__ = ["COLOURS", "SIZE", "THINGS", "Batch", "draw", "uniforms"]
+__all__ = ["COLOURS", "SIZE", "THINGS", "Scenes", "draw", "uniforms"]
 
 SIZE: Final = 32
 THINGS: Final[dict[str, Drawing]] = {
@@ -35,7 +35,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Batch:
+class Scenes:
     """Codes of N scenes.
 
     Attributes:
@@ -63,43 +63,43 @@ def uniforms(seed: int, index: Ints, count: int, *, stream: int = 0) -> Map:
     return out
 
 
-def draw(batch: Batch, *, seed: int, index: Ints) -> NDArray[np.uint8]:
+def draw(scenes: Scenes, *, seed: int, index: Ints) -> NDArray[np.uint8]:
     """(N, 32, 32, 3) uint8 pictures of the scenes; picture i is a function of (scene, index)."""
     noise = uniforms(seed, index, _SLOTS, stream=1)
     x, y = np.broadcast_arrays(_AXIS[:, None, :], _AXIS[:, :, None])
     out = np.empty((len(index), 3, SIZE, SIZE), np.float32)
     for code, paint in enumerate(GROUNDS.values()):
-        rows = np.flatnonzero(batch.ground == code)
+        rows = np.flatnonzero(scenes.ground == code)
         if len(rows):
             scenery = Scenery(x, y, noise[rows, :24])
             paint(scenery)
             out[rows] = scenery.image
     for code, style in enumerate(STYLES):
-        rows = np.flatnonzero(batch.style == code)
+        rows = np.flatnonzero(scenes.style == code)
         if len(rows):
             out[rows] = finish(style, out[rows], x, y, noise[rows, 24:36])
             for slot in (0, 1):
-                _things(out, batch, rows, slot, style, noise)
-    level = np.where(batch.style == list(STYLES).index("photo"), 0.020, 0.006).astype(np.float32)
+                _things(out, scenes, rows, slot, style, noise)
+    level = np.where(scenes.style == list(STYLES).index("photo"), 0.020, 0.006).astype(np.float32)
     grain = uniforms(seed, index, SIZE * SIZE, stream=2).reshape(-1, 1, SIZE, SIZE) - 0.5
     out += grain * (level * np.float32(12**0.5))[:, None, None, None]
     pixels = (np.clip(out, 0, 1) * 255 + 0.5).astype(np.uint8)
     return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1))
 
 
-def _things(out: Map, batch: Batch, among: Ints, slot: int, style: str, noise: Map) -> None:
+def _things(out: Map, scenes: Scenes, among: Ints, slot: int, style: str, noise: Map) -> None:
     for code, drawing in enumerate(THINGS.values()):
-        rows = among[batch.thing[among, slot] == code]
+        rows = among[scenes.thing[among, slot] == code]
         if len(rows):
-            subject = _subject(batch, rows, slot, style, drawing, noise[rows])
+            subject = _subject(scenes, rows, slot, style, drawing, noise[rows])
             out[rows] = STYLES[style](out[rows], subject)
 
 
 def _subject(
-    batch: Batch, rows: Ints, slot: int, style: str, drawing: Drawing, noise: Map
+    scenes: Scenes, rows: Ints, slot: int, style: str, drawing: Drawing, noise: Map
 ) -> Subject:
     own = noise[:, 36 + 30 * slot : 66 + 30 * slot]
-    cx, cy, half = (batch.place[rows, slot, k, None, None] for k in range(3))
+    cx, cy, half = (scenes.place[rows, slot, k, None, None] for k in range(3))
     x, y = np.broadcast_arrays(_AXIS[:, None, :], _AXIS[:, :, None])
     u, v = moved(x, y, cx, cy, half)
 
@@ -108,9 +108,9 @@ def _subject(
 
     u, v = wobble(style, u, v, number)
     parts = drawing(Frame(u, v, own[:, :12]))
-    main = _paint(batch.colour[rows, slot], own[:, 12:15])
+    main = _paint(scenes.colour[rows, slot], own[:, 12:15])
     # Another of the eight colours, which no caption names.
-    other = batch.colour[rows, slot] + 1 + np.floor(own[:, 15] * (len(COLOURS) - 1)).astype(int)
+    other = scenes.colour[rows, slot] + 1 + np.floor(own[:, 15] * (len(COLOURS) - 1)).astype(int)
     accent = _paint(other % len(COLOURS), own[:, 16:19])
     light = number(11, 0.55, 0.95)  # from above, left or right
     return Subject(parts, half * SIZE, u, v, main, accent, light, own[:, 19:30])

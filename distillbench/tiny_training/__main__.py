@@ -62,7 +62,7 @@ def train(
     """Train one model or all. To resume, run the same command again."""
     from distillbench.tiny_training import recipes
 
-    recipes.train(model.value, recipes.Run(out=out, steps=steps, seed=seed, device=device))
+    recipes.train(model.value, recipes.TrainingRun(out=out, steps=steps, seed=seed, device=device))
 
 
 @app.command(

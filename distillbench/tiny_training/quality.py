@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distillbench.tiny_training import aes, clip, degrade, hps, inception, recipes, vae
 from distillbench.world.data import draws, renders_of
-from distillbench.world.oracle import Verdict, as_floats, judge, load_net
+from distillbench.world.oracle import Judgement, as_floats, judge, load_net
 from distillbench.world.prompts import prompt_set
 
 GUIDANCE: Final = 3.0
@@ -122,10 +122,10 @@ def measure_sd(root: Path) -> Figures:
 def measure_oracle(root: Path) -> Figures:
     """Accuracy on fresh renders of held-out captions."""
     prompts = prompt_set("world-eval").prompts
-    verdict: Verdict = judge(
+    judgement: Judgement = judge(
         renders_of(prompts, seed=RENDER_SEED), prompts, net=load_net(root / "tiny-oracle")
     )
-    return {"n": len(prompts), "accuracy": verdict.accuracies()}
+    return {"n": len(prompts), "accuracy": judgement.accuracies()}
 
 
 def measure_clip(root: Path) -> Figures:

@@ -19,7 +19,7 @@ from distillbench.world.oracle import load_net
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class TrainingRun:
     """Where and how to train; `steps` None means the recipe's own number."""
 
     out: Path
@@ -38,7 +38,7 @@ class Run:
         return given | {"seed": self.seed, "device": self.device}
 
 
-def train(name: str, run: Run) -> None:
+def train(name: str, run: TrainingRun) -> None:
     """Train one model, or `all` in order. Raises BadInput for another name."""
     if name == "all":
         for each in RECIPES.values():
@@ -49,23 +49,23 @@ def train(name: str, run: Run) -> None:
         raise BadInput(f"unknown model {name!r}; there are {', '.join(RECIPES)} and all")
 
 
-def _text(run: Run) -> None:
+def _text(run: TrainingRun) -> None:
     tower, tokenizer, _ = text.train(run.jobs, **run.options())
     tower.save_pretrained(run.out / "tiny-sd" / "text_encoder")
     tokenizer.save_pretrained(run.out / "tiny-sd" / "tokenizer")
 
 
-def _oracle(run: Run) -> None:
+def _oracle(run: TrainingRun) -> None:
     net = oracle.train(run.jobs, **run.options())
     save_folder(run.out / "tiny-oracle", net, oracle.CONFIG)
 
 
-def _vae(run: Run) -> None:
+def _vae(run: TrainingRun) -> None:
     critic = load_net(_need(run.out / "tiny-inception", "inception"))
     vae.train(run.jobs, critic, **run.options()).save_pretrained(run.out / "tiny-sd" / "vae")
 
 
-def _unet(run: Run) -> None:
+def _unet(run: TrainingRun) -> None:
     folder = _need(run.out / "tiny-sd", "text", "vae")
     tower = CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
@@ -74,28 +74,28 @@ def _unet(run: Run) -> None:
     save_pipeline(unet.assemble(autoencoder, tower, tokenizer, net), folder)
 
 
-def _clip(run: Run) -> None:
+def _clip(run: TrainingRun) -> None:
     save_clip(run.out / "tiny-clip", clip.train(run.jobs, **run.options()))
 
 
-def _hps(run: Run) -> None:
+def _hps(run: TrainingRun) -> None:
     base = load_clip(_need(run.out / "tiny-clip", "clip"))
     save_clip(run.out / "tiny-hps", hps.train(run.jobs, base, **run.options()))
 
 
-def _aes(run: Run) -> None:
+def _aes(run: TrainingRun) -> None:
     base = load_clip(_need(run.out / "tiny-clip", "clip"))
     head = aes.train(run.jobs, base, **run.options())
     save_folder(run.out / "tiny-aes", head, {"widths": list(aes.WIDTHS)})
 
 
-def _inception(run: Run) -> None:
+def _inception(run: TrainingRun) -> None:
     save_folder(
         run.out / "tiny-inception", inception.train(run.jobs, **run.options()), inception.CONFIG
     )
 
 
-RECIPES: Final[Mapping[str, Callable[[Run], None]]] = {
+RECIPES: Final[Mapping[str, Callable[[TrainingRun], None]]] = {
     "text": _text,
     "oracle": _oracle,
     "inception": _inception,
@@ -156,4 +156,4 @@ def _need(folder: Path, *made_by: str) -> Path:
     return folder
 
 
-__all__ = ["RECIPES", "Run", "load_clip", "load_net", "save_clip", "save_folder", "train"]
+__all__ = ["RECIPES", "TrainingRun", "load_clip", "load_net", "save_clip", "save_folder", "train"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillbench.world.captions import WORDINGS, caption, scene_of
-from distillbench.world.render import Batch, draw, uniforms
+from distillbench.world.render import Scenes, draw, uniforms
 from distillbench.world.scene import (
     PAIR_COUNT,
     POSITIONS,
@@ -79,7 +79,7 @@ def draws(seed: int, index: Codes, *, heldout: bool = False, pairs: float = PAIR
     return Draws(is_pair, np.where(is_pair, pair, single), wording)
 
 
-def batch_of(drawn: Draws) -> Batch:
+def scenes_of(drawn: Draws) -> Scenes:
     """The renderer's codes of drawn scenes."""
     one, two = single_codes(drawn.combination % SINGLE_COUNT), pair_codes(drawn.combination)
     none = np.full_like(one[:, 0], -1)
@@ -94,7 +94,7 @@ def batch_of(drawn: Draws) -> Batch:
         for key in single
     }
     alone = np.stack([one[:, 3], none], 1)
-    return Batch(
+    return Scenes(
         style=np.where(drawn.pair, two[:, 0], one[:, 5]),
         background=np.where(drawn.pair, two[:, 1], one[:, 4]),
         position=np.where(drawn.pair[:, None], _SIDES[two[:, 2]], alone),
@@ -104,7 +104,7 @@ def batch_of(drawn: Draws) -> Batch:
 
 def render(drawn: Draws, *, seed: int, index: Codes) -> Images:
     """(N, 32, 32, 3) uint8 pictures of drawn scenes."""
-    return draw(batch_of(drawn), seed=seed, index=index)
+    return draw(scenes_of(drawn), seed=seed, index=index)
 
 
 def training_batch(seed: int, step: int, size: int) -> tuple[Images, list[str]]:

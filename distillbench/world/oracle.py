@@ -22,7 +22,7 @@ from distillbench.world.scene import ATTRIBUTES, attribute_codes
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """Per-picture judgements: `right` (N, 6) by attribute, `all_right` (N,)."""
 
     right: NDArray[np.bool_]
@@ -60,7 +60,7 @@ def judge(
     *,
     net: AttributeNet | None = None,
     batch: int = 256,
-) -> Verdict:
+) -> Judgement:
     """Judge pictures against one-object prompts.
 
     Args:
@@ -79,7 +79,7 @@ def judge(
     with torch.no_grad():
         named = [_named(judge_net, x[i : i + batch]) for i in range(0, len(x), batch)]
     right: NDArray[np.bool_] = (torch.cat(named) == wanted).numpy()
-    return Verdict(right)
+    return Judgement(right)
 
 
 def all_right(

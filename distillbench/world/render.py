@@ -31,7 +31,7 @@ _SLOTS: Final = 40  # uniforms of a picture: 0-15 the picture, 16-27 thing one, 
 
 
 @dataclass(frozen=True)
-class Batch:
+class Scenes:
     """Codes of N scenes: style and background (N,), and (N, 2) columns a thing (-1: absent)."""
 
     style: Ints
@@ -62,22 +62,22 @@ def uniforms(seed: int, index: Ints, count: int, *, stream: int = 0) -> Floats:
     return _unit(splitmix(key[:, None] ^ slot[None]))
 
 
-def draw(batch: Batch, *, seed: int, index: Ints) -> NDArray[np.uint8]:
+def draw(scenes: Scenes, *, seed: int, index: Ints) -> NDArray[np.uint8]:
     """(N, 32, 32, 3) uint8 pictures of the scenes; picture i is a function of (scene, index)."""
     noise = uniforms(seed, index, _SLOTS, stream=1)
     out = np.empty((len(index), SIZE, SIZE, 3), np.float32)
     painters = (_animation, _concept_art, _painting, _photo)
     for style, paint in enumerate(painters):
-        rows = np.flatnonzero(batch.style == style)
+        rows = np.flatnonzero(scenes.style == style)
         if len(rows):
-            canvas = _ground(batch.background[rows], noise[rows])
+            canvas = _ground(scenes.background[rows], noise[rows])
             for slot in (0, 1):
-                some = np.flatnonzero(batch.shape[rows, slot] >= 0)
+                some = np.flatnonzero(scenes.shape[rows, slot] >= 0)
                 if len(some):
-                    thing = _thing(batch, rows[some], slot, noise[rows[some]])
+                    thing = _thing(scenes, rows[some], slot, noise[rows[some]])
                     canvas[some] = paint(canvas[some], thing, noise[rows[some]])
             out[rows] = canvas
-    out += _grain(seed, index, np.where(batch.style == 3, 0.016, 0.004))[..., None]
+    out += _grain(seed, index, np.where(scenes.style == 3, 0.016, 0.004))[..., None]
     return (np.clip(out, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -106,21 +106,21 @@ def _ground(background: Ints, u: Floats) -> Floats:
     return out
 
 
-def _thing(batch: Batch, rows: Ints, slot: int, noise: Floats) -> _Thing:
+def _thing(scenes: Scenes, rows: Ints, slot: int, noise: Floats) -> _Thing:
     u = noise[:, 16 + 12 * slot : 28 + 12 * slot]
-    pair = batch.shape[rows, 1] >= 0
-    large = batch.size[rows, slot] == 1
+    pair = scenes.shape[rows, 1] >= 0
+    large = scenes.size[rows, slot] == 1
     radius = np.where(large, 7.0 + 1.7 * u[:, 0], 4.3 + 1.0 * u[:, 0])
     radius = np.where(pair & large, 6.2 + 1.0 * u[:, 0], radius).astype(np.float32)
     reach = np.where(pair, 7.6, 6.4).astype(np.float32)
     jitter = np.where(pair, 2.0, 3.0).astype(np.float32)[:, None] * (u[:, 1:3] - 0.5)
-    centre = _CENTRE + reach[:, None] * _SIDES[batch.position[rows, slot]] + jitter
-    colour = batch.colour[rows, slot]
+    centre = _CENTRE + reach[:, None] * _SIDES[scenes.position[rows, slot]] + jitter
+    colour = scenes.colour[rows, slot]
     hue = _HUES[colour] + (u[:, 3] - 0.5) * np.float32(14 / 360)
     saturation = _SATURATION[colour] + 0.14 * (u[:, 4] - 0.5)
     paint = _rgb(hue, saturation, 0.84 + 0.14 * u[:, 5])
     angle = np.float32(np.deg2rad(24)) * (u[:, 6] - 0.5)
-    return _Thing(batch.shape[rows, slot], radius, centre, angle, paint, u)
+    return _Thing(scenes.shape[rows, slot], radius, centre, angle, paint, u)
 
 
 def _rgb(hue: Floats, saturation: Floats, value: Floats) -> Floats:

@@ -43,7 +43,7 @@ class TSCDConfig(RolesConfig, TrajectoryConfig):
         target: "ema" as published.
         segments: of the phases, each starting from the weights of the one before.
         phase_updates: share of the training's updates that each phase takes, as their numbers or in
-            any other unit; None shares them equally. Stages after `stop_at_segments` have none,
+            any other unit; None shares them equally. Phases after `stop_at_segments` have none,
             `one_step` has the last.
         stop_at_segments: the last phase; its segments are the least number of sampling steps.
         w_mse, w_adv: weights of the two distances, one per entry of `segments`. The paper lowers

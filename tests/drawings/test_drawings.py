@@ -12,17 +12,17 @@ from distillbench.drawings import data
 from distillbench.drawings.captions import MAX_WORDS, VOCABULARY, WORDINGS, caption, scene_of
 from distillbench.drawings.grounds import GROUNDS
 from distillbench.drawings.part import Frame
-from distillbench.drawings.render import COLOURS, SIZE, THINGS, Batch, draw
+from distillbench.drawings.render import COLOURS, SIZE, THINGS, Scenes, draw
 from distillbench.drawings.scene import COLUMNS, LEVELS, codes_of, heldout, scenes_of
 from distillbench.drawings.styles import STYLES
 from distillbench.errors import BadInput
 from distillbench.tiny_training.sheet import write
 
 
-def alone(thing: int, *, style: int = 0, ground: int = 1, count: int = 1) -> Batch:
+def alone(thing: int, *, style: int = 0, ground: int = 1, count: int = 1) -> Scenes:
     """One large thing in the middle of each picture."""
     full = np.full(count, -1)
-    return Batch(
+    return Scenes(
         style=np.full(count, style), ground=np.full(count, ground),
         thing=np.stack([np.full(count, thing), full], 1),
         colour=np.stack([np.zeros(count, np.int64), full], 1),
@@ -52,7 +52,7 @@ def test_every_thing_is_seen_in_every_style_and_varies(name: str) -> None:
     code = list(THINGS).index(name)
     for style in range(4):
         batch = alone(code, style=style, count=3)
-        bare = Batch(batch.style, batch.ground, np.full((3, 2), -1), batch.colour, batch.place)
+        bare = Scenes(batch.style, batch.ground, np.full((3, 2), -1), batch.colour, batch.place)
         shown, empty = (draw(b, seed=0, index=np.arange(3)).astype(int) for b in (batch, bare))
         changed = (np.abs(shown - empty).max(3) > 30).mean((1, 2))
         assert (changed > 0.08).all(), "too little of it is drawn"

@@ -144,13 +144,13 @@ def test_clip_folder_loads_by_open_clip(tmp_path: Path) -> None:
 
 def test_models_that_need_others_say_so(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="train clip first"):
-        recipes.train("hps", recipes.Run(out=tmp_path))
+        recipes.train("hps", recipes.TrainingRun(out=tmp_path))
     with pytest.raises(BadInput, match="train text and vae first"):
-        recipes.train("unet", recipes.Run(out=tmp_path))
+        recipes.train("unet", recipes.TrainingRun(out=tmp_path))
 
 
 def test_a_short_oracle_training_writes_a_loadable_folder(tmp_path: Path) -> None:
-    run = recipes.Run(out=tmp_path, steps=2)
+    run = recipes.TrainingRun(out=tmp_path, steps=2)
     recipes.train("oracle", run)
     net = recipes.load_net(tmp_path / "tiny-oracle")
     assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 29)
