@@ -16,6 +16,7 @@ from distillbench.cli.common import (
     print_json,
     use_plugins,
 )
+from distillbench.cli.recipes import RowOption, recipe_of_row, say_other_rows
 from distillbench.cli.sample import CheckpointArgument, checkpoint_folder
 from distillbench.files.io import read_json, require_folder
 
@@ -25,6 +26,7 @@ EPILOG = examples(
     "distillbench list runs",
     "distillbench export 58017a9e -o my-student",
     "distillbench export 58017a9e --nfe 8 -o my-student",
+    "distillbench export 58017a9e --row TCD -o my-student",
 )
 
 
@@ -37,6 +39,7 @@ def export(
         int | None,
         typer.Option(metavar="N", min=1, help="Evaluations of its recipe. [default: its own]"),
     ] = None,
+    row: RowOption = "",
     results: ResultsOption = Path("results"),
     plugin: PluginOption = None,
     json: JsonOption = False,
@@ -45,10 +48,15 @@ def export(
     use_plugins(plugin)
     require_folder(out, empty=True)
     folder = checkpoint_folder(checkpoint, results)
+    chosen = recipe_of_row(folder, row, nfe) if row else None
+    from distillbench.api.samplers import from_recipe
     from distillbench.student.diffusers import export_student
 
-    paths = export_student(folder, out, nfe=nfe)
-    limits = read_json(out / "recipe.json")["limits"]
+    paths = export_student(folder, out, nfe=nfe, recipe=chosen)
+    recipe = read_json(out / "recipe.json")
+    limits = recipe["limits"]
+    if not chosen:
+        say_other_rows(folder, from_recipe(recipe["sampler"]))
     if json:
         files = [str(path) for path in paths]
         report = {"files": files, "diffusers_ignores": list(limits), "limits": limits}

@@ -20,6 +20,7 @@ from distillbench.cli.common import (
     store_of,
     use_plugins,
 )
+from distillbench.cli.recipes import RowOption, recipe_of_row, say_other_rows
 from distillbench.files.io import require_folder
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ def sample(
         Path,
         typer.Option("-o", "--out", metavar="DIR", help="Where images go; none is overwritten."),
     ],
-    nfe: Annotated[int, typer.Option(metavar="N", min=1, help="Network evaluations.")] = 4,
+    nfe: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Network evaluations. [default: 4, or the row's]"),
+    ] = None,
+    row: RowOption = "",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the noise.")] = 0,
     device: DeviceOption = "",
     results: ResultsOption = Path("results"),
@@ -60,15 +65,21 @@ def sample(
     use_plugins(plugin)
     require_folder(out)
     folder = checkpoint_folder(checkpoint, results)
+    recipe = recipe_of_row(folder, row, nfe) if row else None
+    from distillbench.api.samplers import from_recipe
     from distillbench.sample.generate import generate_images
     from distillbench.student.files import load_student
 
     student = load_student(folder, best_device(device))
-    sampler = student.method.sampler(nfe)
+    sampler = from_recipe(recipe) if recipe else student.method.sampler(nfe or 4)
+    if not recipe:
+        say_other_rows(folder, sampler)
     images = generate_images(student, prompt, sampler=sampler, seed=seed)
     paths = _save(images.cpu(), prompt, out)
     if json:
-        print_json({"checkpoint": str(folder), "nfe": nfe, "files": [str(p) for p in paths]})
+        used = sampler.model_dump(mode="json")
+        files = [str(path) for path in paths]
+        print_json({"checkpoint": str(folder), "nfe": sampler.nfe, "sampler": used, "files": files})
         return
     for path in paths:
         print(path)

@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distillbench.api.samplers import from_recipe
 from distillbench.errors import ArtifactError, BadInput
 from distillbench.files.io import read_json
 
-__all__ = ["teacher_runs", "training_recipe"]
+__all__ = ["SampledRow", "sampled_rows", "teacher_runs", "training_recipe"]
+
+_WHICH = re.compile(r" \S+ nfe \d+( after \d+)? seed \d+$")
+"""What the label of a sample stage says behind that of its row."""
+
+
+@dataclass(frozen=True)
+class SampledRow:
+    """A row as it was sampled: its label, the key of a sample stage of it, and its recipe."""
+
+    label: str
+    key: str
+    sampler: Mapping[str, Any]
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations of the recipe."""
+        return from_recipe(self.sampler).nfe
+
+
+def sampled_rows(folder: Path) -> list[SampledRow]:
+    """The rows that the student of a training was sampled for, in a store; each recipe once."""
+    folder = folder.resolve()
+    found: dict[str, SampledRow] = {}
+    for path in sorted(folder.parent.parent.glob("sample/*/spec.json")):
+        try:
+            text = path.read_text(encoding="utf-8")
+            record = json.loads(text) if folder.name in text else {}
+            if "." in path.parent.name or record.get("spec", {}).get("train") != folder.name:
+                continue
+            label = _WHICH.sub("", record["label"])
+            row = SampledRow(label, path.parent.name, record["spec"]["sampler"])
+            found.setdefault(f"{label} {json.dumps(row.sampler, sort_keys=True)}", row)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # damage of samples is told where they are used
+    return list(found.values())
 
 
 def teacher_runs(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from distillbench.api.fields import split
 from distillbench.api.nets import NetHandle
 from distillbench.api.sampler import Sampler
 from distillbench.api.samplers import from_recipe
@@ -58,7 +59,12 @@ class _Written:
 
 
 def export_student(
-    train_dir: Path, out: Path, *, nfe: int | None = None, device: str = "cpu"
+    train_dir: Path,
+    out: Path,
+    *,
+    nfe: int | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> list[Path]:
     """Write the student of a finished training into the empty folder `out`; returns its files.
 
@@ -66,6 +72,7 @@ def export_student(
 
     Args:
         nfe: network evaluations of the recipe written along; None is the training's default.
+        recipe: a recipe of another row of the training, in place of both.
 
     Raises:
         NotSupported: nothing was trained, the backbone is no diffusers pipeline, or the method is
@@ -80,12 +87,16 @@ def export_student(
     if not isinstance(backbone, PipelineBackbone):
         raise NotSupported(f"students of backbone {backbone.name} have no diffusers form")
     record = json.loads((train_dir / "recipe.json").read_text(encoding="utf-8"))
-    recipe = from_recipe(record["default"]) if nfe is None else student.method.sampler(nfe)
+    given = recipe or (record["default"] if nfe is None else None)
+    sampler = from_recipe(given) if given else student.method.sampler(nfe or 1)
+    # What only decides sampling is the sampler's to say: it may be another row's.
+    decisive = {**record["method"], "params": dict(split(student.method.config).decisive)}
+    record |= {"method": decisive, "sampler": sampler}
     existed = out.is_dir()
     try:
         with storage_guard(out / "recipe.json"):
             out.mkdir(parents=True, exist_ok=True)
-            _write(train_dir, out, backbone, net, {**record, "sampler": recipe})
+            _write(train_dir, out, backbone, net, record)
     except BaseException:
         for path in out.iterdir() if out.is_dir() else ():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -206,3 +206,77 @@ def test_a_recipe_that_is_none_is_one_line(cli: Cli, text: str) -> None:
         assert answer.code == 1
         assert answer.err.startswith("error: mine/recipe.json: ")
         assert answer.err.count("\n") == 1
+
+
+# ---- rows that share a training ------------------------------------------------------------------
+
+
+def sampled(label: str, key: str, nfe: int = 4, **changes: Any) -> dict[str, Any]:
+    """A sample stage of the stored training, of a row that changes its recipe."""
+    from distillbench.student.files import load_student
+
+    store = Store("results/store")
+    student = load_student(store.path("train", RUN))
+    sampler = student.method.sampler(nfe).model_dump(mode="json") | changes
+    tmp = store.begin("sample", key)
+    spec = {"train": RUN, "sampler": sampler}
+    (tmp / "spec.json").write_text(json.dumps({"label": f"{label} b nfe {nfe} seed 0",
+                                               "spec": spec}))  # fmt: skip
+    store.commit(tmp, "sample", key)
+    return sampler
+
+
+def test_samples_of_a_training_shared_by_rows_say_whose_recipe_they_are_of(
+    cli: Cli, trainings: dict[str, Path]
+) -> None:
+    stored(trainings["pictures"])
+    sampled("TCD", "b1")
+    assert cli("sample", RUN, "--prompt", "x", "-o", "a").err == ""
+    hot = sampled("TCD, hot", "b2", gamma=0.8)
+    answer = cli("sample", RUN, "--prompt", "x", "-o", "a")
+    assert "by the recipe of the training (gamma 0.3)" in answer.err
+    assert "TCD, hot has gamma 0.8; --row 'TCD, hot' takes that" in answer.err
+    answer = cli("sample", RUN, "--prompt", "x", "-o", "b", "--row", "TCD, hot", "--json")
+    assert answer.err == ""
+    assert answer.json["sampler"] == hot
+    before, after = (np.asarray(Image.open(f"{d}/00000.png"), dtype=int) for d in "ab")
+    assert np.abs(before - after).max() > 1
+
+
+def test_an_export_takes_the_recipe_of_the_row_that_is_named(
+    cli: Cli, trainings: dict[str, Path]
+) -> None:
+    stored(trainings["pictures"])
+    hot = sampled("hot", "b2", nfe=2, gamma=0.8)
+    assert cli("export", RUN, "--row", "hot", "-o", "out").code == 0
+    recipe = json.loads(Path("out/recipe.json").read_text())
+    assert (recipe["sampler"], recipe["eta"]) == (hot, 0.8)
+    assert "gamma" not in recipe["method"]["params"]  # which the first row's would contradict
+    sampled("hot four", "b4", gamma=0.9)
+    answer = cli("export", RUN, "-o", "other")
+    assert "hot four has gamma 0.9" in answer.err
+    assert json.loads(Path("other/recipe.json").read_text())["eta"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--row", "cold"], "no such row of aaa111 is stored; there are: TCD, hot, twice"),
+        (["--row", "hot", "--nfe", "8"], "was not sampled with nfe 8, but with 2, 4"),
+        (["--row", "twice"], "means several recipes; name a sample stage: b5"),
+    ],
+)
+def test_rows_that_are_not_there_or_not_one_are_refused(
+    cli: Cli, trainings: dict[str, Path], args: list[str], told: str
+) -> None:
+    stored(trainings["pictures"])
+    sampled("TCD", "b1")
+    sampled("hot", "b2", gamma=0.8)
+    sampled("hot", "b3", nfe=2, gamma=0.8)
+    sampled("twice", "b500000", gamma=0.5)
+    sampled("twice", "b600000", gamma=0.6)
+    answer = cli("sample", RUN, "--prompt", "x", "-o", "out", *args)
+    assert answer.code == 2
+    assert told in answer.err
+    found = cli("sample", RUN, "--prompt", "x", "-o", "out", "--row", "b500000", "--json").json
+    assert found["sampler"]["gamma"] == 0.5

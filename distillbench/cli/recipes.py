@@ -1,0 +1,74 @@
+"""Which sampling recipe a checkpoint is used with: its own, or that of a row that was sampled.
+
+Rows that differ in sampling alone share one training, whose recipe.json holds the settings of the
+row it was first trained for; what each row did is in its sample stages.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distillbench.errors import BadInput
+from distillbench.files.plaintext import visible
+from distillbench.store.runs import SampledRow, sampled_rows
+
+if TYPE_CHECKING:
+    from distillbench.api.sampler import Sampler
+
+__all__ = ["RowOption", "recipe_of_row", "say_other_rows"]
+
+RowOption = Annotated[
+    str, typer.Option("--row", metavar="LABEL", help="Sample as this stored row was sampled.")
+]
+_USUAL = (4, 2, 1, 8)
+
+
+def recipe_of_row(folder: Path, row: str, nfe: int | None) -> Mapping[str, Any]:
+    """The very recipe of a stored row of a training; of its usual evaluations where none is asked.
+
+    Raises:
+        BadInput: there is no such row, or none with so many evaluations, or several that differ.
+    """
+    rows = sampled_rows(folder)
+    named = [r for r in rows if r.label == row or (len(row) > 5 and r.key.startswith(row))]
+    if not named:
+        known = ", ".join(dict.fromkeys(r.label for r in rows)) or "none"
+        raise BadInput(f"--row {row}: no such row of {folder.name} is stored; there are: {known}")
+    there = [r.nfe for r in named]
+    wanted = nfe or next((n for n in _USUAL if n in there), there[0])
+    found = {str(r.sampler): r for r in named if r.nfe == wanted}
+    if not found:
+        evaluations = ", ".join(str(n) for n in sorted(set(there)))
+        raise BadInput(f"--row {row}: was not sampled with nfe {wanted}, but with {evaluations}")
+    if len(found) > 1:
+        keys = "; ".join(f"{r.key} ({_differences(r, found.values())})" for r in found.values())
+        raise BadInput(f"--row {row}: means several recipes; name a sample stage: {keys}")
+    return next(iter(found.values())).sampler
+
+
+def say_other_rows(folder: Path, used: Sampler) -> None:
+    """Tell on standard error of stored rows that were sampled otherwise than by `used`."""
+    mine = used.model_dump(mode="json")
+    rows = [r for r in sampled_rows(folder) if r.nfe == used.nfe and r.sampler != mine]
+    others = {row.label: _values(row.sampler, mine) for row in rows}
+    if others:
+        first, told = rows[0], "; ".join(f"{label} has {text}" for label, text in others.items())
+        own = _values(mine, first.sampler)
+        what = f"sampled by the recipe of the training ({own}); of its stored rows {told}"
+        print(visible(f"note: {what}; --row {first.label!r} takes that"), file=sys.stderr)
+
+
+def _values(of: Mapping[str, Any], against: Mapping[str, Any]) -> str:
+    """The fields of a recipe that differ from those of another."""
+    names = [name for name in of if of[name] != against.get(name)]
+    return ", ".join(f"{name} {of[name]}" for name in names)
+
+
+def _differences(row: SampledRow, among: Iterable[SampledRow]) -> str:
+    other = next(r for r in among if r.sampler != row.sampler)
+    return _values(row.sampler, other.sampler)
