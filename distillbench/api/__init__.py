@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from distillbench.api.fields import NEUTRAL as NEUTRAL
     from distillbench.api.fields import SAMPLING as SAMPLING
     from distillbench.api.fields import SIZE as SIZE
+    from distillbench.api.fields import renamed as renamed
     from distillbench.api.method import Batch as Batch
     from distillbench.api.method import Losses as Losses
     from distillbench.api.method import Method as Method
@@ -58,7 +59,7 @@ INDEX: Final[dict[str, tuple[str, ...]]] = {
     "distillbench.api.samplers": ("OdeSampler", "RenoiseSampler", "GammaSampler"),
     "distillbench.api.nets": ("NetHandle", "Slot", "head_handle"),
     "distillbench.api.prompts": ("PromptSet",),
-    "distillbench.api.fields": ("SAMPLING", "NEUTRAL", "SIZE"),
+    "distillbench.api.fields": ("SAMPLING", "NEUTRAL", "SIZE", "renamed"),
     "distillbench.api.registry": (
         "METHODS", "METRICS", "BACKBONES", "Registry", "add_plugin",
         "build_method", "build_metric", "build_backbone",
