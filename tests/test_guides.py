@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distillbench.analysis.check import checked_plan
-from distillbench.api.registry import METHODS
+from distillbench.api.registry import BACKBONES, METHODS
 from distillbench.cli.main import run_command
 from distillbench.experiment.load import load_experiment
 from distillbench.experiment.reference import reference
@@ -35,6 +35,7 @@ def write_examples(page: Path, folder: Path) -> list[str]:
     [
         ("methods", ["regression.py", "my.yaml", "test_regression.py"]),
         ("metrics", ["contrast.py", "test_contrast.py"]),
+        ("backbones", ["ring.py", "points.yaml", "test_ring.py"]),
     ],
 )
 def test_the_examples_keep_their_contract(page: str, files: list[str], tmp_path: Path) -> None:
@@ -62,6 +63,44 @@ def test_the_example_method_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert run_command(command) == 0
     assert "Regression" in (tmp_path / "out/my/my.md").read_text()
     METHODS.reset()  # other tests list what is registered
+
+
+def test_the_example_backbone_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_examples(ROOT / "docs" / "backbones.md", tmp_path)
+    (tmp_path / "prompts.txt").write_text("".join(f"{i}\n" for i in range(8)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILLBENCH_PLUGINS", "")
+    quick = ["--set", "base.train.updates=10", "--set", "base.sample.n=16", "--workers", "1"]
+    assert run_command(["run", "points.yaml", "--plugin", "ring.py", *quick]) == 0
+    assert "| TDM | 4 |" in (tmp_path / "results/points/points.md").read_text()
+    BACKBONES.reset()
+
+
+def test_the_example_in_python_runs(tmp_path: Path) -> None:
+    """As it stands on the page, with fewer updates and samples."""
+    assert write_examples(ROOT / "docs" / "results.md", tmp_path) == ["use.py"]
+    text = (ROOT / "experiments/smoke.yaml").read_text()
+    for long, short in (("300", "10"), ("150", "10"), ("n: 2000", "n: 64"), ("[0, 1]", "[0]")):
+        assert long in text
+        text = text.replace(long, short)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/smoke.yaml").write_text(text)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "use.py"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "TDM 4 " in ended.stdout
+
+
+def test_no_example_is_left_out(tmp_path: Path) -> None:
+    """Every fenced block of a page is a file of an example, which one of these tests runs."""
+    examples = {"methods": 3, "metrics": 2, "backbones": 3, "experiments": 2, "results": 1}
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        blocks = page.read_text().count("```") // 2
+        named = write_examples(page, tmp_path)
+        assert len(named) == blocks == examples.get(page.stem, 0), page.name
 
 
 def test_the_reference_of_the_file_is_what_the_models_say() -> None:

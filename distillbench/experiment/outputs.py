@@ -53,8 +53,9 @@ class FigureConfig(Model):
         name: file stem.
         kind: "grid" of samples at the same noise, or "curve" of a metric over a row field.
         where: as of a table.
-        samples: columns of a grid.
-        x, y: of a curve: a row field, and a metric's id.
+        samples: columns of a grid, at most 64.
+        x: row field along a curve.
+        y: id of the metric that a curve shows.
     """
 
     name: Name.figure

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from distillbench.experiment import outputs, schema
-from distillbench.files.limits import Limits
+from distillbench.files.limits import FILE_BYTES, MAGNITUDE, NESTING, NODES, TEXT, Limits
 
 __all__ = ["descriptions", "reference"]
 
@@ -45,9 +45,18 @@ metrics and backbones are their own; `distillbench list methods NAME` and its si
 """
 
 
+READING: Final[tuple[tuple[str, int], ...]] = (
+    ("any number, of either sign", MAGNITUDE),
+    ("bytes of a file, or of one `--set` value", FILE_BYTES),
+    ("entries of a file, aliases written out", NODES),
+    ("mappings and lists inside one another", NESTING),
+    ("characters of one text", TEXT),
+)
+
+
 def reference() -> str:
     """The page, as Markdown."""
-    return HEAD + "".join(_part(title, model) for title, model in PARTS)
+    return HEAD + "".join(_part(title, model) for title, model in PARTS) + _reading()
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
@@ -73,6 +82,15 @@ def _part(title: str, model: type[BaseModel]) -> str:
     )
     head = "| key | type | default | meaning |\n|---|---|---|---|\n"
     return f"\n## {title}\n\n{summary}\n\n{head}{rows}"
+
+
+def _reading() -> str:
+    rows = "".join(f"| {what} | {limit:,} |\n" for what, limit in READING)
+    return (
+        "\n`--max-cells N` on the command line is `limits: {cells: N}`.\n\n"
+        "## Limits of reading\n\nThey hold for every file and cannot be raised.\n\n"
+        f"| what | at most |\n|---|---:|\n{rows}"
+    )
 
 
 def _cell(text: str) -> str:

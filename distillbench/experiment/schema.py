@@ -84,7 +84,7 @@ class TrainConfig(Model):
         accumulate: micro-batches summed into one update.
         precision: dtype of network calls.
         lr_scale: multiplies every learning rate of the method.
-        processes: data-parallel processes inside one run (through accelerate).
+        processes: data-parallel processes inside one training (through accelerate), at most 1,024.
         save_every: updates between checkpoints a killed run resumes from.
     """
 
@@ -161,10 +161,11 @@ class CellConfig(Model):
         label: row name; "" is the method's title.
         group: rows of one group stand together in a table.
         backbone: an alias from `backbones`.
-        method, params: the method and its parameters.
+        method: a registered method.
+        params: its parameters; what is left out has the method's default.
         teacher: label of a row on the same backbone, or on one of another resolution alone, whose
-            trained net takes the teacher's place,
-            as the frozen teacher and as what all nets start from; "" is the backbone's own.
+            trained net takes the teacher's place, as the frozen teacher and as what all nets start
+            from; "" is the backbone's own.
         init: label of such a row whose student this one starts from.
         nfe: network evaluations; a list makes one row each, all sharing one training.
         snapshots: student updates after which the student is written, the end of training where
@@ -172,7 +173,9 @@ class CellConfig(Model):
             selections call the number `updates`.
         guidance_scale: at sampling; None is what the method recommends.
         sampler: overrides of the method's own sampling recipe (e.g. solver).
-        train, data, sample: see below.
+        train: how it is trained.
+        data: what it is trained on.
+        sample: what is sampled from it.
         tags: free labels to select rows by in tables and claims.
     """
 
@@ -202,8 +205,9 @@ class Experiment(Model):
 
     Attributes:
         name: stem of the results folder.
-        title: a line for pages and figures.
-        threads: CPU threads of each stage; fixed so that sums do not depend on the machine's load.
+        title: heading of the report.
+        threads: CPU threads of each stage, at most 1,024; fixed so that sums do not depend on the
+            machine's load.
         base: what every row starts from.
         for_method: method -> what its rows start from, merged over `base`.
         backbones: alias -> registered backbone.
@@ -215,9 +219,11 @@ class Experiment(Model):
         include: further partial cells, outside grid, zip and ablate.
         seeds: run seeds of every row.
         limits: how large the grid and its rows may be.
-        metrics: what is measured of every row.
-        reference: what distances are measured to.
-        tables, figures, claims: what is made of the numbers.
+        metrics: scores of every row; a bare name is a metric with its defaults.
+        reference: the sample set that distances such as FID are measured to.
+        tables: tables to write.
+        figures: figures to draw.
+        claims: comparisons to test.
     """
 
     name: Name.experiment
