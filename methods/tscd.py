@@ -8,14 +8,12 @@ from distillbench.api.method import Losses, NetSpec
 from distillbench.api.samplers import GammaSampler, OdeSampler
 from distillbench.core.lazy import torch
 from distillbench.core.loss import adversarial_loss, discriminator_loss
-from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import ddim
-from distillbench.errors import NotSupported
 
 from .settings.tscd import Phase, TSCDConfig
 from .shared.consistency import Consistency, SolverStep, offset_noise
 from .shared.one_step import fake_losses, one_step_scale, student_losses
-from .shared.pair_discriminator import PairDiscriminator, gradient_balanced
+from .shared.pair_discriminator import PairDiscriminator, mixed_losses
 
 if TYPE_CHECKING:
     from distillbench.api.method import Batch
@@ -57,13 +55,10 @@ class TSCD(Consistency):
         """The adversary's gradient goes through the teacher's features."""
         return "the adversarial distance" if self.config.adversarial else ""
 
-    def phase(self, step: int) -> Phase:
-        """The phase a step belongs to."""
-        return self.config.phase(step, self.total_steps)  # type: ignore[no-any-return]
-
     def turns(self, step: int) -> tuple[str, ...]:
         """The student, then what the step's phase has of fake score and discriminator."""
-        phase, config = self.phase(step), self.config
+        config = self.config
+        phase = config.phase(step, self.total_steps)
         fake = config.fake_updates * ("fake",) if phase.one_step and config.matches else ()
         return ("student", *fake, *(("disc",) if phase.w_adv else ()))
 
@@ -71,7 +66,7 @@ class TSCD(Consistency):
         """The student's consistency, in the last phase with its one step; or another role's."""
         if turn == "fake":
             return fake_losses(self, batch)
-        phase = self.phase(step)
+        phase = self.config.phase(step, self.total_steps)
         s, end = batch.once("times", lambda: self.times(batch, phase))
         if turn == "disc":
             with torch.no_grad():
@@ -81,7 +76,10 @@ class TSCD(Consistency):
             return Losses(discriminator_loss(fake, real), scalars)
         pred, target = self.jumps(self.jump, s, end, batch)
         batch.once("jumps", lambda: (pred.detach(), target))
-        losses = self.mixture(pred, target, s, end, phase, batch)
+        losses = mixed_losses(
+            pred, phase.w_mse, lambda x: self.distance(x, target),
+            phase.w_adv, lambda x: adversarial_loss(self.logits(x, s, end, batch)),
+        )  # fmt: skip
         if not phase.one_step:
             return losses
         more = student_losses(self, batch)
@@ -90,13 +88,9 @@ class TSCD(Consistency):
 
     def times(self, batch: Batch, phase: Phase) -> tuple[SolverStep, torch.Tensor]:
         """The teacher's step, and where the jumps end."""
-        s = self.solver_step(batch, self.noise(batch))
+        noise = offset_noise(batch, self.config.offset_noise, self.backbone.modality)
+        s = self.solver_step(batch, noise)
         return s, self.grid_end(s, batch, phase.segments)
-
-    def noise(self, batch: Batch) -> torch.Tensor:
-        """With an offset that is constant over each channel of a sample."""
-        channel = 2 if self.backbone.modality == "video" else 1
-        return offset_noise(batch, self.config.offset_noise, channel)
 
     def jump(
         self, net: NetHandle, x: torch.Tensor, t: torch.Tensor, end: torch.Tensor, batch: Batch,
@@ -106,21 +100,6 @@ class TSCD(Consistency):
         embed = scale if self.config.embeds else None
         pred = self.backbone.predict(net, x, t, batch.cond, embed_scale=embed)
         return ddim(pred.x0, pred.eps, *self.backbone.process.alpha_sigma(end, x))
-
-    def mixture(
-        self, pred: torch.Tensor, target: torch.Tensor, s: SolverStep, end: torch.Tensor,
-        phase: Phase, batch: Batch,
-    ) -> Losses:  # fmt: skip
-        """The phase's mixture of squared error and adversary."""
-        if not phase.w_adv:
-            return Losses(phase.w_mse * self.distance(pred, target))
-        mse, adversary = gradient_balanced(
-            pred,
-            lambda x: self.distance(x, target),
-            lambda x: adversarial_loss(self.logits(x, s, end, batch)),
-        )
-        total = phase.w_mse * mse + phase.w_adv * adversary
-        return Losses(total, {"mse": mse, "adversary": adversary})
 
     def logits(
         self, x: torch.Tensor, s: SolverStep, end: torch.Tensor, batch: Batch
@@ -142,15 +121,8 @@ class TSCD(Consistency):
 
         Steps stop at every edge, so their number is a multiple of the last phase's segments.
         """
-        config, total = self.config, self.backbone.num_timesteps
-        if total % config.solver_steps:
-            raise NotSupported(f"{config.solver_steps} solver steps do not divide {total} times")
-        if nfe % config.stop_at_segments or not 0 < nfe <= config.solver_steps:
-            raise NotSupported(
-                f"{self.name} trained down to {config.stop_at_segments} segments takes multiples "
-                f"of {config.stop_at_segments} up to {config.solver_steps} steps, not {nfe}"
-            )
-        times = lcm_grid(nfe, config.solver_steps, total)
+        config = self.config
+        times = config.times(nfe, self.backbone.num_timesteps, self.name)
         scale = config.sample_guidance if config.embeds else None
         if config.gamma is None:
             return OdeSampler(timesteps=times, embed_scale=scale)

@@ -182,7 +182,7 @@ def test_a_method_is_one_page() -> None:
     assert [page.stem for page in pages if page.stem in METHODS.names()] == [p.stem for p in pages]
     assert [p.name for p in (ROOT / "methods").glob("_*.py")] == ["__init__.py"]
     longest = {page.stem: page.read_text().count("\n") for page in pages}
-    assert max(longest.values()) <= 170, longest
+    assert max(longest.values()) <= 130, longest
 
 
 def test_what_methods_share_never_calls_back() -> None:

@@ -132,10 +132,11 @@ def _part(batch: Batch, rows: torch.Tensor) -> Batch:
     return replace(batch, prompts=prompts, cond=batch.cond[rows], latents=None)
 
 
-def offset_noise(batch: Batch, strength: float, channel: int) -> torch.Tensor:
-    """Noise with an offset that is constant over each channel (axis `channel`) of a sample."""
+def offset_noise(batch: Batch, strength: float, modality: str) -> torch.Tensor:
+    """Noise with an offset that is constant over each channel of a sample."""
     noise = batch.randn("noise")
     if not strength:
         return noise
+    channel = 2 if modality == "video" else 1
     shape = [size if i in (0, channel) else 1 for i, size in enumerate(noise.shape)]
     return noise + strength * torch.randn(shape, generator=batch.rng("offset")).to(noise.device)

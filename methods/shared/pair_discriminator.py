@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from distillbench.api.method import Losses
 from distillbench.core.lazy import torch
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from distillbench.api.backbone import Backbone, Cond
 
-__all__ = ["PairDiscriminator", "gradient_balanced"]
+__all__ = ["PairDiscriminator", "gradient_balanced", "mixed_losses"]
 
 WIDTH = 128
 
@@ -64,6 +65,20 @@ class PairDiscriminator:
         maps = maps.flatten(2).transpose(1, 2) if maps.ndim > 2 else maps[:, None]
         time = (known / backbone.num_timesteps).to(maps.dtype)[:, None, None]
         return torch.cat([maps, time.expand(-1, maps.shape[1], 1)], 2)
+
+
+def mixed_losses(
+    pred: torch.Tensor,
+    w_main: float,
+    main: Callable[[torch.Tensor], torch.Tensor],
+    w_adv: float,
+    adversary: Callable[[torch.Tensor], torch.Tensor],
+) -> Losses:
+    """w_main main(pred) + w_adv adversary(pred), the adversary's gradient as long as main's."""
+    if not w_adv:
+        return Losses(w_main * main(pred))
+    mse, adv = gradient_balanced(pred, main, adversary)
+    return Losses(w_main * mse + w_adv * adv, {"mse": mse, "adversary": adv})
 
 
 def gradient_balanced(

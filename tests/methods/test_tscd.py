@@ -14,7 +14,8 @@ from distillbench.api.samplers import GammaSampler, OdeSampler
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
-from distillbench.methods.shared.consistency import SolverStep
+from distillbench.methods.settings.tscd import Phase
+from distillbench.methods.shared.consistency import SolverStep, offset_noise
 from distillbench.methods.shared.pair_discriminator import gradient_balanced
 from distillbench.methods.tcd import TCD, TCDConfig
 from distillbench.methods.tscd import TSCD, TSCDConfig
@@ -54,7 +55,7 @@ def test_end_times_stay_in_the_segment(
                            "solver_steps": steps})  # fmt: skip
     method, final = bound(TSCD, config, toy, make_role, process), process.final
     batch = batch_of(method, 40_000)
-    pair, end = method.times(batch, method.phase(0))
+    pair, end = method.times(batch, phase(method, 0))
     length = 1000 // segments
     edge = (length * (pair.t // length) - 1).clamp(min=final)  # any t of a grid of 1000 / length
     assert len(pair.t.unique()) == steps
@@ -73,10 +74,15 @@ def test_one_segment_is_tcd_bit_for_bit(toy: Any, make_role: Any, steps: int) ->
     tcd = bound(TCD, TCDConfig(**shared), toy, make_role)
     config = TSCDConfig(**{**ONE, "solver_steps": steps}, offset_noise=0)
     tscd = bound(TSCD, config, toy, make_role)
-    pair, end = tscd.times(batch_of(tscd), tscd.phase(0))
+    pair, end = tscd.times(batch_of(tscd), phase(tscd, 0))
     assert torch.equal(tcd.end_time(batch_of(tcd), pair), end)
     losses = [m.loss("student", batch_of(m), 0).total for m in (tcd, tscd)]
     assert torch.equal(*losses)
+
+
+def phase(method: TSCD, step: int) -> Phase:
+    """The phase of a step of the training under way."""
+    return method.config.phase(step, method.total_steps)  # type: ignore[no-any-return]
 
 
 def test_ends_at_the_edge_are_phased_consistency(toy: Any, make_role: Any) -> None:
@@ -87,7 +93,7 @@ def test_ends_at_the_edge_are_phased_consistency(toy: Any, make_role: Any) -> No
     config = TSCDConfig(**{**ONE, "segments": (4,), "stop_at_segments": 4}, offset_noise=0)
     method = bound(Edge, config, toy, make_role, CLEAN_END)
     batch = batch_of(method)
-    pair, end = method.times(batch, method.phase(0))
+    pair, end = method.times(batch, phase(method, 0))
     # PCM (arXiv 2405.18407): both are solved to the edge, and x_u is the target where u is it
     backbone = method.backbone
     states = []
@@ -121,22 +127,22 @@ def test_share_of_targets_without_a_network_call(
 
 def test_stages_share_the_training(toy: Any, make_role: Any) -> None:
     method = bound(TSCD, TSCDConfig(), toy, make_role)
-    assert {method.phase(step).segments for step in (0, 7, 10_000)} == {8}  # outside a training
+    assert {phase(method, step).segments for step in (0, 7, 10_000)} == {8}  # outside a training
     method.total_steps = 400
-    found = [method.phase(step).segments for step in (0, 99, 100, 199, 200, 299, 300, 399)]
+    found = [phase(method, step).segments for step in (0, 99, 100, 199, 200, 299, 300, 399)]
     assert found == [8, 8, 4, 4, 2, 2, 1, 1]
     shares = TSCDConfig(phase_updates=(300, 100), stop_at_segments=4)
     method = bound(TSCD, shares, toy, make_role)
     for total in (400, 40):
         method.total_steps = total
-        assert [method.phase(s).segments for s in (0, total * 3 // 4 - 1, total * 3 // 4)] == [
+        assert [phase(method, s).segments for s in (0, total * 3 // 4 - 1, total * 3 // 4)] == [
             8,
             8,
             4,
         ]
-        assert method.phase(total - 1).segments == 4
+        assert phase(method, total - 1).segments == 4
     method.total_steps = 3  # fewer steps than some stages need still end in the last one
-    assert method.phase(2).segments == 4
+    assert phase(method, 2).segments == 4
 
 
 def test_the_loop_tells_how_long_the_training_is(tmp_path: Any) -> None:
@@ -148,7 +154,7 @@ def test_the_loop_tells_how_long_the_training_is(tmp_path: Any) -> None:
     object.__setattr__(team, "device", "cpu")
     trainer = Trainer(spec, team, tmp_path, tmp_path, {}, lambda _: None, lambda: False)
     method: Any = trainer.method
-    assert [method.phase(step).segments for step in range(8)] == [8, 8, 4, 4, 2, 2, 1, 1]
+    assert [phase(method, step).segments for step in range(8)] == [8, 8, 4, 4, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize(("modality", "shape"), [("image", (3, 4, 4)), ("video", (2, 3, 4, 4))])
@@ -160,7 +166,7 @@ def test_offset_noise_is_constant_over_a_channel(
         method.backbone.modality = modality
         batch = batch_of(method, 500)
         batch.latent_shape = shape
-        return torch.as_tensor(method.noise(batch))
+        return offset_noise(batch, method.config.offset_noise, method.backbone.modality)
 
     offset = (noise(0.1) - noise(0.0)).movedim(-3, 1).flatten(2)  # (samples, channels, the rest)
     assert offset.std(2).max() < 1e-6

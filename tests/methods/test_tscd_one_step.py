@@ -74,7 +74,12 @@ def test_turns_of_each_stage(toy: Any) -> None:
     turns = [method.turns(step) for step in range(20)]
     adversarial, one_step = ("student", "disc"), ("student", "fake", "fake", "disc")
     assert turns == [("student",)] * 4 + [adversarial] * 6 + [one_step] * 10
-    assert [method.phase(step).segments for step in (8, 9, 10, 19)] == [2, 1, 1, 1]
+    assert [method.config.phase(step, method.total_steps).segments for step in (8, 9, 10, 19)] == [
+        2,
+        1,
+        1,
+        1,
+    ]
 
 
 def test_no_fake_score_without_matching(toy: Any) -> None:
