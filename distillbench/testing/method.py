@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from distillbench.api import registry
+from distillbench.api.fields import split
 from distillbench.api.method import Method
 from distillbench.api.samplers import from_recipe
-from distillbench.errors import Interrupted, NotSupported
+from distillbench.errors import DistillbenchError, Interrupted, NotSupported
 
 __all__ = ["MethodContract", "train", "train_spec"]
 
@@ -226,6 +228,33 @@ class MethodContract:
         assert a == b
         assert a != c or not self.build().nets()
 
+    def test_settings_of_sampling_leave_training_alone(self, tmp_path: Path) -> None:
+        """Fields marked SAMPLING are in no training's key, so they must not change its bytes."""
+        changed = self.other_sampling()
+        if not self.build().nets() or not changed:
+            return
+        spec = self.spec()
+        train(spec, tmp_path / "before")
+        params = {**spec["method"]["params"], **changed}
+        train({**spec, "method": {**spec["method"], "params": params}}, tmp_path / "after")
+        same = self.weights(tmp_path / "before") == self.weights(tmp_path / "after")
+        assert same, f"training reads a field that is marked SAMPLING, one of {', '.join(changed)}"
+
+    def other_sampling(self) -> dict[str, Any]:
+        """Another value for every marked field, of those that the method takes."""
+        config = self.build().config
+        found: dict[str, Any] = {}
+        for name, now in split(config).marked.items():
+            for value in (0.5, 2.0, 1.0, 3, *_literals(type(config).model_fields[name].annotation)):
+                with suppress(DistillbenchError):
+                    backbone = registry.build_backbone(self.backbone, self.backbone_params)
+                    params = {**self.params, **found, name: value}
+                    registry.build_method(self.method, params, backbone).sampler(self.nfe)
+                    if value != now:
+                        found[name] = value
+                        break
+        return found
+
     def test_resume_equals_straight_run(self, tmp_path: Path) -> None:
         """A stopped and resumed run ends with the bytes of an uninterrupted one."""
         train(self.spec(), tmp_path / "straight")
@@ -237,6 +266,15 @@ class MethodContract:
         assert stopped
         train(self.spec(), tmp_path / "stopped")
         assert self.weights(tmp_path / "straight") == self.weights(tmp_path / "stopped")
+
+
+def _literals(annotation: Any) -> Iterator[Any]:
+    """The values that a type spells out."""
+    for inner in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            yield inner
+        else:
+            yield from _literals(inner)
 
 
 def _prompt(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -51,3 +53,33 @@ class TestRegistered(MethodContract):
         monkeypatch.setattr(type(self), "method", method)
         monkeypatch.setattr(type(self), "params", params)
         monkeypatch.setattr(type(self), "nfe", NFE.get(case, 4))
+
+
+SAMPLED = {
+    "teacher": {"guidance_scale", "solver"}, "sft": {"guidance_scale", "solver"},
+    "lcm": {"sample_guidance"}, "tcd": {"sample_guidance", "gamma"}, "tdm": {"test_solver"},
+    "tdm_unify": {"test_solver"}, "tscd": {"gamma", "sample_guidance"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", SAMPLED)
+def test_the_contract_tries_every_setting_of_sampling(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MethodContract, "method", method, raising=False)
+    assert MethodContract().other_sampling().keys() == SAMPLED[method]
+
+
+def test_a_mark_that_lies_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A field marked SAMPLING that its training reads fails the contract."""
+    lcm = registry.METHODS.get("lcm")
+    monkeypatch.setattr(MethodContract, "method", "lcm", raising=False)
+    true = lcm.loss
+
+    def loss(self: Any, turn: str, batch: Any, step: int) -> Any:
+        found = true(self, turn, batch, step)
+        return replace(found, total=found.total * self.config.sample_guidance)
+
+    monkeypatch.setattr(lcm, "loss", loss)
+    with pytest.raises(AssertionError, match="sample_guidance"):
+        MethodContract().test_settings_of_sampling_leave_training_alone(tmp_path)
