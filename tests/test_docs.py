@@ -67,6 +67,31 @@ def test_commands_and_their_options_exist(page: Path) -> None:
     assert wrong == []
 
 
+@PAGE
+def test_modules_and_files_it_names_exist(page: Path) -> None:
+    """Dotted names (`distillbench.a.b.C`), and paths with a folder."""
+    wrong = []
+    for name in re.findall(r"`(distillbench(?:\.\w+)+)`", page.read_text()):
+        if not named(name):
+            wrong.append(name)
+    for path in re.findall(r"`((?:[\w-]+/)+[\w.-]*\.(?:py|yaml|md|txt))`", page.read_text()):
+        places = (ROOT, page.parent, ROOT / "distillbench")
+        if not any((place / path).exists() for place in places):
+            wrong.append(path)
+    assert wrong == []
+
+
+def named(name: str) -> bool:
+    """Whether it is a module, what a module holds, or a group of entry points."""
+    if name in {f"distillbench.{kind}" for kind in ("methods", "metrics", "backbones")}:
+        return True
+    parent, _, last = name.rpartition(".")
+    try:
+        return hasattr(importlib.import_module(parent), last) or bool(importlib.import_module(name))
+    except ImportError:
+        return False
+
+
 def test_the_interface_is_listed_name_by_name() -> None:
     """Each name of the index has one line of the page, and the page no other."""
     page = (ROOT / "docs/plugin-api.md").read_text()
