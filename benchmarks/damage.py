@@ -61,7 +61,7 @@ backbones: {gmm: {use: gmm}}
 base: {backbone: gmm, train: {batch_size: 16, updates: 12}, sample: {n: 32, batch_size: 32}}
 rows:
   - {label: DDIM, method: teacher, params: {guidance_scale: 1.0}, nfe: 4}
-  - {label: LCM, method: lcm, params: {guidance: [1.0, 1.0], nets: copy, lr: 1e-3}, nfe: 4}
+  - {label: LCM, method: lcm, params: {teacher_guidance: 1.0, nets: copy, lr: 1e-3}, nfe: 4}
 metrics: [sw]
 tables:
   - {name: damaged, columns: [label, nfe, sw]}

@@ -360,7 +360,7 @@ def test_embedded_guidance_is_that_of_the_pipeline(
     pipe.set_progress_bar_config(disable=True)
     theirs = pipe("a circle", latents=noise.clone(), num_inference_steps=1, guidance_scale=8.0,
                   output_type="latent", height=16, width=16).images  # fmt: skip
-    torch.testing.assert_close(backbone._told(noise)["timestep_cond"], seen[0])
+    torch.testing.assert_close(backbone._own_guidance(noise)["timestep_cond"], seen[0])
     with torch.no_grad():
         got = backbone.predict(None, noise, torch.tensor([999]), backbone.encode(["a circle"]))
     alpha, sigma = backbone.process.alpha_sigma(0, noise)

@@ -103,7 +103,7 @@ def test_at_the_start_only_the_zero_factor_gets_gradient(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = build("sd")
-    method, roles = bound("lcm", backbone, guidance=(1.0, 1.0))
+    method, roles = bound("lcm", backbone, teacher_guidance=(1.0, 1.0))
     loss = turn(method, roles, "student", batch_of(backbone, monkeypatch))
     assert loss > 0
     tensors = list(roles["student"].net.tensors())
@@ -155,7 +155,7 @@ def test_the_adversary_reads_middle_features_and_trains_the_adapter(
 ) -> None:
     loaded = build(family)
     batch = batch_of(loaded, monkeypatch)
-    method, roles = bound("tscd", loaded, w_adv=(0.1, 0.1, 0.5, 1.0), guidance=(1.0, 1.0))
+    method, roles = bound("tscd", loaded, w_adv=(0.1, 0.1, 0.5, 1.0), teacher_guidance=(1.0, 1.0))
     assert method.turns(0) == ("student", "disc")
     for role in method.turns(0):
         assert math.isfinite(turn(method, roles, role, batch))
@@ -172,7 +172,7 @@ def test_the_one_step_stage_trains_student_and_fake_score(
     loaded = build(family)
     batch = batch_of(loaded, monkeypatch)
     method, roles = bound(
-        "tscd", loaded, one_step=True, one_step_solver_steps=2, guidance=(2.0, 2.0)
+        "tscd", loaded, one_step=True, one_step_solver_steps=2, teacher_guidance=(2.0, 2.0)
     )
     method.total_steps = 5
     assert method.turns(4) == ("student", "fake")
@@ -189,7 +189,7 @@ def test_tcd_starts_from_the_teachers_own_inconsistency(
     build: Build, monkeypatch: pytest.MonkeyPatch, tcf: str
 ) -> None:
     backbone = build("sd")
-    method, roles = bound("tcd", backbone, guidance=(1.0, 1.0), tcf=tcf)
+    method, roles = bound("tcd", backbone, teacher_guidance=(1.0, 1.0), tcf=tcf)
     assert 0 < turn(method, roles, "student", batch_of(backbone, monkeypatch)) < math.inf
     own = zip(roles["student"].net.tensors(), roles["student"].parameters, strict=True)
     grads = {name: p.grad for name, p in own}
