@@ -20,7 +20,6 @@ from distillbench.cli import (
     export,
     list_,
     plan,
-    report,
     run,
     sample,
     show,
@@ -38,8 +37,9 @@ __all__ = ["app", "main"]
 INTERRUPTED = 130
 
 # Typer carries its own copy of click from some version on; its public class tells which is in use.
-_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])
-assert _UsageError.__name__ == "ClickException"
+_UsageError = cast(
+    "type[Exception]", next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+)
 
 app = typer.Typer(
     name="distillbench",
@@ -55,9 +55,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, plan, validate, list_, show, table, report, sample, export, doctor):
-    name = command.__name__.rpartition(".")[2].rstrip("_")
-    app.command(name, epilog=command.EPILOG)(getattr(command, command.__name__.rpartition(".")[2]))
+for name, command, epilog in (
+    ("run", run.run, run.EPILOG),
+    ("plan", plan.plan, plan.EPILOG),
+    ("validate", validate.validate, validate.EPILOG),
+    ("list", list_.list_, list_.EPILOG),
+    ("show", show.show, show.EPILOG),
+    ("table", table.table, table.EPILOG),
+    ("sample", sample.sample, sample.EPILOG),
+    ("export", export.export, export.EPILOG),
+    ("doctor", doctor.doctor, doctor.EPILOG),
+):
+    app.command(name, epilog=epilog)(command)
+app.command("report", epilog=table.EPILOG, hidden=True)(table.report)
 app.add_typer(env.app, name="env")
 
 

@@ -1,9 +1,15 @@
-"""`distillbench table`: tables, costs and claims of what is finished, without torch."""
+"""`distillbench table`: tables, costs and claims of what is finished, without torch.
+
+With `--report` the figures and report.html as well; the hidden command `report` is that.
+"""
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from distillbench.cli.common import (
     FileArgument,
@@ -22,10 +28,11 @@ from distillbench.cli.common import (
 if TYPE_CHECKING:
     from distillbench.report.record import Report
 
-__all__ = ["EPILOG", "print_tables", "report_json", "table"]
+__all__ = ["EPILOG", "print_tables", "report", "report_json", "table"]
 
 EPILOG = examples(
     "distillbench table experiments/smoke.yaml",
+    "distillbench table experiments/smoke.yaml --report",
     "distillbench table experiments/table1.yaml --profile paper --json",
 )
 
@@ -36,23 +43,32 @@ def table(
     results: ResultsOption = Path("results"),
     sets: SetOption = None,
     max_cells: MaxCellsOption = None,
+    pages: Annotated[
+        bool, typer.Option("--report", help="Draw the figures and write report.html, too.")
+    ] = False,
     plugin: PluginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write and show the tables of whatever is finished; missing cells say why."""
-    from distillbench.report.render import build_report, write_tables
+    from distillbench.report.render import build_report, write_reports, write_tables
 
     experiment, plan = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
     )
-    report = build_report(experiment, plan, store_of(results))
-    paths = write_tables(report, results / plan.name)
+    made = build_report(experiment, plan, store_of(results))
+    paths = (write_reports if pages else write_tables)(made, results / plan.name)
     if json:
-        print_json(report_json(report, paths))
+        print_json(report_json(made, paths))
     else:
-        print_tables(report)
+        print_tables(made)
         print(f"written to {results / plan.name}")
-    report.check()
+    made.check()
+
+
+@wraps(table)
+def report(**options: Any) -> None:
+    """`table --report`, by the name it had."""
+    table(**{**options, "pages": True})
 
 
 def print_tables(report: Report) -> None:
