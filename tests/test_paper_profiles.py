@@ -16,6 +16,7 @@ from distillbench.plan.stage import Plan
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = sorted(f for f in (ROOT / "experiments").glob("*.yaml") if "paper" in profiles_of(f))
 ABLATIONS = ["table5", "table6", "table7", "table8"]
+WHOLE = ("method", "train", "teacher", "backbone", "data")
 
 
 def plan_of(name: str) -> Plan:
@@ -129,9 +130,14 @@ def test_table5s_whole_method_is_table1s_run(table1: Plan) -> None:
     (whole,) = {c.train for c in plan.cells if c.label == "TDM-unify"}
     sft = training(table1, "TDM-unify-SFT")
     ours = plan.stages[whole].spec
-    assert {k: ours[k] for k in ("method", "train", "teacher", "backbone")} == {
-        k: sft[k] for k in ("method", "train", "teacher", "backbone")
-    }
+    assert {k: ours[k] for k in WHOLE} == {k: sft[k] for k in WHOLE}
+
+
+def test_of_tdms_students_the_one_with_gan_alone_takes_pictures(table1: Plan) -> None:
+    found = {c.label: training(table1, c.label) for c in table1.cells if c.method.startswith("tdm")}
+    pictured = {label for label, spec in found.items() if spec["data"]["images_sha256"]}
+    assert pictured == {"TDM-unify-GAN"}
+    assert len(found) > 5
 
 
 def test_hyper_sd_scores_clip_with_its_network() -> None:

@@ -119,3 +119,16 @@ def test_a_match_is_of_one_label_and_steps_differ_only_where_it_says_so() -> Non
     assert beside(one, 8, "TCF(2)[nfe=8]") == ""
     assert of_label("a [nfe=4]") == ("a ", 4)
     assert of_label("a[nfe=x]") == ("a[nfe=x]", None)
+
+
+def test_slips_of_the_published_tables_are_noted_and_true() -> None:
+    costs, first = load_published("tdm_table3_training_cost"), load_published("tdm_table1")
+    assert "CLIP scores" in costs.note
+    assert "32.01 here and 33.21" in costs.note
+    for name in ("DMD2", "TDM-unify-GAN", "TDM-unify-SFT"):
+        ours = costs.require(f"{name} | SD-v1.5 | 4").cells["hps"]
+        assert ours == first.require(f"{name} | SD-v1.5 | 4").cells["clip"]
+    lora = load_published("tdm_table2_lora_unseen")
+    assert "both checkpoints" in lora.note
+    one, two = (lora.require(f"TCD | SD-v1.5 {n} | 4").cells for n in ("Realistic", "Dreamshaper"))
+    assert all(one[column] == two[column] for column in ("clip", "fid"))
