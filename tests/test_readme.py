@@ -75,5 +75,18 @@ def test_files_it_points_to_exist() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def test_its_numbers_are_those_of_the_reference_table() -> None:
+    """Row by row, cell by cell."""
+    made = (ROOT / "results/reference/quickstart/quickstart.md").read_text()
+    rows = [cells(line) for line in made.splitlines() if line.startswith("|")]
+    shown = [cells(line) for line in README.splitlines() if "±" in line and line[0] == "|"]
+    assert len(shown) == 6
+    assert [row for row in shown if row not in rows] == []
+
+
 def test_it_is_finished() -> None:
     assert "@@" not in README
