@@ -67,7 +67,7 @@ for name, command, epilog in (
     ("doctor", doctor.doctor, doctor.EPILOG),
 ):
     app.command(name, epilog=epilog)(command)
-app.command("report", epilog=table.EPILOG, hidden=True)(table.report)
+app.command("report", epilog=table.REPORT_EPILOG, hidden=True)(table.report)
 app.add_typer(env.app, name="env")
 
 

@@ -28,13 +28,15 @@ from distillbench.cli.common import (
 if TYPE_CHECKING:
     from distillbench.report.record import Report
 
-__all__ = ["EPILOG", "print_tables", "report", "report_json", "table"]
+__all__ = ["EPILOG", "REPORT_EPILOG", "print_tables", "report", "report_json", "table"]
 
 EPILOG = examples(
     "distillbench table experiments/smoke.yaml",
     "distillbench table experiments/smoke.yaml --report",
     "distillbench table experiments/table1.yaml --profile paper --json",
 )
+
+REPORT_EPILOG = examples("distillbench report experiments/smoke.yaml")
 
 
 def table(
