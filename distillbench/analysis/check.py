@@ -35,7 +35,7 @@ def _check_outputs(experiment: Experiment, plan: Plan, problems: Problems) -> No
     """Tables, figures and claims must speak of rows, metrics and columns that exist."""
     from distillbench.analysis.rows import rows_of
 
-    checker = _Checker(experiment, rows_of(plan), problems)
+    checker = _Checker(experiment, rows_of(plan), problems, plan)
     for index, table in enumerate(experiment.tables):
         checker.table(index, table)
     for index, figure in enumerate(experiment.figures):
@@ -49,8 +49,11 @@ def _check_outputs(experiment: Experiment, plan: Plan, problems: Problems) -> No
 class _Checker:
     """Holds what all outputs are checked against."""
 
-    def __init__(self, experiment: Experiment, rows: Sequence[Row], problems: Problems) -> None:
+    def __init__(
+        self, experiment: Experiment, rows: Sequence[Row], problems: Problems, plan: Plan
+    ) -> None:
         self.experiment = experiment
+        self.plan = plan
         self.rows = rows
         self.problems = problems
         self.metrics = [ref.key for ref in experiment.metrics]
@@ -69,6 +72,7 @@ class _Checker:
             self.field(table.group_by, ("tables", index, "group_by"))
         if table.published:
             self.published(index, table)
+        self.alike(table, index, referenced_fields)
 
     def figure(self, index: int, figure: Any) -> None:
         """Selection and axes of one figure."""
@@ -190,6 +194,30 @@ class _Checker:
             return ""
         return (f"published_match: {match[name]!r} fits none of ours by steps and backbone; "
                 f"{label} has nfe {', '.join(steps)}")  # fmt: skip
+
+    def alike(self, table: Any, index: int, referenced_fields: Sequence[str]) -> None:
+        """Rows whose numbers share a column must be samples of the same prompts.
+
+        The table would be refused after the run.
+        """
+        from distillbench.analysis.rows import chosen
+
+        if table.columns and not any(map(self.is_metric, table.columns)):
+            return
+        found: dict[str, Row] = {}
+        for row in chosen(self.rows, table.where, referenced_fields) if self.metrics else ():
+            stage = self.plan.stages.get(row.first.sample)
+            prompts = stage.spec.get("prompts") if stage else None
+            if not prompts:  # samples of elsewhere
+                continue
+            found.setdefault(f"n {prompts['n']}, prompts {prompts['sha256'][:8]}", row)
+        if len(found) > 1:
+            told = "; ".join(f"{row.name} has {what}" for what, row in found.items())
+            self.problems.add(
+                self.mark("tables", index),
+                f"a column never mixes samples of other n or prompts: {told}; make sample.n and "
+                "sample.prompts agree, or part the rows with `where`",
+            )
 
     def unknown(self, what: str, name: str, allowed: Sequence[str], path: Path) -> None:
         guess = did_you_mean(name, allowed)

@@ -34,6 +34,15 @@ class Row:
         return tuple(cell.seed for cell in self.cells)
 
     @property
+    def evaluations(self) -> int:
+        """Network evaluations of one sample: two for each guided one, which is of two branches.
+
+        A scale that the network takes as an input costs nothing.
+        """
+        scale = self.first.settings.get("sampler.guidance_scale", self.first.guidance_scale)
+        return self.first.nfe * (1 if scale == 1 else 2)
+
+    @property
     def name(self) -> str:
         """What a table calls it."""
         return self.first.name

@@ -66,11 +66,13 @@ _MEASURES = (
     _measure("peak_memory_mib", "peak MiB", "Memory", _memory),
     _measure("sample_ms", "ms per sample", "Sampling", _per_sample, ",.2f"),
 )
+_DEVICE = Column("device", "Device", "field")
 _NOTES = (
     "Means over seeds of what the stages measured while they ran; other work on the machine is in "
     "the wall seconds. Rows that differ in sampling alone share one training.",
     "Evaluations: samples sent through each network during training; a guided evaluation of the "
-    "teacher counts both of its branches.",
+    "teacher counts both of its branches. Evaluations per sample: of the network when sampling; a "
+    "guided one counts both of its branches, where NFE counts one.",
 )
 _LINKED = "A run that a row starts from, as its teacher or its student, is not in that row's costs."
 
@@ -89,8 +91,10 @@ def cost_table(experiment: Experiment, results: Results) -> Table:
         heads = (row.name, backbone, row.first.nfe, len(row.cells))
         cells = [Cell(str(value), value) for value in heads]
         cells += [costs.cell(row, measure) for measure in _MEASURES]
+        cells.append(Cell(str(row.evaluations), row.evaluations))
         lines.append(Line((*cells, costs.device(row)), row.first.group, row.first.ranked))
-    columns = (*fields, *(m.column for m in _MEASURES), Column("device", "Device", "field"))
+    last = Column("evaluations", "Evaluations per sample", "field"), _DEVICE
+    columns = (*fields, *(m.column for m in _MEASURES), *last)
     caption = f"Measured cost of {experiment.title or experiment.name}"
     specs = [stage.spec for stage in results.plan.stages.values() if stage.kind == "train"]
     linked = any(spec.get("teacher") or spec.get("init") for spec in specs)

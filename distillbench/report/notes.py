@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from distillbench.analysis.published import PublishedTable
+from distillbench.analysis.published import PublishedTable, normalise
 from distillbench.analysis.references import Against
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
@@ -20,36 +21,63 @@ _UNTOLD = ("metric", "label", "version", "revision")
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{16,}(?![0-9a-f])")
 
 __all__ = [
-    "code_notes", "error_notes", "guidance_note", "paper_note", "plain", "protocol_notes",
-    "ranking_note", "reference_note",
+    "beside_others", "code_notes", "error_notes", "guidance_note", "paper_note", "plain",
+    "protocol_notes", "ranking_note", "reference_note", "unranked",
 ]  # fmt: skip
 
 
-def ranking_note(lines: Sequence[Line], *, within_groups: bool) -> list[str]:
-    """What bold and underline mean, where there is something to rank."""
+def ranking_note(
+    lines: Sequence[Line], unranked: Sequence[str], *, within_groups: bool
+) -> list[str]:
+    """What bold and underline mean, where there is something to rank; `unranked` is what is not."""
     if sum(line.ranked for line in lines) < 2:
         return []
     scope = " within each group" if within_groups else ""
-    rows = "" if all(line.ranked for line in lines) else "; teacher rows are not ranked"
+    rows = f"; {' and '.join(unranked)} are not ranked" if unranked else ""
     return [f"Best in bold, second underlined{scope}, by displayed value{rows}."]
+
+
+def unranked(rows: Sequence[Row], lines: Sequence[Line]) -> list[str]:
+    """Words for what takes no part in the ranks."""
+    ends = {row.first.final for row in rows}
+    words = {
+        "teacher rows": any(not row.first.ranked for row in rows),
+        "snapshots": len(ends) == 2,
+        "means over a part of the seeds": any(c.partial for line in lines for c in line.cells),
+    }
+    return [word for word, there in words.items() if there]
 
 
 def guidance_note(rows: Sequence[Row]) -> list[str]:
     """How guided evaluations are counted, where any row is guided."""
-    if all(row.first.guidance_scale == 1 for row in rows):
+    guided = list(dict.fromkeys(row.name for row in rows if row.evaluations > row.first.nfe))
+    if not guided:
         return []
-    return ["NFE: a guided evaluation counts as one, though it is of two branches (cost table)."]
+    every = all(row.evaluations > row.first.nfe for row in rows)
+    whose = "all rows" if every else ", ".join(guided)
+    return [
+        "NFE: a guided evaluation counts as one, though it is of two branches: network evaluations "
+        f"of one sample are twice the NFE for {whose} (cost table)."
+    ]
 
 
-def error_notes(lines: Sequence[Line], labels: Sequence[str]) -> list[str]:
-    """What each metric's error is over; `labels` are the columns' metrics."""
-    found: dict[str, dict[str, None]] = {}
-    for line in lines:
+def error_notes(lines: Sequence[Line], labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What each metric's error is over; `labels` are the columns' metrics, `names` the rows.
+
+    Where the errors of one metric are over different things, the rows are named.
+    """
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for line, name in zip(lines, names, strict=True):
         for cell, label in zip(line.cells, labels):
             if cell.stderr_over:
                 what = cell.stderr_over.replace("+", " and ")
-                found.setdefault(what, {})[label] = None
-    parts = [f"over {what} for {', '.join(names)}" for what, names in found.items()]
+                found.setdefault(what, {}).setdefault(label, {})[name] = None
+    kinds = Counter(label for by_label in found.values() for label in by_label)
+    parts = []
+    for what, by_label in found.items():
+        shown = [label if kinds[label] == 1 else f"{label} ({', '.join(rows)})"
+                 for label, rows in by_label.items()]  # fmt: skip
+        parts.append(f"over {what} for {', '.join(shown)}")
     clusters = "; prompts are clusters" if any("prompts" in what for what in found) else ""
     return [f"+- one standard error: {'; '.join(parts)}{clusters}."] if parts else []
 
@@ -98,6 +126,19 @@ def reference_note(
         text += (f" These are {len(found)} references: values of one are not comparable with those "
                  "of another, and are ranked apart.")  # fmt: skip
     return [text]
+
+
+def beside_others(rows: Sequence[Row], lines: Sequence[Line]) -> dict[str, str]:
+    """Our row names -> the key of the published row beside them, where the names differ."""
+    found = {
+        row.name: cell.source.partition("/")[2]
+        for row, line in zip(rows, lines, strict=True)
+        for cell in line.cells if cell.source
+    }  # fmt: skip
+    return {
+        ours: theirs for ours, theirs in found.items()
+        if normalise(theirs.partition(" | ")[0]) != normalise(ours)
+    }  # fmt: skip
 
 
 def paper_note(published: PublishedTable | None, named: Mapping[str, str]) -> list[str]:

@@ -17,9 +17,10 @@ from distillbench.plan.stage import Plan
 from distillbench.report.claim_writers import write_claims
 from distillbench.report.cost import cost_table
 from distillbench.report.curves import refused_curves
+from distillbench.report.infos import metric_infos
 from distillbench.report.record import Report
 from distillbench.report.table import Table
-from distillbench.report.tables import build_table, metric_infos, tables_of
+from distillbench.report.tables import build_table, tables_of
 from distillbench.report.writers import SUFFIXES, to_json, write_table, write_text
 
 __all__ = ["build_report", "plan_json", "write_reports", "write_tables"]

@@ -64,6 +64,7 @@ class Cell:
         value: the number (or the field's value) in full; None when missing.
         stderr, stderr_text, stderr_over, n: its error, as displayed, over what, and samples.
         rank: 1 best, 2 second, 0 neither.
+        partial: it is a mean over a part of its seeds, and so is not ranked.
         marks: footnote markers.
         against: what it is a distance to; only values of equal `against` are ranked together.
         runs: the runs it is made of.
@@ -77,6 +78,7 @@ class Cell:
     stderr_over: str = ""
     n: int = 0
     rank: int = 0
+    partial: bool = False
     marks: tuple[str, ...] = ()
     against: str = ""
     runs: tuple[Run, ...] = ()
@@ -144,9 +146,9 @@ class Table:
 def rank(table: Table, *, within_groups: bool) -> Table:
     """Mark the best and second values of each measured column, by what is displayed.
 
-    Equal displayed values share a mark. Lines that are not ranked take no part, values that are
-    distances to different references do not compete, and where fewer than two values compete none
-    is marked.
+    Equal displayed values share a mark. Lines that are not ranked and means over a part of the
+    seeds take no part, values that are distances to different references do not compete, and where
+    fewer than two values compete none is marked.
     """
     lines = list(table.lines)
     scopes: dict[str, list[int]] = {}
@@ -168,7 +170,7 @@ def _rank_column(lines: list[Line], members: Sequence[int], position: int, *, hi
     shown = {}
     for index in members:
         cell = lines[index].cells[position]
-        if cell.value is not None and cell.text != MISSING:
+        if cell.value is not None and cell.text != MISSING and not cell.partial:
             shown[index] = float(cell.text.replace(",", "").rstrip("%"))
     if len(shown) < 2:
         return

@@ -16,7 +16,9 @@ from distillbench.api.metric import MetricInfo
 from distillbench.experiment.outputs import TableConfig
 from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell as GridCell
+from distillbench.report.alike import differing_note, seeds_note, told_apart
 from distillbench.report.notes import (
+    beside_others,
     code_notes,
     error_notes,
     guidance_note,
@@ -25,6 +27,7 @@ from distillbench.report.notes import (
     protocol_notes,
     ranking_note,
     reference_note,
+    unranked,
 )
 from distillbench.report.table import (
     MISSING,
@@ -38,7 +41,7 @@ from distillbench.report.table import (
     rank,
 )
 
-__all__ = ["build_table", "metric_infos", "tables_of"]
+__all__ = ["build_table", "tables_of"]
 
 FLOOR = {
     "same": "the floor: the teacher against its own samples from other noise; the other rows share "
@@ -50,17 +53,6 @@ _HEADS = {
     "backbone": "Backbone", "nfe": "NFE", "guidance_scale": "CFG", "seeds": "Seeds",
     "updates": "Updates",
 }  # fmt: skip
-
-
-def metric_infos(experiment: Experiment) -> dict[str, MetricInfo]:
-    """Metric id -> how it is shown, asked of the registered plug-ins."""
-    from distillbench.api.registry import build_metric
-
-    infos = {}
-    for ref in experiment.metrics:
-        metric = build_metric(ref.use, ref.params)
-        infos[ref.key] = replace(metric.info, label=metric.label())
-    return infos
 
 
 def tables_of(experiment: Experiment) -> tuple[TableConfig, ...]:
@@ -92,6 +84,7 @@ class _Builder:
         grouped = any(row.first.group for row in self.rows)
         self.group_by = config.group_by or ("group" if grouped else "")
         self.published = load_published(config.published) if config.published else None
+        self.some_final = any(row.first.final for row in self.rows)
         self.reference = experiment.reference
         self.reference_noise = experiment.reference.noise if experiment.reference else "same"
         self.footnotes = Footnotes()
@@ -105,10 +98,11 @@ class _Builder:
             Line(
                 tuple(self.cell(row, source) for source in sources),
                 self.shown(row, self.group_by) if self.group_by else "",
-                row.first.ranked,
+                row.first.ranked and (row.first.final or not self.some_final),
             )
             for row in self.rows
         )
+        lines = self.told_apart(lines)
         table = Table(
             self.config.name, self.config.caption, tuple(s.column for s in sources), lines,
             self.footnotes.all, tuple(self.notes(lines, protocols)), protocols=protocols,
@@ -117,17 +111,31 @@ class _Builder:
 
     def notes(self, lines: Sequence[Line], protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """What a reader must know before quoting a number."""
-        counts = {len(row.cells) for row in self.rows}
+        labels = [self.label(source.metric) for source in self._sources]
         return [
-            *ranking_note(lines, within_groups=bool(self.config.group_by)),
+            *ranking_note(
+                lines, unranked(self.rows, lines), within_groups=bool(self.config.group_by)
+            ),
             *guidance_note(self.rows),
-            *([f"Means over {min(counts)} seeds."] if len(counts) == 1 and counts != {1} else []),
-            *error_notes(lines, [self.label(source.metric) for source in self._sources]),
+            *seeds_note(self.rows),
+            *differing_note("Precision", self.rows, lambda row: row.get("train.precision")),
+            *error_notes(lines, labels, [row.name for row in self.rows]),
             *protocol_notes(protocols, self.infos),
             *code_notes(self.results.changes, self.rows, protocols),
             *(note for metric in protocols for note in self.reference_notes(metric)),
-            *paper_note(self.published, self.named(lines)),
+            *paper_note(self.published, beside_others(self.rows, lines)),
         ]
+
+    def told_apart(self, lines: Sequence[Line]) -> tuple[Line, ...]:
+        """Rows that nothing shown tells apart get a footnote with what does."""
+        fields = [n for n, source in enumerate(self._sources) if source.column.kind == "field"]
+        looks = [[line.group, *(line.cells[n].text for n in fields)] for line in lines]
+        return tuple(
+            replace(line, cells=(
+                replace(line.cells[0], marks=(*line.cells[0].marks, *self.footnotes.marks([text]))),
+                *line.cells[1:],
+            )) for line, text in zip(lines, told_apart(self.rows, looks), strict=True)
+        )  # fmt: skip
 
     def reference_notes(self, metric: str) -> list[str]:
         """What a metric's values are distances to."""
@@ -138,18 +146,6 @@ class _Builder:
             for row in self.rows if (side := against(self.results.plan, row, metric))
         ]  # fmt: skip
         return reference_note(self.label(metric), sides, self.reference)
-
-    def named(self, lines: Sequence[Line]) -> dict[str, str]:
-        """Our row names -> the key of the published row beside them, where the names differ."""
-        found = {
-            row.name: cell.source.partition("/")[2]
-            for row, line in zip(self.rows, lines, strict=True)
-            for cell in line.cells if cell.source
-        }  # fmt: skip
-        return {
-            ours: theirs for ours, theirs in found.items()
-            if normalise(theirs.partition(" | ")[0]) != normalise(ours)
-        }  # fmt: skip
 
     # ---- columns ------------------------------------------------------------------------
 
@@ -238,9 +234,13 @@ class _Builder:
         info = self.infos.get(source.metric)
         spec = info.format if info else ".4g"
         error = "" if value.stderr is None else format(value.stderr, spec)
+        text = format(value.value, spec)
+        if text.startswith("-") and not text.strip("-0.,%"):
+            text = text[1:]  # a zero has no sign
         return Cell(
-            format(value.value, spec), value.value, value.stderr, error, value.stderr_over,
-            value.n, marks=marks, against=beside.comparable if beside else "", runs=runs,
+            text, value.value, value.stderr, error, value.stderr_over, value.n,
+            partial=bool(value.missing), marks=marks, runs=runs,
+            against=beside.comparable if beside else "",
         )  # fmt: skip
 
     def run(self, cell: GridCell, metric: str) -> Run:

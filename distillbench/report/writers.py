@@ -194,7 +194,7 @@ def _json_cell(cell: Cell, column: Column) -> Any:
         return whole | {"source": cell.source}
     return whole | {
         "n": cell.n, "stderr": cell.stderr, "stderr_over": cell.stderr_over, "rank": cell.rank,
-        "against": cell.against,
+        "against": cell.against, "partial": cell.partial,
         "runs": [asdict(run) for run in cell.runs],
     }  # fmt: skip
 

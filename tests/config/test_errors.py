@@ -221,6 +221,14 @@ CASES = {
         "rows: [{method: fake-student}]\ntables: [{name: a, where: {method: x}}]\n",
         "e.yaml:5:20: tables[0].where: selects no row",
     ),
+    "a table of rows of other n": (
+        "rows: [{method: fake-student}, {method: fake-teacher, sample: {n: 7}}]\n"
+        "metrics: [fake-spread]\ntables: [{name: a}, {name: b, where: {method: fake-teacher}}, "
+        "{name: c, columns: [label, nfe]}]\n",
+        "e.yaml:6:10: tables[0]: a column never mixes samples of other n or prompts: FS has n 16, "
+        "prompts e8c54361; Fake teacher has n 7, prompts e8c54361; make sample.n and "
+        "sample.prompts agree, or part the rows with `where`",
+    ),
     "two tables of one name": (
         "rows: [{method: fake-student}]\ntables: [{name: a}, {name: a}]\n",
         "e.yaml:5:22: tables[1].name: two tables are called 'a'",

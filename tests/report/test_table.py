@@ -11,6 +11,9 @@ import pytest
 from distillbench.analysis.aggregate import MixedProtocols, Results
 from distillbench.analysis.columns import find_metric
 from distillbench.errors import ConfigError
+from distillbench.experiment.schema import Experiment
+from distillbench.report.cost import cost_table
+from distillbench.report.infos import metric_infos
 from distillbench.report.table import Cell, Column, Footnotes, Line, Table, marker, rank
 from distillbench.report.tables import build_table
 from distillbench.report.writers import table_json
@@ -286,3 +289,95 @@ def test_a_unit_is_told_in_the_notes(world: Any, make_experiment: Any, infos: An
     infos = infos | {"hps": replace(infos["hps"], unit="1e-3")}
     notes = build(world, make_experiment, infos, columns=["label", "hps"]).notes
     assert any(note.startswith("HPS v2.1: in 1e-3, ") for note in notes)
+
+
+def test_means_over_a_part_of_the_seeds_are_not_ranked(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    for label, hps in (("a", 30.0), ("b", 31.0), ("c", 32.0)):
+        world.row(label, hps, 5.0, seeds=(0, 1, 2))
+    world.store.problems[world.cells[-1].scores["hps"]] = "a damaged disk"
+    table = build(world, make_experiment, infos, columns=["label", "hps"])
+    assert [line.cells[1].rank for line in table.lines] == [2, 1, 0]
+    assert table.lines[2].cells[1].text != "--"
+    assert "mean of 2 of 3 seeds" in dict(table.footnotes)[table.lines[2].cells[1].marks[0]]
+    assert any(n.endswith("; means over a part of the seeds are not ranked.") for n in table.notes)
+    assert json.loads(table_json(table))["rows"][2]["cells"]["hps"]["partial"] is True
+
+
+def test_rows_of_other_seeds_are_named(world: Any, make_experiment: Any, infos: Any) -> None:
+    world.row("a", 30.0, 5.0, seeds=(0, 1))
+    world.row("b", 30.0, 5.0, seeds=(0, 1))
+    assert "Means over 2 seeds." in build(world, make_experiment, infos).notes
+    world.row("c", 30.0, 5.0, seeds=(0,))
+    world.row("d", 30.0, 5.0, seeds=(1, 2))
+    notes = build(world, make_experiment, infos, columns=["label", "hps"]).notes
+    assert "Seeds: 0, 1, but 0 for c; 1, 2 for d." in notes
+    assert not any("Means over" in note for note in notes)
+    (errors,) = [note for note in notes if note.startswith("+-")]
+    assert "over prompts and seeds for HPS v2.1 (a, b, d); over prompts for HPS v2.1 (c)" in errors
+
+
+def test_snapshots_are_not_ranked_among_finished_students(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    for updates, hps in ((50, 33.0), (100, 30.0)):
+        for label in ("a", "b"):
+            world.row(label, hps, 5.0, updates=updates, final=updates == 100)
+    columns = ["label", "updates", "hps"]
+    mixed = build(world, make_experiment, infos, columns=columns)
+    assert [line.cells[2].rank > 0 for line in mixed.lines] == [False, False, True, True]
+    assert any("snapshots are not ranked" in note for note in mixed.notes)
+    alone = build(world, make_experiment, infos, columns=columns, where={"updates": 50})
+    assert all(line.cells[2].rank for line in alone.lines)
+
+
+def test_network_evaluations_are_told_with_guidance(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("plain", 30.0, 5.0)
+    world.row("guided", 30.0, 5.0, guidance_scale=3.0)
+    embedded = {"sampler.guidance_scale": 1.0}
+    world.row("embedded", 30.0, 5.0, guidance_scale=3.0, settings=embedded)
+    results = Results(world.plan, world.store)
+    assert [row.evaluations for row in results.rows] == [4, 8, 4]
+    notes = build(world, make_experiment, infos).notes
+    assert any("are twice the NFE for guided (cost table)" in note for note in notes)
+    costs = cost_table(make_experiment(), results)
+    place = [column.key for column in costs.columns].index("evaluations")
+    assert [line.cells[place].value for line in costs.lines] == [4, 8, 4]
+
+
+def test_rows_that_look_alike_say_what_differs(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("TDM", 30.0, 5.0, settings={"params.lr": 0.1, "sampler.solver": "ddim"})
+    world.row("TDM", 31.0, 5.0, settings={"params.lr": 0.2, "sampler.solver": "ddim"})
+    world.row("TDM", 31.0, 5.0, settings={"params.lr": 0.1, "sampler.solver": "ddim"}, nfe=2)
+    table = build(world, make_experiment, infos, columns=["label", "nfe", "hps"])
+    assert [line.cells[0].marks for line in table.lines] == [("a",), ("b",), ()]
+    assert dict(table.footnotes) == {"a": "params.lr 0.1", "b": "params.lr 0.2"}
+    told = build(world, make_experiment, infos, columns=["label", "nfe", "lr", "hps"])
+    assert not told.footnotes
+
+
+def test_rows_of_other_precision_are_named(world: Any, make_experiment: Any, infos: Any) -> None:
+    for label, precision in (("a", "float32"), ("b", "float32"), ("c", "bfloat16")):
+        world.row(label, 30.0, 5.0, settings={"train.precision": precision})
+    notes = build(world, make_experiment, infos).notes
+    assert "Precision: float32, but bfloat16 for c." in notes
+
+
+def test_a_zero_has_no_sign(world: Any, make_experiment: Any, infos: Any) -> None:
+    for label, value in (("a", -0.001), ("b", -0.2), ("c", 0.0)):
+        world.row(label, 30.0, value)
+    assert texts(build(world, make_experiment, infos), "fid") == ["0.0", "-0.2", "0.0"]
+
+
+def test_two_metrics_of_one_head_are_told_apart() -> None:
+    experiment = Experiment.model_validate(
+        {"name": "t", "metrics": ["fid", {"use": "fid", "id": "fid_few", "params": {"blocks": 0}},
+                                  "hps"]}
+    )  # fmt: skip
+    heads = [info.label for info in metric_infos(experiment).values()]
+    assert heads == ["FID (tiny) fid", "FID (tiny) fid_few", "HPS (tiny)"]
