@@ -1,10 +1,12 @@
-"""."""
+"""Names of columns: which metric one means, and what backbones are called."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from distillbench.experiment.schema import Experiment
+
+__all__ = ["backbone_labels", "find_metric"]
 
 
 def backbone_labels(experiment: Experiment) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""."""
+"""What a report holds before it is written: tables, verdicts, figures and what was refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from distillbench.api.metric import MetricInfo
 from distillbench.errors import BadInput
 from distillbench.experiment.schema import Experiment
 from distillbench.report.table import Table
+
+__all__ = ["Report"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""."""
+"""The one fixed Gaussian mixture of the exact world: conditions, modes and weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from distillbench.errors import BadInput
 
 if TYPE_CHECKING:
     pass
+
+__all__ = ["CONDITIONS", "MODES", "Mixture", "labels_of", "mixture"]
 
 
 CONDITIONS = 8
