@@ -42,7 +42,6 @@ def main(device: str) -> None:
             device=job.device,
             should_stop=stop.is_set,
             attempt=job.attempt,
-            functions=job.functions,
         )
         _reply(replies, asdict(result))
 

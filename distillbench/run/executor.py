@@ -7,21 +7,14 @@ so that a local run and a run on a cluster follow one policy and write one log.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from distillbench.plan.stage import Stage
 
-__all__ = ["STAGE_FUNCTIONS", "Executor", "Job", "Result", "Status", "width"]
+__all__ = ["Executor", "Job", "Result", "Status", "width"]
 
 Status = Literal["done", "cached", "busy", "stopped", "failed", "storage", "oom", "died"]
-
-STAGE_FUNCTIONS: Mapping[str, str] = {
-    "train": "distillbench.train.loop:train_stage",
-    "sample": "distillbench.sample.generate:sample_stage",
-    "score": "distillbench.score.evaluate:score_stage",
-}
-"""The function of each kind of stage, imported by the worker."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,6 @@ class Job:
         run: names the driver that asks for it.
         device: torch device string.
         attempt: number of this attempt, from 1.
-        functions: kind -> "module:function".
     """
 
     stage: Stage
@@ -67,7 +59,6 @@ class Job:
     run: str = ""
     device: str = "cpu"
     attempt: int = 1
-    functions: Mapping[str, str] = field(default_factory=lambda: dict(STAGE_FUNCTIONS))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able form."""

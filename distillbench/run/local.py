@@ -13,7 +13,6 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -22,10 +21,11 @@ from distillbench.boot import command
 from distillbench.errors import NotSupported
 from distillbench.plan.stage import Stage
 from distillbench.run.environment import worker_environment
-from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result, width
+from distillbench.run.executor import Job, Result, width
 
 __all__ = ["LocalExecutor"]
 
+CHILD = "distillbench.run.child:main"  # what a worker process calls
 _START_SECONDS = 120.0
 
 
@@ -41,7 +41,7 @@ class _Worker:
         if device != "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slots)
         self.process = subprocess.Popen(
-            command("distillbench.run.child:main", device),
+            command(CHILD, device),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -82,7 +82,6 @@ class LocalExecutor:
         run: names the driver, for the stages' claims.
         device: "cpu" or "cuda".
         threads: threads a worker starts with.
-        functions: kind of stage -> "module:function".
     """
 
     def __init__(
@@ -93,14 +92,12 @@ class LocalExecutor:
         run: str = "",
         device: str = "cpu",
         threads: int = 1,
-        functions: Mapping[str, str] = STAGE_FUNCTIONS,
     ) -> None:
         self._store = str(Path(store_root).resolve())
         self._slots = slots
         self._run = run
         self._device = device
         self._threads = threads
-        self._functions = dict(functions)
         self._workers: list[_Worker] = []
         self._inbox: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self._check_start()
@@ -128,7 +125,7 @@ class LocalExecutor:
     def submit(self, stage: Stage, *, attempt: int) -> None:
         """Hand the stage to an idle worker, started now if need be."""
         worker = self._worker_for(width(stage))
-        job = Job(stage, self._store, self._run, self._device, attempt, self._functions)
+        job = Job(stage, self._store, self._run, self._device, attempt)
         worker.job = job
         worker.send(job.to_json())
 

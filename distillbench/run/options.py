@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from distillbench.errors import BadInput
 from distillbench.plan.devices import choose_gpus, processors
 from distillbench.plan.stage import Plan
-from distillbench.run.executor import STAGE_FUNCTIONS, Executor, width
+from distillbench.run.executor import Executor, width
 from distillbench.store.layout import Store
 
 __all__ = ["Outcome", "RunOptions", "open_executor"]
@@ -29,7 +28,6 @@ class RunOptions:
         redo_changed: make stages anew that other code made, with all that stands on them.
         stale_after: seconds without a progress event after which a stage counts as hung.
         room_wait: seconds to wait for machines when none is left that the next stage fits on.
-        functions: kind of stage -> "module:function".
     """
 
     runner: Literal["local", "ray"] = "local"
@@ -41,7 +39,6 @@ class RunOptions:
     redo_changed: bool = False
     stale_after: float = 1800.0
     room_wait: float = 120.0
-    functions: Mapping[str, str] = field(default_factory=lambda: dict(STAGE_FUNCTIONS))
 
 
 @dataclass
@@ -103,7 +100,6 @@ def _machine(store: Store, options: RunOptions, run: str, threads: int) -> Execu
             gpus=len(gpus),
             device=device,
             threads=threads,
-            functions=options.functions,
         )
     from distillbench.run.local import LocalExecutor
 
@@ -113,7 +109,6 @@ def _machine(store: Store, options: RunOptions, run: str, threads: int) -> Execu
         slots=gpus or tuple(f"cpu{i}" for i in range(workers)),
         device=device,
         threads=threads,
-        functions=options.functions,
     )
 
 
@@ -130,7 +125,6 @@ def _cluster(store: Store, options: RunOptions, run: str, threads: int) -> Execu
         limit=options.gpus or options.workers,
         device={None: "", 0: "cpu"}.get(options.gpus, "cuda"),
         threads=threads,
-        functions=options.functions,
     )
 
 

@@ -28,7 +28,7 @@ from distillbench.errors import BadInput, NotSupported, StageFailed
 from distillbench.files.io import storage_guard
 from distillbench.plan.stage import Stage
 from distillbench.run.environment import worker_environment
-from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result, width
+from distillbench.run.executor import Job, Result, width
 from distillbench.run.worker import run_stage
 
 # Read by Ray when it is imported; a benchmark reports to nobody.
@@ -43,6 +43,7 @@ except ImportError as error:
 
 __all__ = ["RayExecutor", "run_job"]
 
+JOB = "distillbench.run.ray:run_job"  # what a task calls in its worker
 _FOLDER = "distillbench-ray-"
 _LOOK_EVERY = 0.5
 # The object store carries a few hundred bytes a stage; this is about the least Ray accepts.
@@ -61,7 +62,6 @@ def run_job(raw: Mapping[str, Any], folder: str, stop_file: str) -> dict[str, An
         device=job.device,
         should_stop=_asked_to_stop(stop_file),
         attempt=job.attempt,
-        functions=job.functions,
     )
     return asdict(result)
 
@@ -89,7 +89,6 @@ class RayExecutor:
         limit: slots to use at most; None is all.
         device: "cpu", "cuda", or "" for the GPUs of a cluster that has any.
         threads: processors a stage takes on a cpu.
-        functions: kind of stage -> "module:function".
     """
 
     def __init__(
@@ -103,13 +102,11 @@ class RayExecutor:
         limit: int | None = None,
         device: str = "cpu",
         threads: int = 1,
-        functions: Mapping[str, str] = STAGE_FUNCTIONS,
     ) -> None:
         self._store = str(Path(store_root).resolve())
         self._limit = limit or sys.maxsize
         self._run = run
         self._threads = threads
-        self._functions = dict(functions)
         self._stop_file = str(Path(self._store) / f".stop-{run or secrets.token_hex(6)}")
         self._running: dict[Any, Stage] = {}
         self._temp: str | None = None
@@ -151,7 +148,7 @@ class RayExecutor:
 
     def submit(self, stage: Stage, *, attempt: int) -> None:
         """Hand the stage to Ray."""
-        job = Job(stage, self._store, self._run, self._device, attempt, self._functions)
+        job = Job(stage, self._store, self._run, self._device, attempt)
         share = width(stage)
         needs: dict[str, Any] = {"num_cpus": share * self._threads}
         if self._device != "cpu":
@@ -238,7 +235,7 @@ class RayExecutor:
 
     def _remote(self, task: Any, job: Job) -> Any:
         where = (os.getcwd(), self._stop_file)
-        return task.remote(*self._boot, "distillbench.run.ray:run_job", job.to_json(), *where)
+        return task.remote(*self._boot, JOB, job.to_json(), *where)
 
     def _nodes(self) -> list[Mapping[str, Any]]:
         """The nodes that are up. Raises StageFailed when the cluster does not answer."""

@@ -27,7 +27,7 @@ from distillbench.plan.changed import causes_of
 from distillbench.plan.provenance import provenance
 from distillbench.plan.stage import Stage, lineage
 from distillbench.run.environment import captured, set_threads
-from distillbench.run.executor import STAGE_FUNCTIONS, Job, Result
+from distillbench.run.executor import Job, Result
 from distillbench.run.stagelog import StageLog
 from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
@@ -37,6 +37,12 @@ from distillbench.store.redo import awaited
 __all__ = ["error_line", "run_stage"]
 
 ShouldStop = Callable[[], bool]
+STAGE_FUNCTIONS: Mapping[str, str] = {
+    "train": "distillbench.train.loop:train_stage",
+    "sample": "distillbench.sample.generate:sample_stage",
+    "score": "distillbench.score.evaluate:score_stage",
+}
+"""The function of each kind of stage, imported when the first stage of its kind starts."""
 _OOM = ("out of memory", "can't allocate memory", "Cannot allocate memory")
 
 
@@ -48,14 +54,13 @@ def run_stage(
     device: str = "cpu",
     should_stop: ShouldStop = lambda: False,
     attempt: int = 1,
-    functions: Mapping[str, str] = STAGE_FUNCTIONS,
 ) -> Result:
     """Run a stage to its commit and say how it ended; the stage's own errors are not raised.
 
     Progress events and the heartbeat go to the stage's claim, where the driver reads them.
     """
     store = Store(store_root)
-    job = Job(stage, str(store_root), run, device, attempt, dict(functions))
+    job = Job(stage, str(store_root), run, device, attempt)
     try:
         claims = _claim(store, job)
     except StorageError as error:
@@ -212,7 +217,7 @@ def _call(
     kinds = {"score": "sample"}
     read = {f"{kinds.get(stage.kind, 'train')}/{key}" for key in stage.needs}
     contents = {name: store.content(*name.split("/")) for name in sorted(read)}
-    module, _, name = job.functions[stage.kind].partition(":")
+    module, _, name = STAGE_FUNCTIONS[stage.kind].partition(":")
     function = getattr(importlib.import_module(module), name)
     function(
         dict(stage.spec),

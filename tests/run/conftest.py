@@ -18,12 +18,18 @@ from distillbench.run.options import Outcome, RunOptions
 from distillbench.run.progress import Progress
 from distillbench.store.layout import Store
 
-FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
-
 
 @pytest.fixture(autouse=True)
 def _fakes_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch, _fakes_are_importable: None) -> None:
+    """Fake stages in this process, and in the workers that it starts."""
+    import fakestages
+
+    fakestages.install(monkeypatch.setattr)
 
 
 @pytest.fixture
@@ -62,7 +68,7 @@ def plan(*chains: list[Stage]) -> Plan:
 
 
 @pytest.fixture
-def make_chain() -> Callable[..., list[Stage]]:
+def make_chain(fakes: None) -> Callable[..., list[Stage]]:
     """`chain`, for test modules."""
     return chain
 
@@ -76,7 +82,7 @@ def make_plan() -> Callable[..., Plan]:
 def run(store: Store, plan: Plan, **options: Any) -> tuple[Outcome, str]:
     """Execute a plan of fakes on two workers; what it showed comes with the outcome."""
     shown = io.StringIO()
-    settings = RunOptions(**{"workers": 2, "gpus": 0, "functions": FUNCTIONS, **options})
+    settings = RunOptions(**{"workers": 2, "gpus": 0, **options})
     progress = Progress(store.root.parent / plan.name / "log.txt", stream=shown)
     return execute(plan, store, settings, progress=progress), shown.getvalue()
 

@@ -20,6 +20,32 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.errors import Interrupted, MissingWeights
+from distillbench.run import child, local, worker
+
+FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
+
+
+def install(put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Fake stages in this process, and in the local workers that it starts: they enter by `main`.
+
+    Tests of the Ray runner make its tasks enter by `run_job`.
+    """
+    put(worker, "STAGE_FUNCTIONS", FUNCTIONS)
+    put(local, "CHILD", "fakestages:main")
+
+
+def main(device: str) -> None:
+    """A worker process of the local runner."""
+    install()
+    child.main(device)
+
+
+def run_job(*arguments: Any) -> Any:
+    """A task of the Ray runner."""
+    install()
+    from distillbench.run.ray import run_job as run
+
+    return run(*arguments)
 
 
 def _digest(*parts: object) -> str:
@@ -78,6 +104,8 @@ def train(
             _save(saved, state)
     print("trained on", device, flush=True)
     subprocess.run(["echo", "from a subprocess"], check=True)
+    if spec.get("visible"):
+        _show_gpus(out)
     (out / "student.txt").write_text(state["hash"])
 
 
@@ -121,7 +149,7 @@ def score(
     (out / "scores.jsonl").write_text(json.dumps({"value": _digest(spec, *parts)}) + "\n")
 
 
-def visible(spec: Mapping[str, Any], *, out: Path, **_: Any) -> None:
+def _show_gpus(out: Path) -> None:
     """Write down which GPUs this stage was given; stay long enough for others to overlap."""
     time.sleep(1.0)
     (out / "visible.txt").write_text(os.environ["CUDA_VISIBLE_DEVICES"])

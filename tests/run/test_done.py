@@ -21,7 +21,6 @@ from distillbench.store.claim import Holder, _place
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure
 
-FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
 Chain = Callable[..., list[Stage]]
 MakePlan = Callable[..., Plan]
 
@@ -56,8 +55,7 @@ class Machine:
 
     def poll(self, timeout: float) -> list[Result]:
         results = [
-            run_stage(stage, store_root=self.store.root, run=self.run, functions=FUNCTIONS)
-            for stage in self.waiting
+            run_stage(stage, store_root=self.store.root, run=self.run) for stage in self.waiting
         ]
         self.waiting = []
         self.ran += len(results)
@@ -86,7 +84,7 @@ def run(
         return machine
 
     progress = Progress(store.root.parent / "exp" / "log.txt", stream=shown)
-    asked = RunOptions(functions=FUNCTIONS, **options)
+    asked = RunOptions(**options)
     return execute(plan, store, asked, progress=progress, start=start), shown.getvalue()
 
 
@@ -240,7 +238,7 @@ def test_a_silent_death_is_noticed_by_its_claim(
     shown = io.StringIO()
     progress = Progress(store.root.parent / "exp" / "log.txt", stream=shown)
     outcome = execute(
-        make_plan(stages), store, RunOptions(functions=FUNCTIONS), progress=progress,
+        make_plan(stages), store, RunOptions(), progress=progress,
         start=lambda plan, store, options, *, run: Mute(store, run),
     )  # fmt: skip
     assert outcome.exit_code == 0

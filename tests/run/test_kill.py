@@ -26,15 +26,16 @@ Starts = Callable[[Store], Counter[str]]
 
 DRIVER = """
 import json, sys
+import fakestages
 from distillbench.run.driver import execute
 from distillbench.run.options import RunOptions
 from distillbench.plan.stage import Plan, Stage
 from distillbench.store.layout import Store
 root, raw = sys.argv[1:]
 stages = [Stage(**{**s, "needs": tuple(s["needs"])}) for s in json.loads(raw)]
-functions = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
+fakestages.install()
 plan = Plan("exp", {s.key: s for s in stages}, ())
-sys.exit(execute(plan, Store(root), RunOptions(gpus=0, workers=2, functions=functions)).exit_code)
+sys.exit(execute(plan, Store(root), RunOptions(gpus=0, workers=2)).exit_code)
 """
 
 

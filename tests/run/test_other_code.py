@@ -15,12 +15,11 @@ from distillbench.store import redo
 from distillbench.store.layout import Store
 from distillbench.store.record import Done
 
-FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
 Chain = Callable[..., list[Stage]]
 
 
 def run(store: Store, stage: Stage, **options: Any) -> Any:
-    return run_stage(stage, store_root=store.root, functions=FUNCTIONS, **options)
+    return run_stage(stage, store_root=store.root, **options)
 
 
 @pytest.fixture

@@ -16,10 +16,14 @@ from distillbench.store.layout import Store
 ray = pytest.importorskip("ray")
 from distillbench.run.ray import RayExecutor, run_job  # noqa: E402
 
-FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
 Chain = Callable[..., list[Stage]]
 MakePlan = Callable[..., Plan]
 Run = Callable[..., tuple[Outcome, str]]
+
+
+@pytest.fixture(autouse=True)
+def _fake_tasks(monkeypatch: pytest.MonkeyPatch, fakes: None) -> None:
+    monkeypatch.setattr("distillbench.run.ray.JOB", "fakestages:run_job")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,10 +63,10 @@ def test_ray_and_local_make_the_same_bytes(
 
 
 def test_each_stage_gets_gpus_of_its_own(store: Store, make_chain: Chain) -> None:
-    executor = RayExecutor(store.root, device="cuda", functions={"train": "fakestages:visible"})
+    executor = RayExecutor(store.root, device="cuda")
     assert (executor.capacity, executor.widest, executor.free) == (4, 4, 4)
     stages = [
-        make_chain(f"row{i}", seed=i, steps=4, train={"processes": width})[0]
+        make_chain(f"row{i}", seed=i, steps=4, train={"processes": width}, visible=True)[0]
         for i, width in enumerate((1, 2, 1))
     ]
     for stage in stages:
@@ -77,7 +81,7 @@ def test_each_stage_gets_gpus_of_its_own(store: Store, make_chain: Chain) -> Non
 
 
 def test_stop_checkpoints_and_kill_forgets(store: Store, make_chain: Chain) -> None:
-    executor = RayExecutor(store.root, device="cpu", functions=FUNCTIONS)
+    executor = RayExecutor(store.root, device="cpu")
     slow = make_chain("slow", steps=2000, pause=0.02)[0]
     hung = make_chain("hung", seed=1, fault="hang")[0]
     for stage in (slow, hung):
@@ -102,6 +106,6 @@ def test_a_job_runs_by_name_and_returns_plain_data(
     from distillbench.run.executor import Job
 
     assert run_job.__module__ == "distillbench.run.ray"
-    job = Job(make_chain("row")[0], str(store.root), functions=FUNCTIONS)
+    job = Job(make_chain("row")[0], str(store.root))
     result = run_job(json.loads(json.dumps(job.to_json())), str(tmp_path), "no such file")
     assert result["status"] == "done"

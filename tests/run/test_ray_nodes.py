@@ -23,6 +23,11 @@ MakePlan = Callable[..., Plan]
 Run = Callable[..., tuple[Outcome, str]]
 
 
+@pytest.fixture(autouse=True)
+def _fake_tasks(monkeypatch: pytest.MonkeyPatch, fakes: None) -> None:
+    monkeypatch.setattr("distillbench.run.ray.JOB", "fakestages:run_job")
+
+
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """A head that runs no stages; tests add the nodes that do."""

@@ -18,12 +18,11 @@ from distillbench.run.worker import error_line, run_stage
 from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
 
-FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
 Chain = Callable[..., list[Stage]]
 
 
 def run(store: Store, stage: Stage, **options: Any) -> Any:
-    return run_stage(stage, store_root=store.root, functions=FUNCTIONS, **options)
+    return run_stage(stage, store_root=store.root, **options)
 
 
 def events(store: Store) -> list[str]:
