@@ -183,7 +183,7 @@ class PipelineBackbone(CheckedBackbone):
         try:
             with torch.no_grad():
                 cond = self._encode(prompts)
-        except (IndexError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
             # What the files' headers do not show: special tokens that the vocabulary lacks.
             raise StageFailed(
                 f"backbone {self.name}: its text encoder cannot read what its tokenizer gives "

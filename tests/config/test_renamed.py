@@ -107,4 +107,5 @@ def test_a_name_that_still_means_something_is_no_former_spelling(
     plan_of: Callable[..., object],
 ) -> None:
     tagged = "rows: [{label: A, method: fake-student, tags: {depth: 5}}]\n" + SPREAD
-    plan_of(tagged + "tables: [{name: a, columns: [depth], where: {depth: 5, updates: 10}}]\n")
+    asked = "tables: [{name: a, columns: [depth], where: {depth: 5, updates: 10}}]\n"
+    assert plan_of(tagged + asked) == plan_of(tagged)

@@ -98,7 +98,9 @@ def test_derivatives_are_finite_at_the_ends(name: str) -> None:
 def test_a_step_is_differentiable_in_its_end() -> None:
     x0, eps = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
     s = torch.tensor([400.5, 12.0], dtype=torch.float64)
-    torch.autograd.gradcheck(lambda t: ddim(x0, eps, *SD.alpha_sigma(t, x0)), s.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda t: ddim(x0, eps, *SD.alpha_sigma(t, x0)), s.requires_grad_()
+    )
 
 
 def test_close_times_differ() -> None:
