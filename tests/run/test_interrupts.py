@@ -79,7 +79,7 @@ def test_a_stage_of_another_run_is_waited_for(
     stages = make_chain("row")
     claim = Claim.take(store.claim_path("train", stages[0].key), run="theirs")
     assert claim is not None
-    threading.Timer(1.0, claim.release).start()
+    threading.Timer(2.5, claim.release).start()  # long after the run has come to the stage
     outcome, shown = run(store, make_plan(stages))
     assert f"process {os.getpid()}" in shown
     assert outcome.exit_code == 0
@@ -108,8 +108,12 @@ def test_a_closed_terminal_asks_to_stop_like_a_scheduler_does(
     store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, number: int
 ) -> None:
     stages = make_chain("slow", steps=60, pause=0.05)
-    _signal_when(store, stages[0], number)
-    outcome, shown = run(store, make_plan(stages))
+    before = signal.signal(number, signal.SIG_DFL)  # nohup may have started these tests
+    try:
+        _signal_when(store, stages[0], number)
+        outcome, shown = run(store, make_plan(stages))
+    finally:
+        signal.signal(number, before)
     assert (outcome.interrupted, outcome.exit_code) == (True, 130)
     assert "stopped after step" in shown
 
