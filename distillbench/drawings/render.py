@@ -17,8 +17,9 @@ from distillbench.drawings.grounds import GROUNDS, Scenery
 from distillbench.drawings.part import Drawing, Frame
 from distillbench.drawings.shapes import Map, moved
 from distillbench.drawings.styles import STYLES, Subject, finish, wobble
+from distillbench.drawings.uniform import uniforms
 
-__all__ = ["COLOURS", "SIZE", "THINGS", "Scenes", "draw", "uniforms"]
+__all__ = ["COLOURS", "SIZE", "THINGS", "Scenes", "draw"]
 
 SIZE: Final = 32
 THINGS: Final[dict[str, Drawing]] = {
@@ -32,6 +33,7 @@ COLOURS: Final[dict[str, tuple[float, float, float]]] = {
 _SLOTS: Final = 96  # 0-23 ground, 24-35 style, 36-65 thing one, 66-95 thing two
 _AXIS: Final = ((np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE)[None]
 Ints = NDArray[np.int64]
+Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -51,21 +53,15 @@ class Scenes:
     place: Map
 
 
-def uniforms(seed: int, index: Ints, count: int, *, stream: int = 0) -> Map:
-    """(N, count) uniforms in [0, 1) that depend on (seed, index, slot, stream) alone."""
-    from distillbench.world.scene import splitmix
+def draw(scenes: Scenes, *, seed: int, index: Ints, spread: Map | None = None) -> Images:
+    """(N, 32, 32, 3) uint8 pictures of the scenes; picture i is a function of (scene, index).
 
-    with np.errstate(over="ignore"):
-        key = splitmix(index.astype(np.uint64) + splitmix(np.array([seed], np.uint64)))
-        slot = splitmix(np.arange(count, dtype=np.uint64) + np.uint64(stream << 32))
-    hashed = splitmix(key[:, None] ^ slot[None])
-    out: Map = (hashed >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
-    return out
-
-
-def draw(scenes: Scenes, *, seed: int, index: Ints) -> NDArray[np.uint8]:
-    """(N, 32, 32, 3) uint8 pictures of the scenes; picture i is a function of (scene, index)."""
+    spread (N,) in [0, 1] draws every free parameter towards its middle: at 0 all pictures of a
+    scene are the same typical one, as from a generator that has lost its modes.
+    """
     noise = uniforms(seed, index, _SLOTS, stream=1)
+    if spread is not None:
+        noise = np.float32(0.5) + spread[:, None].astype(np.float32) * (noise - np.float32(0.5))
     x, y = np.broadcast_arrays(_AXIS[:, None, :], _AXIS[:, :, None])
     out = np.empty((len(index), 3, SIZE, SIZE), np.float32)
     for code, paint in enumerate(GROUNDS.values()):

@@ -32,13 +32,6 @@ class Model(StrEnum):
     all = "all"
 
 
-class World(StrEnum):
-    """The worlds whose pictures `show` draws."""
-
-    shapes = "shapes"
-    drawings = "drawings"
-
-
 @app.command(
     epilog="Examples: python -m distillbench.tiny_training train oracle --out world-out; "
     "python -m distillbench.tiny_training train all --device cuda"
@@ -47,7 +40,7 @@ def train(
     model: Annotated[
         Model,
         typer.Argument(
-            help="Which model; vae needs inception, unet text and vae, hps and aes clip."
+            help="Which model; vae needs inception, unet text and vae, aes clip, hps clip and unet."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and finished models.")] = Path(
@@ -92,14 +85,11 @@ def show(
     rows: Annotated[int, typer.Option(min=1, help="Rows of eight pictures.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 0,
     zoom: Annotated[int, typer.Option(min=1, help="Size of a pixel.")] = 5,
-    world: Annotated[
-        World, typer.Option(help="shapes: what the shipped networks are of; drawings: the harder.")
-    ] = World.shapes,
 ) -> None:
     """Write a sheet of captioned renders."""
     from distillbench.tiny_training.sheet import write
 
-    write(out, rows=rows, seed=seed, zoom=zoom, world=world.value)
+    write(out, rows=rows, seed=seed, zoom=zoom)
     typer.echo(f"wrote {out}")
 
 

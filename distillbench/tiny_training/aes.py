@@ -50,10 +50,10 @@ class Head(nn.Module):
 
 
 def graded(
-    clip: nn.Module, seed: int, index: Codes, generator: torch.Generator, *, heldout: bool = False
+    clip: nn.Module, seed: int, index: Codes, generator: torch.Generator, *, held: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Unit embeddings (N, 64) of degraded renders and their scores 10 - 9 level, (N,)."""
-    drawn = draws(seed, index, heldout=heldout)
+    drawn = draws(seed, index, held=held)
     clean, more = degrade.renders(drawn, seed, index)
     kind, level = degrade.draw_levels(len(index), generator)
     noise = torch.randn(clean.shape, generator=generator)
@@ -82,7 +82,7 @@ def train(
 def rank_correlation(head: Head, clip: nn.Module, *, seed: int = 51, count: int = 2000) -> float:
     """Spearman's correlation of score and true grade on held-out renders."""
     generator = torch.Generator().manual_seed(seed)
-    embedding, score = graded(clip, seed, np.arange(count), generator, heldout=True)
+    embedding, score = graded(clip, seed, np.arange(count), generator, held=True)
     with torch.no_grad():
         guess = head.eval()(embedding)
     ranks = [v.argsort().argsort().double() for v in (guess, score)]

@@ -23,14 +23,14 @@ from distillbench.tiny_training import degrade
 from distillbench.tiny_training.loop import Job, fit
 from distillbench.tiny_training.text import scene_levels, targets
 from distillbench.world.data import Draws, draws, render
-from distillbench.world.scene import Codes
+from distillbench.world.scene import COLUMNS, Codes
 
 CONFIG: Final[dict[str, Any]] = {
     "embed_dim": 64,
     "vision_cfg": {
         "image_size": 32,
         "layers": 4,
-        "width": 64,
+        "width": 96,
         "head_width": 16,
         "patch_size": 4,
         "mlp_ratio": 4.0,
@@ -43,7 +43,7 @@ CONFIG: Final[dict[str, Any]] = {
         "layers": 3,
     },
 }
-STEPS: Final = 3000
+STEPS: Final = 6000
 BATCH: Final = 96
 MEAN: Final = open_clip.OPENAI_DATASET_MEAN
 STD: Final = open_clip.OPENAI_DATASET_STD
@@ -86,12 +86,19 @@ class Pairs(nn.Module):
         self.read = nn.Linear(width, sum(scene_levels()))
 
     def loss(
-        self, images: Tensor, ids: Tensor, answers: Tensor, unique: Tensor, harm: Tensor
+        self,
+        images: Tensor,
+        ids: Tensor,
+        shown: Tensor,
+        said: Tensor,
+        unique: Tensor,
+        harm: Tensor,
     ) -> Tensor:
         """Symmetric contrastive loss plus the questions to both towers.
 
-        unique (N, N) is False where another row's caption means the same scene; harm (N, kinds)
-        holds the level of each degradation.
+        shown and said (N, 10) are the classes of pictures and captions; unique (N, N) is False
+        where another row's caption fits the picture too; harm (N, kinds) holds the level of each
+        degradation.
         """
         image, text = self.clip.encode_image(images), self.clip.encode_text(ids)  # type: ignore[operator]
         scale = self.clip.logit_scale.exp().clamp(max=100)  # type: ignore[operator]
@@ -100,7 +107,7 @@ class Pairs(nn.Module):
         labels = torch.arange(len(logits), device=logits.device)
         both = F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)
         seen, harmed = self.seen(image).split([sum(scene_levels()), len(degrade.KINDS)], dim=1)
-        asked = _asked(seen, answers) + _asked(self.read(text), answers)
+        asked = _asked(seen, shown) + _asked(self.read(text), said)
         return both / 2 + asked + 2 * F.mse_loss(harmed, harm)
 
 
@@ -111,10 +118,13 @@ def _asked(out: Tensor, answers: Tensor) -> Tensor:
 
 
 def distinct(drawn: Draws) -> Tensor:
-    """(N, N) False where two different rows show the same scene."""
-    key: Codes = drawn.combination * 2 + drawn.pair
-    same = torch.from_numpy(key[:, None] == key[None])
-    return ~same | torch.eye(len(key), dtype=torch.bool)
+    """(N, N) False at (i, j), i not j, where picture i also shows what caption j says."""
+    picture, caption = torch.from_numpy(drawn.codes), torch.from_numpy(drawn.said)
+    fits = ((picture[:, None] == caption[None]) | (caption[None] < 0)).all(2)
+    # A caption of one thing does not describe a pair that has that thing.
+    second = COLUMNS.index("thing2")
+    fits &= (picture[:, None, second] >= 0) == (caption[None, :, second] >= 0)
+    return ~fits | torch.eye(len(picture), dtype=torch.bool)
 
 
 def harmed(
@@ -141,8 +151,9 @@ def train(out: Path, *, steps: int = STEPS, seed: int = 0, device: str = "cpu") 
         drawn = draws(seed + 20, index)
         x, harm = harmed(drawn, seed + 20, index, generator)
         ids = encode(drawn.captions()).to(device)
-        answers, unique = targets(drawn).to(device), distinct(drawn).to(device)
-        return pairs.loss(normalise(x, device), ids, answers, unique, harm.to(device))
+        shown, said = (targets(codes).to(device) for codes in (drawn.codes, drawn.said))
+        unique = distinct(drawn).to(device)
+        return pairs.loss(normalise(x, device), ids, shown, said, unique, harm.to(device))
 
     return fit(job, pairs, loss_of).clip
 
@@ -153,7 +164,7 @@ def retrieval(clip: nn.Module, *, seed: int = 21, batches: int = 20, size: int =
     encode, right = tokenizer(), 0.0
     for step in range(batches):
         index = np.arange(step * size, (step + 1) * size)
-        drawn = draws(seed, index, heldout=True)
+        drawn = draws(seed, index, held=True)
         images = normalise(render(drawn, seed=seed, index=index))
         image = clip.encode_image(images, normalize=True)  # type: ignore[operator]
         text = clip.encode_text(encode(drawn.captions()), normalize=True)  # type: ignore[operator]

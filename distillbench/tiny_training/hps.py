@@ -1,13 +1,16 @@
 """tiny-hps: tiny-clip fine-tuned on preference pairs, as HPS v2 (arXiv 2306.09341) was on CLIP.
 
-For one caption the preferred picture is the less degraded one, or the one that shows the
-caption where the other shows another scene. The loss is the cross-entropy of the softmax over
-the two scaled cosines; a small contrastive term keeps the model a CLIP.
+For one caption the preferred picture is the less degraded one; the one that shows the caption
+where the other shows another scene; the real one where the other is a typical picture, as from a
+generator without diversity, or a sample of the teacher; and of two samples of the teacher the one
+of more steps. So the score peaks at real pictures. The loss is the cross-entropy of the softmax
+over the two scaled cosines; a small contrastive term keeps the model a CLIP.
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,39 +22,43 @@ from torch.nn import functional as F
 from distillbench.tiny_training import degrade
 from distillbench.tiny_training.clip import distinct, normalise, tokenizer
 from distillbench.tiny_training.loop import Job, fit
-from distillbench.world.data import Draws, draws
-from distillbench.world.scene import Codes, is_heldout, single_codes
+from distillbench.tiny_training.samples import Bank
+from distillbench.tiny_training.text import scene_levels
+from distillbench.tiny_training.vae import to_tensor
+from distillbench.world.data import Draws, draws, render
+from distillbench.world.scene import Codes
 
-STEPS: Final = 2000
+STEPS: Final = 2500
 BATCH: Final = 48
 SCALE: Final = 40.0
 MISMATCHED: Final = 0.35  # the share of pairs that differ in what they show
+TYPICAL: Final = 0.1  # the share whose rejected picture is a typical one
+ELSEWHERE: Final = 0.2  # the share of mismatches that show a wholly other scene
+Pictures = tuple[Tensor, Tensor, Draws]
 
 
-def other_scenes(drawn: Draws, generator: torch.Generator, *, heldout: bool = False) -> Draws:
-    """Scenes that differ from the given ones: mostly in one attribute, else wholly."""
-    levels = np.array([6, 8, 2, 5, 4, 4])
-    codes = single_codes(drawn.combination % int(levels.prod()))
-    column = torch.randint(0, 6, (len(codes),), generator=generator).numpy()
-    step = torch.randint(1, 1000, (len(codes),), generator=generator).numpy()
-    rows = np.arange(len(codes))
+def other_scenes(drawn: Draws, generator: torch.Generator) -> Draws:
+    """Scenes that the captions do not allow: one said attribute differs, or everything."""
+    count = len(drawn.codes)
+    levels = np.array(scene_levels()) - 1
+    codes, rows = drawn.codes.copy(), np.arange(count)
+    lot = torch.rand(drawn.said.shape, generator=generator).numpy()
+    column = np.where(drawn.said >= 0, lot, -1.0).argmax(1)
+    step = torch.randint(1, 1000, (count,), generator=generator).numpy()
     shift = 1 + step % (levels[column] - 1)
     codes[rows, column] = (codes[rows, column] + shift) % levels[column]
-    near: Codes = np.ravel_multi_index(tuple(codes.T), tuple(levels)).astype(np.int64)
-    far = np.roll(drawn.combination, 1)
-    use_far = drawn.pair | (is_heldout(near, pair=False) != heldout)
-    return Draws(
-        np.where(use_far, np.roll(drawn.pair, 1), drawn.pair),
-        np.where(use_far, far, near),
-        drawn.wording,
-    )
+    far = torch.rand(count, generator=generator).numpy() < ELSEWHERE
+    # Another row's picture, where the caption does not happen to fit it.
+    moved = np.roll(drawn.codes, 1, axis=0)
+    fits = ((moved == drawn.said) | (drawn.said < 0)).all(1)
+    return replace(drawn, codes=np.where((far & ~fits)[:, None], moved, codes))
 
 
 def preference_pairs(
-    seed: int, index: Codes, generator: torch.Generator, *, heldout: bool = False
-) -> tuple[Tensor, Tensor, Draws]:
+    seed: int, index: Codes, generator: torch.Generator, *, held: bool = False
+) -> Pictures:
     """Preferred and rejected pictures (N, 3, 32, 32), and the scenes of the captions."""
-    drawn = draws(seed, index, heldout=heldout)
+    drawn = draws(seed, index, held=held)
     clean, more = degrade.renders(drawn, seed, index)
     kind, level = degrade.draw_levels(len(index), generator)
     # Two levels of the same harm; half of the preferred pictures are untouched.
@@ -60,25 +67,47 @@ def preference_pairs(
     noise = torch.randn(clean.shape, generator=generator)
     preferred = degrade.degrade(clean, more, kind, better, noise)
     rejected = degrade.degrade(clean, more, kind, level, noise)
-    wrong = other_scenes(drawn, generator, heldout=heldout)
-    wrong_clean, wrong_more = degrade.renders(wrong, seed + 7, index)
-    mismatch = torch.rand(len(index), generator=generator) < MISMATCHED
-    wrong_same = degrade.degrade(wrong_clean, wrong_more, kind, better, noise)
-    rejected[mismatch] = wrong_same[mismatch]
+    lot = torch.rand(len(index), generator=generator)
+    wrong = other_scenes(drawn, generator)
+    spread = np.where(lot.numpy() < MISMATCHED, 1.0, 0.3 * level.numpy())
+    shown = replace(drawn, codes=np.where((lot.numpy() < MISMATCHED)[:, None], wrong.codes,
+                                          drawn.codes))  # fmt: skip
+    other = to_tensor(render(shown, seed=seed + 7, index=index, spread=spread))
+    swapped = lot < MISMATCHED + TYPICAL
+    rejected[swapped] = degrade.degrade(other, more, kind, better, noise)[swapped]
     return preferred, rejected, drawn
 
 
+def sample_pairs(bank: Bank, step: int, generator: torch.Generator) -> Pictures:
+    """As `preference_pairs`: a real picture before a sample, a sample before one of fewer steps."""
+    rows = torch.randint(0, len(bank.said), (BATCH,), generator=generator).numpy()
+    drawn, real = bank.real(rows, seed=step)
+    many, few = (to_tensor(pictures) for pictures in bank.pair(rows, generator))
+    first = torch.rand(BATCH, generator=generator)[:, None, None, None] < 0.6
+    which = torch.rand(BATCH, generator=generator)[:, None, None, None] < 0.5
+    return torch.where(first, real, many), torch.where(first & which, many, few), drawn
+
+
 def train(
-    out: Path, clip: nn.Module, *, steps: int = STEPS, seed: int = 0, device: str = "cpu"
+    out: Path,
+    clip: nn.Module,
+    bank: Bank,
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> nn.Module:
-    """Fine-tune a copy of tiny-clip; returns the open_clip model."""
+    """Fine-tune a copy of tiny-clip; every second step has pairs with samples of the teacher."""
     torch.manual_seed(seed)
     model, encode = copy.deepcopy(clip).to(device), tokenizer()
     job = Job(name="hps", out=out, steps=steps, lr=1e-3, seed=seed, device=device, ema=0.998)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
         index = np.arange(step * BATCH, (step + 1) * BATCH)
-        preferred, rejected, drawn = preference_pairs(seed + 40, index, generator)
+        if step % 2:
+            preferred, rejected, drawn = sample_pairs(bank, step, generator)
+        else:
+            preferred, rejected, drawn = preference_pairs(seed + 40, index, generator)
         both = normalise(torch.cat([preferred, rejected]), device)
         image = model.encode_image(both, normalize=True)  # type: ignore[operator]
         text = model.encode_text(encode(drawn.captions()).to(device), normalize=True)  # type: ignore[operator]
@@ -99,7 +128,7 @@ def pair_accuracy(model: nn.Module, *, seed: int = 41, batches: int = 40) -> flo
     for step in range(batches):
         index = np.arange(step * BATCH, (step + 1) * BATCH)
         generator = torch.Generator().manual_seed(step)
-        a, b, drawn = preference_pairs(seed, index, generator, heldout=True)
+        a, b, drawn = preference_pairs(seed, index, generator, held=True)
         image = model.encode_image(normalise(torch.cat([a, b])), normalize=True)  # type: ignore[operator]
         text = model.encode_text(encode(drawn.captions()), normalize=True)  # type: ignore[operator]
         scores = (image.view(2, len(index), -1) * text).sum(2)

@@ -18,10 +18,9 @@ from distillbench.tiny_training.degrade import KINDS
 from distillbench.tiny_training.loop import Job, fit
 from distillbench.tiny_training.oracle import attribute_loss, singles
 from distillbench.world.networks import AttributeNet
-from distillbench.world.scene import single_codes
 
 CONFIG: Final = {"widths": [24, 48, 64, 64], "dim": 96, "extra": len(KINDS)}
-STEPS: Final = 2500
+STEPS: Final = 4000
 BATCH: Final = 64
 
 
@@ -40,7 +39,7 @@ def train(out: Path, *, steps: int = STEPS, seed: int = 0, device: str = "cpu") 
         drawn, index = singles(seed + 60, step, BATCH)
         x, harm = harmed(drawn, seed + 60, index, generator)
         out = net(x.to(device, memory_format=torch.channels_last))
-        content = attribute_loss(out, single_codes(drawn.combination))
+        content = attribute_loss(out, drawn.codes)
         return content + 2 * F.mse_loss(out[:, -len(KINDS) :], harm.to(device))
 
     return fit(job, net, loss_of)

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from distillbench.errors import BadInput
-from distillbench.tiny_training import aes, clip, hps, inception, oracle, text, unet, vae
+from distillbench.tiny_training import aes, clip, hps, inception, oracle, samples, text, unet, vae
 from distillbench.world.oracle import load_net
 
 
@@ -80,7 +80,14 @@ def _clip(run: TrainingRun) -> None:
 
 def _hps(run: TrainingRun) -> None:
     base = load_clip(_need(run.out / "tiny-clip", "clip"))
-    save_clip(run.out / "tiny-hps", hps.train(run.jobs, base, **run.options()))
+    folder = _need(run.out / "tiny-sd" / "unet", "unet").parent
+    teacher = StableDiffusionPipeline.from_pretrained(folder).to(run.device)
+    bank = samples.make(
+        run.jobs, lambda captions, steps, scale, seed: samples.sample(
+            teacher, captions, steps=steps, guidance=scale, seed=seed
+        )
+    )  # fmt: skip
+    save_clip(run.out / "tiny-hps", hps.train(run.jobs, base, bank, **run.options()))
 
 
 def _aes(run: TrainingRun) -> None:

@@ -8,20 +8,17 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from distillbench.drawings import data as drawings
-from distillbench.world import data as shapes
-from distillbench.world.render import SIZE
+from distillbench.drawings.render import SIZE
+from distillbench.world.data import training_batch
 
-STREAMS: Final = {"shapes": shapes.training_batch, "drawings": drawings.training_batch}
-"""The two worlds: the one the shipped networks are of, and the harder one."""
 COLUMNS: Final = 8
 _LINES: Final = 4
 _LINE_HEIGHT: Final = 11
 
 
-def write(path: Path, *, rows: int, seed: int, zoom: int, world: str = "shapes") -> None:
+def write(path: Path, *, rows: int, seed: int, zoom: int) -> None:
     """Write `rows` of eight renders of the training stream, each above its caption."""
-    images, captions = STREAMS[world](seed, 0, rows * COLUMNS)
+    images, captions = training_batch(seed, 0, rows * COLUMNS)
     side = SIZE * zoom
     height = side + _LINES * _LINE_HEIGHT + 4
     sheet = Image.new("RGB", (COLUMNS * side, rows * height), "white")

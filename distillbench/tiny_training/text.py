@@ -18,20 +18,19 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from distillbench.tiny_training.loop import Job, fit
 from distillbench.world.captions import MAX_WORDS, VOCABULARY
-from distillbench.world.data import Draws, draws
-from distillbench.world.scene import pair_codes, single_codes
+from distillbench.world.data import draws
+from distillbench.world.scene import COLUMNS, LEVELS, Codes
 
 WIDTH = 64
-STEPS = 2000
+STEPS = 3000
 BATCH = 128
 _SPECIAL = ("<pad>", "<bos>", "<unk>", "<eos>")
-# style, background, layout (5 positions, 4 relations), then size, colour, shape of thing one and
-# of thing two; the last class of thing two means "none".
-_LEVELS = (4, 4, 9, 2, 8, 6, 3, 9, 7)
+# One question a column of codes; its last class is "unsaid", or "not there" of a picture.
+_LEVELS = tuple(len(LEVELS[column.rstrip("2")]) + 1 for column in COLUMNS)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over the world's vocabulary, `<bos> words <eos>` padded to 16."""
+    """A word-level tokenizer over the world's vocabulary, `<bos> words <eos>` padded to 24."""
     words = {word: i for i, word in enumerate((*_SPECIAL, *VOCABULARY))}
     core = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -66,27 +65,19 @@ def build_tower(vocabulary: int = len(_SPECIAL) + len(VOCABULARY)) -> CLIPTextMo
 
 
 def tokens(tokenizer: PreTrainedTokenizerFast, captions: Sequence[str]) -> Tensor:
-    """(N, 16) token ids, padded as the pipeline pads them."""
+    """(N, 24) token ids, padded as the pipeline pads them."""
     ids = tokenizer(list(captions), padding="max_length", truncation=True, max_length=MAX_WORDS)
     return torch.tensor(ids["input_ids"])
 
 
 def scene_levels() -> tuple[int, ...]:
-    """The number of classes of each of the nine questions of `targets`."""
+    """The number of classes of each of the ten questions of `targets`."""
     return _LEVELS
 
 
-def targets(drawn: Draws) -> Tensor:
-    """(N, 9) classes of each caption, one column for each of the nine questions."""
-    one, two = single_codes(drawn.combination % 7680), pair_codes(drawn.combination)
-    none = np.full(len(one), -1)
-    single = np.stack(
-        [one[:, 5], one[:, 4], one[:, 3], one[:, 2], one[:, 1], one[:, 0], none, none, none], 1
-    )
-    single[:, 6:] = (2, 8, 6)
-    pair = two.copy()
-    pair[:, 2] += 5
-    return torch.from_numpy(np.where(drawn.pair[:, None], pair, single))
+def targets(codes: Codes) -> Tensor:
+    """(N, 10) classes of what captions say or pictures show, one column a question."""
+    return torch.from_numpy(np.where(codes < 0, np.array(_LEVELS) - 1, codes))
 
 
 class _Reader(nn.Module):
@@ -99,7 +90,7 @@ class _Reader(nn.Module):
         self.word = nn.Linear(WIDTH, tower.config.vocab_size)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 16) ids -> scene logits (N, sum of levels), word logits (N, 16, vocabulary)."""
+        """(N, 24) ids -> scene logits (N, sum of levels), word logits (N, 24, vocabulary)."""
         out = self.tower(ids)
         return self.scene(out.pooler_output), self.word(out.last_hidden_state)
 
@@ -117,7 +108,7 @@ def train(
         drawn = draws(seed + 2, np.arange(step * BATCH, (step + 1) * BATCH))
         ids = tokens(tokenizer, drawn.captions()).to(device)
         scene, word = reader(ids)
-        answers = targets(drawn).to(device)
+        answers = targets(drawn.said).to(device)
         parts = torch.split(scene, list(_LEVELS), dim=1)
         asked = torch.stack([F.cross_entropy(p, a) for p, a in zip(parts, answers.T, strict=True)])
         spoken = F.cross_entropy(word.flatten(0, 1), ids.flatten())
@@ -131,8 +122,8 @@ def train(
 def _quality(
     reader: _Reader, tokenizer: PreTrainedTokenizerFast, device: str, count: int = 2000
 ) -> dict[str, float]:
-    drawn = draws(3, np.arange(count), heldout=True)
+    drawn = draws(3, np.arange(count), held=True)
     scene, _ = reader(tokens(tokenizer, drawn.captions()).to(device))
     parts = torch.split(scene.cpu(), list(_LEVELS), dim=1)
-    right = torch.stack([p.argmax(1) for p in parts], 1) == targets(drawn)
+    right = torch.stack([p.argmax(1) for p in parts], 1) == targets(drawn.said)
     return {"captions_read_right": float(right.all(1).float().mean()), "n": float(count)}

@@ -16,7 +16,7 @@ from distillbench.tiny_training.loop import Job, fit
 from distillbench.world.data import training_batch
 from distillbench.world.networks import AttributeNet
 
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 12
 STEPS = 8000
 BATCH = 16
 
@@ -28,7 +28,7 @@ def build(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
         out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
+        block_out_channels=(24, 48, 96),
         layers_per_block=1,
         latent_channels=channels,
         norm_num_groups=8,

@@ -1,73 +1,87 @@
-"""Captions of scenes: exact labels in three wordings, and the way back from words to a scene."""
+"""Captions of scenes in three wordings, and the way back from words to what they say."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from distillbench.errors import BadInput
-from distillbench.world.scene import (
-    BACKGROUNDS,
-    COLOURS,
-    POSITIONS,
-    RELATION_POSITIONS,
-    RELATIONS,
-    SHAPES,
-    SIZES,
-    STYLES,
-    Scene,
-    Thing,
-)
+from distillbench.world.scene import LEVELS, RELATIONS, Scene, Thing
+
+__all__ = ["MAX_WORDS", "VOCABULARY", "WORDINGS", "caption", "scene_of"]
 
 WORDINGS: Final = 3
-MAX_WORDS: Final = 16
-_GLUE: Final = ("a", "an", "of", "at", "the", "on", "in", "style", "background", ",")
-VOCABULARY: Final[tuple[str, ...]] = tuple(
-    sorted({*SHAPES, *COLOURS, *SIZES, *POSITIONS, *BACKGROUNDS, *STYLES, *RELATIONS, *_GLUE})
-)
+MAX_WORDS: Final = 24
+_WHERE: Final = {
+    "night": "at night", "meadow": "in a meadow", "beach": "on a beach", "snow": "in the snow",
+    "city": "in a city", "room": "in a room",
+}  # fmt: skip
+_PLACE: Final = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
+_WORDS: Final = {word for levels in LEVELS.values() for text in levels for word in text.split()}
+_GLUE: Final = {"a", "an", "of", "at", "the", "on", "in", "style", ","}
+VOCABULARY: Final = tuple(sorted(_WORDS | _GLUE))
 
 
 def caption(scene: Scene, *, wording: int = 0) -> str:
-    """The scene in words; `wording` picks one of the three templates."""
-    what = _things(scene)
-    if wording == 0:
-        article = "an" if scene.style.startswith("a") else "a"
-        return f"{article} {scene.style} of {what} on {scene.background}"
+    """What the scene says, in one of three wordings (they differ where style or ground is said)."""
+    what = [_thing(t) for t in scene.things]
+    said = f"{what[0]} {scene.relation} {what[1]}" if len(what) > 1 else what[0]
+    if scene.place:
+        said += f" {_PLACE[scene.place]}"
+    where = _WHERE[scene.ground] if scene.ground else ""
+    if wording == 2:
+        head = [f"{scene.style} style"] if scene.style else []
+        return " , ".join([*head, *([where] if where else []), said])
+    said = f"{said} {where}" if where else said
     if wording == 1:
-        return f"{what} on {scene.background} in {scene.style} style"
-    return f"{scene.style} , {scene.background} background , {what}"
+        return f"{said} in {scene.style} style" if scene.style else said
+    return f"{_article(scene.style)} {scene.style} of {said}" if scene.style else said
 
 
 def scene_of(prompt: str) -> Scene:
-    """The scene that a prompt describes; the inverse of `caption` in every wording.
+    """What a prompt says; the inverse of `caption` in every wording.
 
-    Raises BadInput when the prompt is not a caption of this world.
+    Raises:
+        BadInput: the prompt is not a caption of this world.
     """
     words = prompt.split()
-    style = [w for w in words if w in STYLES]
-    background = [w for w in words if w in BACKGROUNDS]
-    relation = [w for w in words if w in RELATIONS]
-    columns = [[w for w in words if w in values] for values in (SIZES, COLOURS, SHAPES)]
-    count = len(columns[0])
-    sides = _sides(words, relation)
-    known = all(w in VOCABULARY for w in words)
-    shaped = len(style) == len(background) == 1 and all(len(c) == count for c in columns)
-    if not known or not shaped or len(sides) != count or count not in (1, 2):
+    relation = next((r for r in RELATIONS if f" {r} " in f" {prompt} "), None)
+    things = _things(words)
+    place = [
+        w for i, w in enumerate(words) if w in LEVELS["place"] and words[i + 1 : i + 2] != ["of"]
+    ]
+    style = [w for w in words if w in LEVELS["style"]]
+    ground = [w for w in words if w in LEVELS["ground"]]
+    one_each = len(style) <= 1 and len(ground) <= 1 and len(place) <= 1
+    fits = (len(things) == 1 and not relation) or (len(things) == 2 and relation and not place)
+    if not (one_each and fits and set(words) <= set(VOCABULARY)):
         raise BadInput(
-            f"not a caption of the tiny world: {prompt!r}; "
-            f"an example is: 'a photo of a large red star at the left on snow'"
+            f"not a caption of the world of drawings: {prompt!r}; "
+            "examples are 'a house' and 'a photo of a small red cat on the left in a meadow'"
         )
-    things = tuple(Thing(*row) for row in zip(*columns, sides, strict=True))
-    return Scene(style[0], background[0], things, relation[0] if relation else None)
+    return Scene(
+        tuple(things), style[0] if style else None, ground[0] if ground else None,
+        place[0] if place else None, relation,
+    )  # fmt: skip
 
 
-def _things(scene: Scene) -> str:
-    named = [f"a {t.size} {t.colour} {t.shape}" for t in scene.things]
-    if scene.relation is None:
-        return f"{named[0]} at the {scene.things[0].position}"
-    return f"{named[0]} {scene.relation} {named[1]}"
+def _things(words: list[str]) -> list[Thing]:
+    """Every kind with the colour and the size that stand before it."""
+    found, colour, size = [], None, None
+    for word in words:
+        if word in LEVELS["colour"]:
+            colour = word
+        elif word in LEVELS["size"]:
+            size = word
+        elif word in LEVELS["thing"]:
+            found.append(Thing(word, colour, size))
+            colour = size = None
+    return found
 
 
-def _sides(words: list[str], relation: list[str]) -> tuple[str, ...]:
-    if relation:
-        return RELATION_POSITIONS[relation[0]]
-    return tuple(w for w in words if w in POSITIONS)
+def _thing(thing: Thing) -> str:
+    words = [w for w in (thing.size, thing.colour, thing.kind) if w]
+    return " ".join([_article(words[0]), *words])
+
+
+def _article(word: str | None) -> str:
+    return "an" if word and word[0] in "aeiou" else "a"

@@ -1,110 +1,125 @@
-"""Captioned pictures by (seed, index): the training stream and renders of given prompts."""
+"""Captioned pictures by (seed, index): the training stream, and pictures that prompts allow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distillbench.drawings.render import Scenes, draw
+from distillbench.drawings.shapes import Map
+from distillbench.drawings.uniform import uniforms
 from distillbench.world.captions import WORDINGS, caption, scene_of
-from distillbench.world.render import Scenes, draw, uniforms
-from distillbench.world.scene import (
-    PAIR_COUNT,
-    POSITIONS,
-    RELATION_POSITIONS,
-    RELATIONS,
-    SINGLE_COUNT,
-    Codes,
-    Scene,
-    combination_of,
-    is_heldout,
-    pair_codes,
-    pair_scene,
-    single_codes,
-    single_scene,
-)
+from distillbench.world.scene import COLUMNS, LEVELS, Codes, codes_of, heldout, scenes_of
 
-PAIR_SHARE = 0.15
+__all__ = [
+    "PAIR_SHARE", "Draws", "completed", "draws", "render", "renders_of", "said_of",
+    "training_batch",
+]  # fmt: skip
+
 Images = NDArray[np.uint8]
-_SIDES = np.array(
-    [[POSITIONS.index(p) for p in RELATION_POSITIONS[r]] for r in RELATIONS], np.int64
-)
+PAIR_SHARE: Final = 0.2
+FULL, BARE = 0.25, 0.2  # shares of captions that say all, and that say the things alone
+_SIZES: Final = np.array([len(LEVELS[c.rstrip("2")]) for c in COLUMNS], np.int64)
+_ALWAYS: Final = [COLUMNS.index(c) for c in ("thing", "thing2", "relation")]
+_SECOND: Final = [COLUMNS.index(c) for c in ("relation", "thing2", "colour2", "size2")]
+_PLACE: Final = COLUMNS.index("place")
+_TRIES: Final = 6
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Scenes drawn by index: kind, combination number and wording, (N,) each."""
+    """Scenes drawn by index.
 
-    pair: NDArray[np.bool_]
-    combination: Codes
+    Attributes:
+        codes: (N, 10) of the pictures, complete.
+        said: (N, 10) codes with -1 where the caption says nothing.
+        wording: (N,).
+    """
+
+    codes: Codes
+    said: Codes
     wording: Codes
-
-    def scenes(self) -> list[Scene]:
-        """The scenes themselves."""
-        singles, pairs = single_codes(self.combination % SINGLE_COUNT), pair_codes(self.combination)
-        return [
-            pair_scene(two) if is_pair else single_scene(one)
-            for is_pair, one, two in zip(self.pair, singles, pairs, strict=True)
-        ]
 
     def captions(self) -> list[str]:
         """The captions, each in its own wording."""
-        return [
-            caption(s, wording=int(w)) for s, w in zip(self.scenes(), self.wording, strict=True)
-        ]
+        scenes = zip(scenes_of(self.said), self.wording, strict=True)
+        return [caption(scene, wording=int(w)) for scene, w in scenes]
 
 
-@cache
-def single_split(*, heldout: bool) -> Codes:
-    """Combination numbers of one-object scenes in the training or in the held-out split."""
-    every = np.arange(SINGLE_COUNT, dtype=np.int64)
-    chosen: Codes = every[is_heldout(every, pair=False) == heldout]
-    return chosen
+def draws(
+    seed: int, index: Codes, *, held: bool = False, pairs: float = PAIR_SHARE, style: bool = False
+) -> Draws:
+    """Scenes of one split by (seed, index).
+
+    Args:
+        held: of the held-out split instead of the training split.
+        pairs: share of pictures with two things.
+        style: whether every caption says the style, as those that are scored by style must.
+    """
+    u = uniforms(seed, index, 16 + _TRIES * len(COLUMNS)).astype(np.float64)
+    pair = u[:, 0] < pairs
+    tries = u[:, 16:].reshape(len(index), _TRIES, len(COLUMNS))
+    options = _applicable((tries * _SIZES).astype(np.int64), pair[:, None])
+    fits = heldout(options.reshape(-1, len(COLUMNS))).reshape(len(index), _TRIES) == held
+    # The first try that falls in the split; some other thing's row where none does.
+    codes = options[np.arange(len(index)), fits.argmax(axis=1)]
+    none = ~fits.any(axis=1)
+    if none.any():
+        codes[none] = codes[np.flatnonzero(~none)[0]] if not none.all() else codes[none]
+    return Draws(codes, _said(codes, u, style), (u[:, 15] * WORDINGS).astype(np.int64))
 
 
-def draws(seed: int, index: Codes, *, heldout: bool = False, pairs: float = PAIR_SHARE) -> Draws:
-    """Scenes of one split by (seed, index); `pairs` is the share of two-object scenes."""
-    u = uniforms(seed, index, 11).astype(np.float64)
-    pool = single_split(heldout=heldout)
-    single = pool[(u[:, 0] * len(pool)).astype(np.int64)]
-    # The first of eight tries that falls in the split; a fixed one of it if none does.
-    tries = (u[:, 3:] * PAIR_COUNT).astype(np.int64)
-    right = is_heldout(tries, pair=True) == heldout
-    pair = tries[np.arange(len(index)), right.argmax(axis=1)]
-    is_pair = (u[:, 1] < pairs) & right.any(axis=1)
-    wording = (u[:, 2] * WORDINGS).astype(np.int64)
-    return Draws(is_pair, np.where(is_pair, pair, single), wording)
+def _applicable(codes: Codes, pair: NDArray[np.bool_]) -> Codes:
+    codes[..., _SECOND] = np.where(pair[..., None], codes[..., _SECOND], -1)
+    codes[..., _PLACE] = np.where(pair, -1, codes[..., _PLACE])
+    return codes
 
 
-def scenes_of(drawn: Draws) -> Scenes:
-    """The renderer's codes of drawn scenes."""
-    one, two = single_codes(drawn.combination % SINGLE_COUNT), pair_codes(drawn.combination)
-    none = np.full_like(one[:, 0], -1)
-    single = {"shape": 0, "colour": 1, "size": 2}
-    second = {"shape": (5, 8), "colour": (4, 7), "size": (3, 6)}
-    columns = {
-        key: np.where(
-            drawn.pair[:, None],
-            two[:, list(second[key])],
-            np.stack([one[:, single[key]], none], 1),
-        )
-        for key in single
-    }
-    alone = np.stack([one[:, 3], none], 1)
-    return Scenes(
-        style=np.where(drawn.pair, two[:, 0], one[:, 5]),
-        background=np.where(drawn.pair, two[:, 1], one[:, 4]),
-        position=np.where(drawn.pair[:, None], _SIDES[two[:, 2]], alone),
-        **columns,
+def _said(codes: Codes, u: NDArray[np.float64], style: bool) -> Codes:
+    """A quarter of the captions say all, a fifth the things alone, the rest a random part."""
+    keep = u[:, 2 : 2 + len(COLUMNS)] < 0.5
+    keep |= (u[:, 1] < FULL)[:, None]
+    keep &= (u[:, 1] < 1 - BARE)[:, None]
+    keep[:, _ALWAYS] = True
+    if style:
+        keep[:, COLUMNS.index("style")] = True
+    return np.where(keep, codes, -1)
+
+
+def render(drawn: Draws, *, seed: int, index: Codes, spread: Map | None = None) -> Images:
+    """(N, 32, 32, 3) uint8 pictures of drawn scenes; spread as in `drawings.render.draw`."""
+    codes = dict(zip(COLUMNS, drawn.codes.T, strict=True))
+    scenes = Scenes(
+        style=codes["style"],
+        ground=codes["ground"],
+        thing=np.stack([codes["thing"], codes["thing2"]], 1),
+        colour=np.stack([codes["colour"], codes["colour2"]], 1),
+        place=_places(codes, uniforms(seed, index, 8, stream=3)),
     )
+    return draw(scenes, seed=seed, index=index, spread=spread)
 
 
-def render(drawn: Draws, *, seed: int, index: Codes) -> Images:
-    """(N, 32, 32, 3) uint8 pictures of drawn scenes."""
-    return draw(scenes_of(drawn), seed=seed, index=index)
+def _places(codes: dict[str, Codes], u: Map) -> Map:
+    """Centre and half size of both things, (N, 2, 3), in sides of the picture."""
+    large = np.stack([codes["size"], codes["size2"]], 1) == 1
+    jitter = u[:, :4].reshape(-1, 2, 2) - np.float32(0.5)
+    pair = codes["thing2"] >= 0
+    half = np.where(large, 0.37 + 0.06 * u[:, 4:6], 0.205 + 0.04 * u[:, 4:6])
+    half = np.where(pair[:, None], np.where(large, 0.24, 0.165) + 0.02 * u[:, 4:6], half)
+    side = (codes["place"] - 1)[:, None]
+    x = 0.5 + side * np.where(large, 0.13, 0.25) + 0.07 * jitter[..., 0]
+    y = 0.94 - 0.9 * half + np.where(large, 0.04, 0.12) * jitter[..., 1]
+    beside = np.where(codes["relation"] == 0, -1.0, 1.0)[:, None] * np.array([[1.0, -1.0]])
+    stacked = np.where(codes["relation"] == 2, -1.0, 1.0)[:, None] * np.array([[1.0, -1.0]])
+    flat = codes["relation"][:, None] < 2
+    x2 = np.where(flat, 0.5 + 0.235 * beside, 0.5) + 0.05 * jitter[..., 0]
+    y2 = np.where(flat, 0.86 - 0.8 * half, 0.5 + 0.235 * stacked) + 0.05 * jitter[..., 1]
+    x, y = np.where(pair[:, None], x2, x), np.where(pair[:, None], y2, y)
+    return np.stack([x, y, half], 2).astype(np.float32)
 
 
 def training_batch(seed: int, step: int, size: int) -> tuple[Images, list[str]]:
@@ -114,15 +129,20 @@ def training_batch(seed: int, step: int, size: int) -> tuple[Images, list[str]]:
     return render(drawn, seed=seed, index=index), drawn.captions()
 
 
-def draws_of(prompts: Sequence[str]) -> Draws:
-    """The scenes that prompts describe, as draws (wording 0)."""
-    scenes = [scene_of(p) for p in prompts]
-    numbers = np.array([combination_of(s) for s in scenes], np.int64)
-    pair = np.array([len(s.things) == 2 for s in scenes], np.bool_)
-    return Draws(pair, numbers, np.zeros_like(numbers))
+def said_of(prompts: Sequence[str]) -> Codes:
+    """(N, 10) codes of what prompts say, -1 where nothing. Raises BadInput for another world's."""
+    return codes_of([scene_of(p) for p in prompts])
+
+
+def completed(said: Codes, *, seed: int, index: Codes) -> Draws:
+    """Scenes that captions allow: what they leave unsaid is drawn by (seed, index)."""
+    pair = said[:, COLUMNS.index("thing2")] >= 0
+    u = uniforms(seed, index, len(COLUMNS), stream=4).astype(np.float64)
+    free = _applicable((u * _SIZES).astype(np.int64), pair)
+    return Draws(np.where(said >= 0, said, free), said, np.zeros(len(said), np.int64))
 
 
 def renders_of(prompts: Sequence[str], *, seed: int, first: int = 0) -> Images:
-    """One render a prompt: the real pictures that samples for those prompts compare with."""
+    """One real picture a prompt, its unsaid attributes drawn at random."""
     index = np.arange(first, first + len(prompts), dtype=np.int64)
-    return render(draws_of(prompts), seed=seed, index=index)
+    return render(completed(said_of(prompts), seed=seed, index=index), seed=seed, index=index)

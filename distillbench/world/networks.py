@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distillbench.world.scene import ATTRIBUTES
+from distillbench.world.scene import LEVELS as WORDS
+from distillbench.world.scene import SINGLE
 
-LEVELS = tuple(len(values) for values in ATTRIBUTES.values())
+LEVELS = tuple(len(WORDS[column]) for column in SINGLE)
 
 
 class AttributeNet(nn.Module):
@@ -49,7 +50,7 @@ class AttributeNet(nn.Module):
         return out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of all attributes side by side, then the extra outputs: (N, 29 + extra)."""
+        """Logits of all attributes side by side, then the extra outputs: (N, 47 + extra)."""
         y: Tensor = self.head(nn.functional.silu(self.embed(x)))
         return y
 

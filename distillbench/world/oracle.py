@@ -16,25 +16,35 @@ from torch import Tensor
 
 from distillbench.errors import BadInput
 from distillbench.world import weights
-from distillbench.world.captions import scene_of
+from distillbench.world.data import said_of
 from distillbench.world.networks import AttributeNet, attribute_logits
-from distillbench.world.scene import ATTRIBUTES, attribute_codes
+from distillbench.world.scene import COLUMNS, SINGLE
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Per-picture judgements: `right` (N, 6) by attribute, `all_right` (N,)."""
+    """Per-picture judgements.
+
+    Attributes:
+        right: (N, 6) whether the picture shows what its prompt says, True where it says nothing.
+        said: (N, 6) whether the prompt says anything of that attribute.
+    """
 
     right: NDArray[np.bool_]
+    said: NDArray[np.bool_]
 
     @property
     def all_right(self) -> NDArray[np.bool_]:
-        """(N,) whether every attribute of a picture is right."""
+        """(N,) whether every attribute that is said is right."""
         return np.asarray(self.right.all(axis=1))
 
     def accuracies(self) -> dict[str, float]:
-        """The share of pictures that are right, for each attribute and for all together."""
-        each = {name: float(self.right[:, i].mean()) for i, name in enumerate(ATTRIBUTES)}
+        """The share that is right among the pictures whose prompts say it, and of all together."""
+        each = {
+            name: float(self.right[self.said[:, i], i].mean())
+            for i, name in enumerate(SINGLE)
+            if self.said[:, i].any()
+        }
         return each | {"all": float(self.all_right.mean())}
 
 
@@ -61,7 +71,7 @@ def judge(
     net: AttributeNet | None = None,
     batch: int = 256,
 ) -> Judgement:
-    """Judge pictures against one-object prompts.
+    """Judge pictures against prompts of one thing.
 
     Args:
         images: uint8 (N, 32, 32, 3), or floats (N, 3, 32, 32) in [-1, 1].
@@ -69,17 +79,17 @@ def judge(
         net: another judge than the shipped one.
         batch: pictures a forward pass.
 
-    Raises BadInput when a prompt is no one-object caption or the counts differ.
+    Raises BadInput when a prompt is no caption of one thing or the counts differ.
     """
     if len(images) != len(prompts):
         raise BadInput(f"{len(images)} images but {len(prompts)} prompts")
-    wanted = torch.tensor([_codes(p) for p in prompts])
+    wanted = _codes(prompts)
     x = as_floats(images)
     judge_net = net or shipped()
     with torch.no_grad():
         named = [_named(judge_net, x[i : i + batch]) for i in range(0, len(x), batch)]
-    right: NDArray[np.bool_] = (torch.cat(named) == wanted).numpy()
-    return Judgement(right)
+    shown = torch.cat(named).numpy()
+    return Judgement((shown == wanted) | (wanted < 0), wanted >= 0)
 
 
 def all_right(
@@ -88,7 +98,7 @@ def all_right(
     *,
     net: AttributeNet | None = None,
 ) -> NDArray[np.bool_]:
-    """(N,) whether each picture shows every attribute of its one-object prompt."""
+    """(N,) whether each picture shows all that its prompt says."""
     return judge(images, prompts, net=net).all_right
 
 
@@ -103,8 +113,9 @@ def _named(net: AttributeNet, x: Tensor) -> Tensor:
     return torch.stack([p.argmax(1) for p in attribute_logits(net(x))], dim=1)
 
 
-def _codes(prompt: str) -> tuple[int, ...]:
-    scene = scene_of(prompt)
-    if len(scene.things) != 1:
-        raise BadInput(f"the judge reads one-object prompts only, not {prompt!r}")
-    return attribute_codes(scene)
+def _codes(prompts: Sequence[str]) -> NDArray[np.int64]:
+    said = said_of(prompts)
+    for prompt, pair in zip(prompts, said[:, COLUMNS.index("thing2")] >= 0, strict=True):
+        if pair:
+            raise BadInput(f"the judge reads captions of one thing only, not {prompt!r}")
+    return said[:, : len(SINGLE)]

@@ -1,4 +1,4 @@
-"""Prompt sets of the tiny world, fixed by rule and named by their sha256 (no torch here)."""
+"""Prompt sets of the picture world, fixed by rule and named by their sha256 (no torch here)."""
 
 from __future__ import annotations
 
@@ -10,60 +10,54 @@ import numpy as np
 from distillbench.api.prompts import PromptSet
 from distillbench.errors import BadInput
 from distillbench.world.captions import WORDINGS, caption, scene_of
-from distillbench.world.data import draws, single_split
-from distillbench.world.scene import STYLES, Scene, heldout, single_codes, single_scene, splitmix
+from distillbench.world.data import draws
+from distillbench.world.scene import LEVELS, Codes, scenes_of
 
 __all__ = ["PROMPT_SETS", "prompt_set", "scene_of"]
 
 PROMPT_SETS: Final = ("world-eval", "world-train", "world-heldout")
 EVAL_PER_STYLE: Final = 256
 TRAIN_PROMPTS: Final = 4096
-HELDOUT_PAIRS: Final = 256
+HELDOUT_SINGLES: Final = 2048
+HELDOUT_PAIRS: Final = 512
+NO_STYLE: Final = "any style"
 
 
 @cache
 def prompt_set(name: str) -> PromptSet:
     """The prompt set of that name.
 
-    `world-eval`: 1,024 held-out one-object captions, styles in turn, so that any first 4 k
-    prompts are balanced. `world-heldout`: every held-out one-object combination once, and 256
-    held-out two-object captions. `world-train`: 4,096 captions of the training stream.
+    `world-eval`: 1,024 captions of held-out scenes of one thing, in full, in part or bare but for
+    the style; styles in turn, so that any first 4 k prompts are balanced. `world-heldout`: 2,048
+    such captions and 512 of two things. `world-train`: 4,096 captions of the training stream.
     Raises BadInput for another name.
     """
     if name == "world-eval":
-        scenes = _interleaved(_heldout_singles())
+        said = _interleaved(_distinct(13, 4096, pairs=0.0, held=True, style=True))
     elif name == "world-heldout":
-        scenes = _heldout_singles() + _heldout_pairs()
+        single = _distinct(14, 8192, pairs=0.0, held=True, style=True)[:HELDOUT_SINGLES]
+        pair = _distinct(15, 2048, pairs=1.0, held=True, style=True)[:HELDOUT_PAIRS]
+        said = np.concatenate([single, pair])
     elif name == "world-train":
-        return _train()
+        said = _distinct(12, 16384, pairs=0.2, held=False, style=False)[:TRAIN_PROMPTS]
     else:
         raise BadInput(f"unknown prompt set {name!r}; there are {', '.join(PROMPT_SETS)}")
-    prompts = tuple(caption(s, wording=i // len(STYLES) % WORDINGS) for i, s in enumerate(scenes))
-    return PromptSet(name, prompts, tuple(s.style for s in scenes))
+    turns = (i // len(LEVELS["style"]) % WORDINGS for i in range(len(said)))
+    scenes = scenes_of(said)
+    prompts = tuple(caption(s, wording=turn) for s, turn in zip(scenes, turns, strict=True))
+    return PromptSet(name, prompts, tuple(s.style or NO_STYLE for s in scenes))
 
 
-def _heldout_singles() -> list[Scene]:
-    numbers = single_split(heldout=True)
-    order = np.argsort(splitmix(numbers.astype(np.uint64)), kind="stable")
-    return [single_scene(codes) for codes in single_codes(numbers[order])]
+def _distinct(seed: int, count: int, *, pairs: float, held: bool, style: bool) -> Codes:
+    """What `count` drawn captions say, each once, in the order of the first."""
+    said = draws(seed, np.arange(count), held=held, pairs=pairs, style=style).said
+    _, first = np.unique(said, axis=0, return_index=True)
+    out: Codes = said[np.sort(first)]
+    return out
 
 
-def _interleaved(scenes: list[Scene]) -> list[Scene]:
-    columns = [[s for s in scenes if s.style == style][:EVAL_PER_STYLE] for style in STYLES]
-    assert all(len(c) == EVAL_PER_STYLE for c in columns), "the split is too small"
-    return [s for row in zip(*columns, strict=True) for s in row]
-
-
-def _heldout_pairs() -> list[Scene]:
-    drawn = draws(11, np.arange(2 * HELDOUT_PAIRS), heldout=True, pairs=1.0)
-    scenes = dict.fromkeys(s for s in drawn.scenes() if len(s.things) == 2 and heldout(s))
-    return list(scenes)[:HELDOUT_PAIRS]
-
-
-def _train() -> PromptSet:
-    drawn = draws(12, np.arange(2 * TRAIN_PROMPTS))
-    named = dict.fromkeys(
-        (c, s.style) for c, s in zip(drawn.captions(), drawn.scenes(), strict=True)
-    )
-    chosen = list(named)[:TRAIN_PROMPTS]
-    return PromptSet("world-train", tuple(c for c, _ in chosen), tuple(s for _, s in chosen))
+def _interleaved(said: Codes) -> Codes:
+    columns = [said[said[:, 0] == style][:EVAL_PER_STYLE] for style in range(len(LEVELS["style"]))]
+    assert all(len(c) == EVAL_PER_STYLE for c in columns), "too few captions of a style"
+    out: Codes = np.stack(columns, 1).reshape(-1, said.shape[1])
+    return out

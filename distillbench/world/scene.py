@@ -1,4 +1,9 @@
-"""Scenes of the tiny world: attributes, integer codes, and the train / held-out split."""
+"""Scenes of the world of drawings: what may be said of a picture, as words and as codes.
+
+A scene has a style, a ground, and one or two things; a caption may leave any of that unsaid but
+the kinds of things, so that it has many right pictures. Codes are one row of `COLUMNS` a scene,
+-1 where there is nothing to say (the place of a pair, the second thing of a single).
+"""
 
 from __future__ import annotations
 
@@ -8,139 +13,95 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-SHAPES: Final = ("circle", "square", "triangle", "star", "cross", "ring")
-COLOURS: Final = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
-SIZES: Final = ("small", "large")
-POSITIONS: Final = ("left", "right", "top", "bottom", "center")
-BACKGROUNDS: Final = ("night", "snow", "fog", "sand")
-STYLES: Final = ("animation", "concept-art", "painting", "photo")
-RELATIONS: Final = ("left-of", "right-of", "above", "below")
-# A relation fixes the positions of the first and of the second thing.
-RELATION_POSITIONS: Final = {
-    "left-of": ("left", "right"),
-    "right-of": ("right", "left"),
-    "above": ("top", "bottom"),
-    "below": ("bottom", "top"),
-}
-ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
-    "shape": SHAPES,
-    "colour": COLOURS,
-    "size": SIZES,
-    "position": POSITIONS,
-    "background": BACKGROUNDS,
-    "style": STYLES,
-}
-_PAIR_LEVELS: Final = (4, 4, 4, 2, 8, 6, 2, 8, 6)
-_SINGLE_LEVELS: Final = tuple(len(values) for values in ATTRIBUTES.values())
-SINGLE_COUNT: Final = int(np.prod(_SINGLE_LEVELS))
-PAIR_COUNT: Final = int(np.prod(_PAIR_LEVELS))
-HELDOUT_PERCENT: Final = 15
+from distillbench.drawings.grounds import GROUNDS
+from distillbench.drawings.render import COLOURS, THINGS
+from distillbench.drawings.styles import STYLES
+from distillbench.drawings.uniform import splitmix
+
+__all__ = [
+    "COLUMNS", "LEVELS", "RELATIONS", "SINGLE", "Codes", "Scene", "Thing", "codes_of", "heldout",
+    "scenes_of",
+]  # fmt: skip
+
 Codes = NDArray[np.int64]
+RELATIONS: Final = ("left of", "right of", "above", "below")
+LEVELS: Final[dict[str, tuple[str, ...]]] = {
+    "style": tuple(STYLES),
+    "ground": tuple(GROUNDS),
+    "thing": tuple(THINGS),
+    "colour": tuple(COLOURS),
+    "size": ("small", "large"),
+    "place": ("left", "middle", "right"),
+    "relation": RELATIONS,
+}
+COLUMNS: Final = (
+    "style", "ground", "thing", "colour", "size", "place", "relation", "thing2", "colour2", "size2",
+)  # fmt: skip
+SINGLE: Final = COLUMNS[:6]
+"""What can be said of a picture of one thing, and what the judge reads from one."""
+HELDOUT_PERCENT: Final = 15
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One drawn object; `position` is the relation's side in two-object scenes."""
+    """One drawn thing; None is unsaid."""
 
-    size: str
-    colour: str
-    shape: str
-    position: str
+    kind: str
+    colour: str | None = None
+    size: str | None = None
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a caption says: a style, a background, one or two things and their relation."""
+    """What a caption says; None is unsaid. Two things have a relation, one has a place."""
 
-    style: str
-    background: str
     things: tuple[Thing, ...]
+    style: str | None = None
+    ground: str | None = None
+    place: str | None = None
     relation: str | None = None
 
-    def attributes(self) -> dict[str, str]:
-        """The six attributes of a one-object scene, in the order of `ATTRIBUTES`."""
-        assert len(self.things) == 1, "attributes() is for one-object scenes"
-        thing = self.things[0]
-        return {
-            "shape": thing.shape,
-            "colour": thing.colour,
-            "size": thing.size,
-            "position": thing.position,
-            "background": self.background,
-            "style": self.style,
+
+def codes_of(scenes: list[Scene] | tuple[Scene, ...]) -> Codes:
+    """(N, 10) codes; -1 for what is unsaid or does not apply."""
+    rows = []
+    for s in scenes:
+        first, second = s.things[0], s.things[1] if len(s.things) > 1 else None
+        words = (
+            s.style, s.ground, first.kind, first.colour, first.size, s.place, s.relation,
+            second and second.kind, second and second.colour, second and second.size,
+        )  # fmt: skip
+        rows.append([
+            -1 if word is None else LEVELS[column.rstrip("2")].index(word)
+            for column, word in zip(COLUMNS, words, strict=True)
+        ])  # fmt: skip
+    return np.array(rows, np.int64).reshape(-1, len(COLUMNS))
+
+
+def scenes_of(codes: Codes) -> list[Scene]:
+    """The inverse of `codes_of`."""
+    found = []
+    for row in codes:
+        said = {
+            column: LEVELS[column.rstrip("2")][code] if code >= 0 else None
+            for column, code in zip(COLUMNS, row, strict=True)
         }
+        things = [Thing(str(said["thing"]), said["colour"], said["size"])]
+        if said["thing2"] is not None:
+            things.append(Thing(said["thing2"], said["colour2"], said["size2"]))
+        found.append(
+            Scene(tuple(things), said["style"], said["ground"], said["place"], said["relation"])
+        )
+    return found
 
 
-def splitmix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The splitmix64 finaliser: a stateless 64-bit hash, the same on every platform."""
+def heldout(codes: Codes) -> NDArray[np.bool_]:
+    """(N,) whether the whole combination belongs to the held-out split (about 15 %).
+
+    Of complete codes only: no training picture shows such a combination.
+    """
+    number = np.zeros(len(codes), np.uint64)
     with np.errstate(over="ignore"):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
-
-
-def is_heldout(combination: Codes, *, pair: bool) -> NDArray[np.bool_]:
-    """Whether combinations of attributes belong to the held-out split (about 15 %)."""
-    salt = np.uint64(0x5EED_0002 if pair else 0x5EED_0001)
-    hashed = splitmix(splitmix(combination.astype(np.uint64)) ^ salt)
-    return (hashed % np.uint64(100)) < np.uint64(HELDOUT_PERCENT)
-
-
-def single_codes(combination: Codes) -> Codes:
-    """(N,) combination numbers -> (N, 6) attribute codes in the order of `ATTRIBUTES`."""
-    return np.stack(np.unravel_index(combination, _SINGLE_LEVELS), axis=-1).astype(np.int64)
-
-
-def pair_codes(combination: Codes) -> Codes:
-    """(N,) -> (N, 9): style, background, relation, then size, colour, shape of both things."""
-    return np.stack(np.unravel_index(combination, _PAIR_LEVELS), axis=-1).astype(np.int64)
-
-
-def single_scene(codes: Codes) -> Scene:
-    """The one-object scene of six attribute codes."""
-    shape, colour, size, position, background, style = (int(c) for c in codes)
-    thing = Thing(SIZES[size], COLOURS[colour], SHAPES[shape], POSITIONS[position])
-    return Scene(STYLES[style], BACKGROUNDS[background], (thing,))
-
-
-def pair_scene(codes: Codes) -> Scene:
-    """The two-object scene of nine codes."""
-    style, background, relation, *rest = (int(c) for c in codes)
-    name = RELATIONS[relation]
-    sides = RELATION_POSITIONS[name]
-    things = tuple(
-        Thing(SIZES[rest[i]], COLOURS[rest[i + 1]], SHAPES[rest[i + 2]], side)
-        for i, side in zip((0, 3), sides, strict=True)
-    )
-    return Scene(STYLES[style], BACKGROUNDS[background], things, name)
-
-
-def attribute_codes(scene: Scene) -> tuple[int, ...]:
-    """The six attribute codes of a one-object scene."""
-    named = scene.attributes()
-    return tuple(values.index(named[key]) for key, values in ATTRIBUTES.items())
-
-
-def combination_of(scene: Scene) -> int:
-    """The combination number of a scene within its kind (one or two objects)."""
-    if len(scene.things) == 1:
-        return int(np.ravel_multi_index(attribute_codes(scene), _SINGLE_LEVELS))
-    assert scene.relation is not None, "a two-object scene has a relation"
-    head = (
-        STYLES.index(scene.style),
-        BACKGROUNDS.index(scene.background),
-        RELATIONS.index(scene.relation),
-    )
-    body = tuple(
-        code
-        for t in scene.things
-        for code in (SIZES.index(t.size), COLOURS.index(t.colour), SHAPES.index(t.shape))
-    )
-    return int(np.ravel_multi_index(head + body, _PAIR_LEVELS))
-
-
-def heldout(scene: Scene) -> bool:
-    """Whether no training image may show this combination of attributes."""
-    number = np.array([combination_of(scene)], dtype=np.int64)
-    return bool(is_heldout(number, pair=len(scene.things) == 2)[0])
+        for column in codes.T:
+            number = splitmix(number ^ (column + 1).astype(np.uint64))
+    return (number % np.uint64(100)) < np.uint64(HELDOUT_PERCENT)

@@ -12,7 +12,7 @@ from distillbench.api.backbone import Footprint
 from distillbench.backbones._tokens import counter
 from distillbench.errors import BadInput
 
-CAPTION = "a photo of a large red star at the left on snow"
+CAPTION = "a photo of a large red cat on the left in the snow"
 
 
 def test_clip_counts_as_open_clip_does(tmp_path: Path) -> None:

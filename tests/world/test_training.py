@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,21 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from distillbench.errors import BadInput
-from distillbench.tiny_training import aes, clip, degrade, hps, inception, recipes, text, unet, vae
+from distillbench.tiny_training import (
+    aes,
+    clip,
+    degrade,
+    hps,
+    inception,
+    recipes,
+    samples,
+    text,
+    unet,
+    vae,
+)
 from distillbench.tiny_training.__main__ import app
 from distillbench.tiny_training.loop import Job, fit
-from distillbench.world import data, scene
+from distillbench.world import data
 
 
 class _Stop(Exception):
@@ -61,18 +73,63 @@ def test_level_zero_changes_nothing_and_harm_grows_with_the_level() -> None:
         assert errors[-1] > 1e-4
 
 
-def test_other_scenes_differ_and_stay_in_the_split() -> None:
+def test_other_scenes_are_such_that_their_captions_do_not_allow_them() -> None:
     drawn = data.draws(1, np.arange(500))
     wrong = hps.other_scenes(drawn, torch.Generator().manual_seed(0))
-    pairs = list(zip(drawn.scenes(), wrong.scenes(), strict=True))
-    assert sum(a != b for a, b in pairs) >= 499
-    assert not any(scene.heldout(b) for _, b in pairs)
-    near = [
-        sum(v != b.attributes()[k] for k, v in a.attributes().items())
-        for a, b in pairs
-        if len(a.things) == len(b.things) == 1
-    ]
-    assert near.count(1) > 0.7 * len(near)
+    says = drawn.said >= 0
+    differ = ((wrong.codes != drawn.said) & says).sum(1)
+    assert (differ >= 1).all()
+    assert 0.7 < (differ == 1).mean() < 0.95
+    levels = np.array(text.scene_levels()) - 1
+    assert (wrong.codes < levels).all()
+
+
+def test_typical_pictures_differ_less_than_real_ones() -> None:
+    index = np.arange(32, dtype=np.int64)
+    said = np.repeat(data.said_of(["a photo of a small red house on the left on a beach"]), 32, 0)
+    drawn = data.completed(said, seed=0, index=index)
+    real, flat, same = (
+        data.render(drawn, seed=0, index=index, spread=np.full(32, spread, np.float32))
+        for spread in (1.0, 0.3, 0.0)
+    )
+    assert (real == data.render(drawn, seed=0, index=index)).all()
+    assert flat.std(0).mean() < 0.7 * real.std(0).mean()
+    assert same[:, :, :, 0].std(0).mean() < flat[:, :, :, 0].std(0).mean()
+
+
+def test_the_bank_of_samples_is_made_once_and_gives_pairs(tmp_path: Path) -> None:
+    asked = []
+
+    def sampler(captions: Sequence[str], steps: int, guidance: float, seed: int) -> samples.Images:
+        asked.append((len(captions), steps, guidance))
+        return np.full((len(captions), 32, 32, 3), steps, np.uint8)
+
+    bank = samples.make(tmp_path, sampler, count=2 * samples.PART)
+    assert [a for a in asked if a[1] == samples.MANY] == [(256, 25, 1.0), (256, 25, 2.0)]
+    again = samples.make(tmp_path, sampler, count=2 * samples.PART)
+    assert len(asked) == 2 * (1 + len(samples.FEW))
+    np.testing.assert_array_equal(again.few, bank.few)
+    better, worse, drawn = hps.sample_pairs(bank, 3, torch.Generator().manual_seed(0))
+    assert better.shape == worse.shape == (hps.BATCH, 3, 32, 32)
+    levels = [vae.to_uint8(x)[:, 0, 0, 0] for x in (better, worse)]
+    few = np.isin(levels[1], samples.FEW)
+    assert (levels[0] != levels[1]).all()
+    assert (np.isin(levels[1], samples.FEW) | (levels[1] == samples.MANY)).all()
+    assert few.any()
+    assert ((drawn.codes == drawn.said) | (drawn.said < 0)).all()
+
+
+def test_captions_that_fit_a_picture_are_not_counted_as_wrong() -> None:
+    prompts = ["a cat", "a photo of a cat", "a cat left of a dog", "a red cat"]
+    prompts = [p.replace("dog", "house") for p in prompts]
+    said = data.said_of(prompts)
+    drawn = data.Draws(data.completed(said, seed=0, index=np.arange(4)).codes, said, np.zeros(4))
+    wrong = clip.distinct(drawn)
+    assert wrong.diagonal().all()
+    assert not wrong[1, 0]
+    assert not wrong[3, 0]
+    assert wrong[2, 0]
+    assert wrong[0, 2]
 
 
 def test_frechet_of_gaussians_is_the_closed_form() -> None:
@@ -115,16 +172,16 @@ def test_the_tokenizer_knows_every_word_and_marks_the_ends() -> None:
     tokenizer = text.build_tokenizer()
     captions = data.draws(2, np.arange(300)).captions()
     ids = text.tokens(tokenizer, ["", *captions])
-    assert ids.shape == (301, 16)
-    assert ids[0].tolist() == [1, 3] + 14 * [0]
+    assert ids.shape == (301, 24)
+    assert ids[0].tolist() == [1, 3] + 22 * [0]
     assert not (ids == 2).any()
     assert ((ids == 3).sum(1) == 1).all()
 
 
 def test_caption_targets_tell_every_caption_apart() -> None:
     drawn = data.draws(2, np.arange(2000))
-    answers = {tuple(row) for row in text.targets(drawn).tolist()}
-    assert len(answers) == len(set(drawn.scenes()))
+    answers = {tuple(row) for row in text.targets(drawn.said).tolist()}
+    assert len(answers) == len(np.unique(drawn.said, axis=0))
     for column, level in zip(zip(*answers, strict=True), text.scene_levels(), strict=True):
         assert min(column) >= 0
         assert max(column) < level
@@ -138,7 +195,7 @@ def test_clip_folder_loads_by_open_clip(tmp_path: Path) -> None:
     assert a.keys() == b.keys()
     torch.testing.assert_close(a["visual.proj"].half().float(), b["visual.proj"])
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
-    words = ["a photo of a large red star at the left on snow"]
+    words = ["a photo of a large red cat on the left in the snow"]
     assert torch.equal(tokenizer(words), clip.tokenizer()(words))
 
 
@@ -153,7 +210,7 @@ def test_a_short_oracle_training_writes_a_loadable_folder(tmp_path: Path) -> Non
     run = recipes.TrainingRun(out=tmp_path, steps=2)
     recipes.train("oracle", run)
     net = recipes.load_net(tmp_path / "tiny-oracle")
-    assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 29)
+    assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 47)
 
 
 def test_show_writes_a_sheet(tmp_path: Path) -> None:

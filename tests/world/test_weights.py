@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from distillbench.errors import BadInput, MissingWeights
-from distillbench.tiny_training import clip, degrade, inception, quality, recipes, vae
+from distillbench.tiny_training import clip, degrade, gates, inception, recipes, samples, vae
 from distillbench.world import data, oracle, prompts, weights
 
 PROMPTS = prompts.prompt_set("world-eval").prompts[:64]
@@ -23,7 +23,7 @@ def test_revision_is_that_of_the_files(name: str) -> None:
 
 def test_all_weights_stay_small() -> None:
     total = sum(f.stat().st_size for f in weights.root().rglob("*") if f.is_file())
-    assert total < 20e6
+    assert total < 40e6
 
 
 def test_absent_weights_are_one_clear_line() -> None:
@@ -34,10 +34,17 @@ def test_absent_weights_are_one_clear_line() -> None:
 
 def test_the_gates_hold_on_the_cards() -> None:
     quality_ = weights.card("tiny-sd")["quality"]
+    many = quality_["samples"]["steps-25"]
     assert quality_["reconstruction_psnr_db"] >= 30
     assert quality_["reconstruction_attributes"]["all"] >= 0.95
-    assert quality_["samples"]["ddim-25"]["all_right"] >= 0.80
-    assert quality_["headroom_stderrs_4_to_25"] > 5
+    assert many["all_right"] >= 0.80
+    assert quality_["gates"] == pytest.approx(gates.gates(quality_["samples"]), rel=1e-3)
+    assert quality_["gates"]["hps_spreads_4_below_25"] >= 0.6
+    assert quality_["gates"]["hps_spreads_1_below_25"] >= 3
+    assert quality_["gates"]["fid_4_over_25"] >= 2
+    for guided in quality_["guidance_scales"].values():
+        slack = 2 * (guided["hps_stderr"] ** 2 + quality_["renders"]["hps_stderr"] ** 2) ** 0.5
+        assert quality_["renders"]["hps"] >= guided["hps"] - slack
     assert quality_["n"] >= 1000
 
 
@@ -57,8 +64,8 @@ def test_the_judge_takes_tensors_too() -> None:
 
 
 def test_the_judge_refuses_pairs_and_wrong_counts() -> None:
-    two = "a photo of a large red star left-of a small blue ring on snow"
-    with pytest.raises(BadInput, match="one-object"):
+    two = "a photo of a large red cat left of a small blue house"
+    with pytest.raises(BadInput, match="one thing only"):
         oracle.judge(data.renders_of([two], seed=0), [two])
     with pytest.raises(BadInput, match="64 images but 3 prompts"):
         oracle.judge(data.renders_of(PROMPTS, seed=0), PROMPTS[:3])
@@ -76,7 +83,7 @@ def test_the_autoencoder_rebuilds_renders() -> None:
 def test_the_pipeline_samples_what_it_is_asked() -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(weights.folder("tiny-sd"))
     assert pipeline.unet.dtype == torch.float32
-    images = quality.sample(pipeline, PROMPTS[:24], steps=10)
+    images = samples.sample(pipeline, PROMPTS[:24], steps=10, guidance=3.0)
     assert images.shape == (24, 32, 32, 3)
     assert oracle.all_right(images, PROMPTS[:24]).mean() > 0.5
 
@@ -95,14 +102,14 @@ def test_right_captions_score_above_shuffled_ones(name: str) -> None:
 
 def test_preference_and_beauty_fall_with_harm() -> None:
     index = np.arange(64, dtype=np.int64)
-    drawn = data.draws_of(PROMPTS)
+    drawn = data.completed(data.said_of(PROMPTS), seed=8, index=index)
     x, others = degrade.renders(drawn, 8, index)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    scorers = quality.Scorers(weights.root(), PROMPTS)
+    scorers = gates.Scorers(weights.root(), PROMPTS)
     for kind in range(2):
         kinds = torch.full((64,), kind)
         figures = [
-            scorers.figures(
+            scorers.whole(
                 vae.to_uint8(degrade.degrade(x, others, kinds, torch.full((64,), level), noise))
             )
             for level in (0.0, 0.5, 1.0)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from distillbench.drawings import data
-from distillbench.drawings.captions import MAX_WORDS, VOCABULARY, WORDINGS, caption, scene_of
 from distillbench.drawings.grounds import GROUNDS
 from distillbench.drawings.part import Frame
 from distillbench.drawings.render import COLOURS, SIZE, THINGS, Scenes, draw
-from distillbench.drawings.scene import COLUMNS, LEVELS, codes_of, heldout, scenes_of
 from distillbench.drawings.styles import STYLES
 from distillbench.errors import BadInput
-from distillbench.tiny_training.sheet import write
+from distillbench.world import data
+from distillbench.world.captions import MAX_WORDS, VOCABULARY, WORDINGS, caption, scene_of
+from distillbench.world.scene import COLUMNS, LEVELS, codes_of, heldout, scenes_of
 
 
 def alone(thing: int, *, style: int = 0, ground: int = 1, count: int = 1) -> Scenes:
@@ -107,7 +103,7 @@ def test_the_splits_share_no_scene() -> None:
 
 def test_what_a_prompt_leaves_unsaid_is_drawn_anew() -> None:
     index = np.arange(200)
-    drawn = data.completed(["a house at night"] * 200, seed=0, index=index)
+    drawn = data.completed(data.said_of(["a house at night"] * 200), seed=0, index=index)
     house, night = LEVELS["thing"].index("house"), LEVELS["ground"].index("night")
     assert (drawn.codes[:, COLUMNS.index("thing")] == house).all()
     assert (drawn.codes[:, COLUMNS.index("ground")] == night).all()
@@ -115,7 +111,7 @@ def test_what_a_prompt_leaves_unsaid_is_drawn_anew() -> None:
         levels = len(LEVELS[free])
         assert set(drawn.codes[:, COLUMNS.index(free)]) == set(range(levels))
     assert (drawn.codes[:, COLUMNS.index("thing2")] == -1).all()
-    pair = data.completed(["a cat left of a fish"], seed=0, index=index[:1])
+    pair = data.completed(data.said_of(["a cat left of a fish"]), seed=0, index=index[:1])
     assert (pair.codes[0] >= 0).sum() == len(COLUMNS) - 1  # a pair has no place
 
 
@@ -127,9 +123,3 @@ def test_what_a_prompt_leaves_unsaid_is_drawn_anew() -> None:
 def test_other_prompts_are_refused_with_an_example(prompt: str) -> None:
     with pytest.raises(BadInput, match="examples are 'a house'"):
         scene_of(prompt)
-
-
-def test_a_sheet_of_either_world(tmp_path: Path) -> None:
-    for world in ("shapes", "drawings"):
-        write(tmp_path / f"{world}.png", rows=1, seed=0, zoom=2, world=world)
-        assert Image.open(tmp_path / f"{world}.png").size[0] == 8 * SIZE * 2

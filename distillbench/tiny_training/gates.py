@@ -1,0 +1,123 @@
+"""What a teacher must show before it is shipped: reconstruction, right samples, and headroom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distillbench.tiny_training import aes, clip, inception, recipes, vae
+from distillbench.tiny_training.samples import sample
+from distillbench.world.data import renders_of
+from distillbench.world.oracle import as_floats, judge, load_net
+from distillbench.world.prompts import prompt_set
+
+GUIDANCE: Final = 3.0
+GUIDANCES: Final = (1.0, 2.0, 5.0, 8.0)
+STEP_COUNTS: Final = (1, 2, 4, 8, 25)
+TURNS: Final = 5  # samples a prompt for the Frechet distance: 5,120
+RENDER_SEED: Final = 77
+Images = NDArray[np.uint8]
+Figures = dict[str, Any]
+
+
+class Scorers:
+    """The shipped scorers over pictures of one prompt list, and renders to compare with."""
+
+    def __init__(self, root: Path, prompts: tuple[str, ...]) -> None:
+        self.prompts = prompts
+        self.judge = load_net(root / "tiny-oracle")
+        self.net = load_net(root / "tiny-inception")
+        self.clip, self.hps = (recipes.load_clip(root / n) for n in ("tiny-clip", "tiny-hps"))
+        self.head = load_head(root / "tiny-aes")
+        self.texts = clip.tokenizer()(prompts)
+        self.real = self.features(renders_of(prompts * TURNS, seed=RENDER_SEED + 1))
+
+    @torch.no_grad()
+    def features(self, images: Images) -> Tensor:
+        """(N, 96) features of the tiny Frechet distance."""
+        return torch.cat([self.net.embed(x) for x in torch.split(as_floats(images), 256)])
+
+    @torch.no_grad()
+    def cosine(self, model: torch.nn.Module, images: Images) -> NDArray[np.float64]:
+        """(N,) 100 x cosine of picture and prompt."""
+        parts = []
+        for x, ids in zip(
+            torch.split(clip.normalise(images), 256), torch.split(self.texts, 256), strict=True
+        ):
+            image = model.encode_image(x, normalize=True)  # type: ignore[operator]
+            text = model.encode_text(ids, normalize=True)  # type: ignore[operator]
+            parts.append(100 * (image * text).sum(1))
+        return torch.cat(parts).double().numpy()
+
+    @torch.no_grad()
+    def figures(self, images: Images) -> Figures:
+        """Scores of one picture a prompt; `hps_spread` is the deviation over prompts."""
+        score = self.cosine(self.hps, images)
+        x = clip.normalise(images)
+        beauty = self.head(self.clip.encode_image(x, normalize=True))  # type: ignore[operator]
+        return {
+            "all_right": judge(images, self.prompts, net=self.judge).accuracies()["all"],
+            "hps": float(score.mean()),
+            "hps_spread": float(score.std(ddof=1)),
+            "hps_stderr": float(score.std(ddof=1) / len(score) ** 0.5),
+            "clip": float(self.cosine(self.clip, images).mean()),
+            "aes": float(beauty.mean()),
+        }
+
+    def whole(self, images: Images) -> Figures:
+        """Those of the first picture of each prompt, and the distance of all to real pictures."""
+        found = self.figures(images[: len(self.prompts)])
+        return found | {"fid": inception.frechet(self.features(images), self.real)}
+
+
+def measure_teacher(root: Path, name: str = "tiny-sd") -> Figures:
+    """Reconstruction, then samples of 1,024 held-out captions by steps and by guidance scale."""
+    prompts = prompt_set("world-eval").prompts
+    scorers = Scorers(root, prompts)
+    renders = renders_of(prompts * TURNS, seed=RENDER_SEED)
+    autoencoder = AutoencoderKL.from_pretrained(root / name / "vae").eval()
+    rebuilt = vae.reconstruct(autoencoder, renders[: len(prompts)])
+    pipeline = DiffusionPipeline.from_pretrained(root / name)
+    table = {
+        f"steps-{n}": scorers.whole(sample(pipeline, prompts * TURNS, steps=n, guidance=GUIDANCE))
+        for n in STEP_COUNTS
+    }
+    guided = {
+        f"{scale:g}": scorers.figures(sample(pipeline, prompts, steps=25, guidance=scale))
+        for scale in GUIDANCES
+    }
+    return {
+        "n": len(prompts),
+        "n_fid": len(renders),
+        "guidance": GUIDANCE,
+        "reconstruction_psnr_db": float(vae.psnr(renders[: len(prompts)], rebuilt).mean()),
+        "reconstruction_attributes": judge(rebuilt, prompts, net=scorers.judge).accuracies(),
+        "renders": scorers.whole(renders),
+        "samples": table,
+        "guidance_scales": guided,
+        "gates": gates(table),
+    }
+
+
+def gates(table: dict[str, Figures]) -> Figures:
+    """How hard few steps are, in deviations over prompts of the score and as a ratio of FID."""
+    many, few, one = (table[f"steps-{n}"] for n in (25, 4, 1))
+    return {
+        "hps_spreads_4_below_25": (many["hps"] - few["hps"]) / many["hps_spread"],
+        "hps_spreads_1_below_25": (many["hps"] - one["hps"]) / many["hps_spread"],
+        "fid_4_over_25": few["fid"] / many["fid"],
+    }
+
+
+def load_head(folder: Path) -> aes.Head:
+    from safetensors.torch import load_file
+
+    head = aes.Head()
+    head.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    return head.eval()
