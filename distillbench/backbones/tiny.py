@@ -21,7 +21,7 @@ class TinySdConfig(NetworkConfig):
 
 
 class TinySd(Sd):
-    """32 x 32 images of shapes in four styles, and as many real ones as training asks for."""
+    """32 x 32 images of drawn things in four styles, and as many real ones as training asks for."""
 
     Config = TinySdConfig
     name = "tiny-sd"
@@ -37,11 +37,14 @@ class TinySd(Sd):
         return weights.revision(WEIGHTS)
 
     def check_prompts(self, prompts: Sequence[str], *, latents: bool) -> None:
-        """See `Backbone.check_prompts`: real latents are of scenes that prompts describe."""
-        from distillbench.world.captions import scene_of
+        """See `Backbone.check_prompts`: real latents are of scenes that prompts describe.
 
-        for prompt in prompts if latents else ():
-            scene_of(prompt)
+        Without real latents any order of the world's words will do.
+        """
+        from distillbench.world.captions import check_words, scene_of
+
+        for prompt in prompts:
+            scene_of(prompt) if latents else check_words(prompt)
 
     def requirements(self) -> tuple[Need, ...]:
         """Nothing: the package brings the weights."""

@@ -25,25 +25,20 @@ class About:
     notes: str = ""
 
 
-_WIDER: Final = (
-    "The shipped weights saw a wider world than the present renderer draws: rotations up to 38 "
-    "degrees (now 12) and position jitter up to 2.3 pixels (now 1.5)."
-)
-_STREAM: Final = "renders of the training split of the tiny world, made on the fly"
+_STREAM: Final = "renders of the training split of the picture world, made on the fly"
 _PAIRS: Final = "renders of the training split, degraded at known levels"
 ABOUT: Final[Mapping[str, About]] = {
     "tiny-oracle": About(
-        "CNN that names six attributes of a picture",
-        _STREAM,
-        ("oracle",),
-        ("oracle",),
-        f"{_WIDER} This holds for the first 4,000 steps, which also had more blur and noise.",
+        "CNN that names six attributes of a picture of one thing", _STREAM, ("oracle",), ("oracle",)
     ),
     "tiny-clip": About(
-        "open_clip model of 32x32 pictures and captions", _PAIRS, ("clip",), ("clip",), _WIDER
+        "open_clip model of 32x32 pictures and captions", _PAIRS, ("clip",), ("clip",)
     ),
     "tiny-hps": About(
-        "tiny-clip fine-tuned on preference pairs", _PAIRS, ("hps",), ("hps",), _WIDER
+        "tiny-clip fine-tuned on preference pairs",
+        f"{_PAIRS}; typical renders; samples of tiny-sd beside real pictures",
+        ("hps",),
+        ("hps",),
     ),
     "tiny-aes": About(
         "aesthetic head on tiny-clip, five linear layers", _PAIRS, ("aes",), ("aes",)
@@ -53,17 +48,12 @@ ABOUT: Final[Mapping[str, About]] = {
         _PAIRS,
         ("inception",),
         ("inception",),
-        _WIDER,
     ),
     "tiny-sd": About(
         "StableDiffusionPipeline: f=4 autoencoder, frozen text tower, denoiser of 8x8 latents",
         _STREAM,
         ("text", "inception", "vae", "unet"),
         ("text", "vae", "vae-features", "unet"),
-        "The present renderer draws rotations up to 12 degrees and position jitter up to 1.5 "
-        "pixels. Earlier settings made part of the shipped weights: 25 and 1.0 the 8,000 steps "
-        "of job vae, 38 and 2.3 those of vae-features (whose net of features was an earlier one) "
-        "and the first 6,000 of unet, 2,500 of them with the plain noise error.",
     ),
 }
 

@@ -7,7 +7,7 @@ from typing import Final
 from distillbench.errors import BadInput
 from distillbench.world.scene import LEVELS, RELATIONS, Scene, Thing
 
-__all__ = ["MAX_WORDS", "VOCABULARY", "WORDINGS", "caption", "scene_of"]
+__all__ = ["MAX_WORDS", "VOCABULARY", "WORDINGS", "caption", "check_words", "scene_of"]
 
 WORDINGS: Final = 3
 MAX_WORDS: Final = 24
@@ -19,6 +19,7 @@ _PLACE: Final = {"left": "on the left", "middle": "in the middle", "right": "on 
 _WORDS: Final = {word for levels in LEVELS.values() for text in levels for word in text.split()}
 _GLUE: Final = {"a", "an", "of", "at", "the", "on", "in", "style", ","}
 VOCABULARY: Final = tuple(sorted(_WORDS | _GLUE))
+_EXAMPLES: Final = "'a house' and 'a photo of a small red cat on the left in a meadow'"
 
 
 def caption(scene: Scene, *, wording: int = 0) -> str:
@@ -54,14 +55,25 @@ def scene_of(prompt: str) -> Scene:
     one_each = len(style) <= 1 and len(ground) <= 1 and len(place) <= 1
     fits = (len(things) == 1 and not relation) or (len(things) == 2 and relation and not place)
     if not (one_each and fits and set(words) <= set(VOCABULARY)):
-        raise BadInput(
-            f"not a caption of the world of drawings: {prompt!r}; "
-            "examples are 'a house' and 'a photo of a small red cat on the left in a meadow'"
-        )
+        raise BadInput(f"not a caption of the tiny world: {prompt!r}; examples are {_EXAMPLES}")
     return Scene(
         tuple(things), style[0] if style else None, ground[0] if ground else None,
         place[0] if place else None, relation,
     )  # fmt: skip
+
+
+def check_words(prompt: str) -> None:
+    """Refuse a prompt with words that no caption has: a text tower would read nothing there.
+
+    Raises:
+        BadInput: names the words.
+    """
+    unknown = sorted(set(prompt.split()) - set(VOCABULARY))
+    if unknown:
+        raise BadInput(
+            f"the tiny world has no word {', '.join(map(repr, unknown))} (prompt {prompt!r}); "
+            f"examples of its captions are {_EXAMPLES}"
+        )
 
 
 def _things(words: list[str]) -> list[Thing]:

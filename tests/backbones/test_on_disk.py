@@ -43,17 +43,25 @@ def test_a_tokenizer_that_is_not_known_counts_nothing(tmp_path: Path) -> None:
 
 def test_prompts_that_are_cut_are_counted() -> None:
     tiny = registry.build_backbone("tiny-sd", {})
-    assert tiny.cut_prompts([CAPTION, f"{CAPTION} and much more and more", "a"]) == 1
+    assert (
+        tiny.cut_prompts(
+            [CAPTION, f"{CAPTION} , a red cat on the left in a room in a city at night", "a"]
+        )
+        == 1
+    )
     assert registry.build_backbone("gmm", {}).cut_prompts(["condition 0"]) == 0
     assert registry.build_backbone("sdxl", {"model": "no/where"}).cut_prompts(["a " * 99]) == 0
 
 
 def test_worlds_say_which_prompts_they_know() -> None:
     tiny, gmm = (registry.build_backbone(name, {}) for name in ("tiny-sd", "gmm"))
-    tiny.check_prompts(["a cat"], latents=False)
+    tiny.check_prompts(["cat a in", ""], latents=False)
     tiny.check_prompts([CAPTION], latents=True)
-    with pytest.raises(BadInput, match="not a caption of the tiny world: 'a cat'"):
-        tiny.check_prompts([CAPTION, "a cat"], latents=True)
+    with pytest.raises(BadInput, match="not a caption of the tiny world: 'cat a in'"):
+        tiny.check_prompts([CAPTION, "cat a in"], latents=True)
+    # A prompt of another world, whose words the text tower would read as unknown ones.
+    with pytest.raises(BadInput, match="no word 'ring', 'star' .*'a large red star in a ring'"):
+        tiny.check_prompts(["a large red star in a ring"], latents=False)
     with pytest.raises(BadInput, match="the gmm world knows"):
         gmm.check_prompts(["a cat"], latents=False)
 
