@@ -105,4 +105,5 @@ def _part(folder: Path, first: int, sample: Sampler) -> dict[str, Tensor]:
         partial = path.with_suffix(".tmp")
         save_file({k: torch.from_numpy(v).contiguous() for k, v in whole.items()}, str(partial))
         partial.replace(path)
-    return load_file(path)
+    whole_file: dict[str, Tensor] = load_file(path)
+    return whole_file

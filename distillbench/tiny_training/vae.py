@@ -70,7 +70,7 @@ def train(
         fit(job, vae, lambda step, g: _loss(vae, critic, weights, data_seed, step, g))
 
     stage("vae", 1, 2e-3, Weights(kl=5e-5), seed + 1)
-    stage("vae-features", 3 / 8, 1e-3, Weights(kl=1e-3, features=0.3), seed + 30)
+    stage("vae-features", 3 / 8, 1e-3, Weights(kl=1e-4, features=0.3), seed + 30)
     return standardise(vae)
 
 

@@ -27,7 +27,6 @@ _SIZES: Final = np.array([len(LEVELS[c.rstrip("2")]) for c in COLUMNS], np.int64
 _ALWAYS: Final = [COLUMNS.index(c) for c in ("thing", "thing2", "relation")]
 _SECOND: Final = [COLUMNS.index(c) for c in ("relation", "thing2", "colour2", "size2")]
 _PLACE: Final = COLUMNS.index("place")
-_TRIES: Final = 6
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,15 @@ def draws(
         pairs: share of pictures with two things.
         style: whether every caption says the style, as those that are scored by style must.
     """
-    u = uniforms(seed, index, 16 + _TRIES * len(COLUMNS)).astype(np.float64)
+    u = uniforms(seed, index, 16).astype(np.float64)
     pair = u[:, 0] < pairs
-    tries = u[:, 16:].reshape(len(index), _TRIES, len(COLUMNS))
-    options = _applicable((tries * _SIZES).astype(np.int64), pair[:, None])
-    fits = heldout(options.reshape(-1, len(COLUMNS))).reshape(len(index), _TRIES) == held
-    # The first try that falls in the split; some other thing's row where none does.
-    codes = options[np.arange(len(index)), fits.argmax(axis=1)]
-    none = ~fits.any(axis=1)
-    if none.any():
-        codes[none] = codes[np.flatnonzero(~none)[0]] if not none.all() else codes[none]
+    codes = np.zeros((len(index), len(COLUMNS)), np.int64)
+    open_rows, turn = np.arange(len(index)), 0
+    while len(open_rows):  # about one in seven combinations is held out
+        tries = uniforms(seed, index[open_rows], len(COLUMNS), stream=16 + turn).astype(np.float64)
+        codes[open_rows] = _applicable((tries * _SIZES).astype(np.int64), pair[open_rows])
+        open_rows = open_rows[heldout(codes[open_rows]) != held]
+        turn += 1
     return Draws(codes, _said(codes, u, style), (u[:, 15] * WORDINGS).astype(np.int64))
 
 

@@ -60,7 +60,7 @@ def test_worlds_say_which_prompts_they_know() -> None:
     with pytest.raises(BadInput, match="not a caption of the tiny world: 'cat a in'"):
         tiny.check_prompts([CAPTION, "cat a in"], latents=True)
     # A prompt of another world, whose words the text tower would read as unknown ones.
-    with pytest.raises(BadInput, match="no word 'ring', 'star' .*'a large red star in a ring'"):
+    with pytest.raises(BadInput, match=r"no word 'ring', 'star' .*'a large red star in a ring'"):
         tiny.check_prompts(["a large red star in a ring"], latents=False)
     with pytest.raises(BadInput, match="the gmm world knows"):
         gmm.check_prompts(["a cat"], latents=False)

@@ -101,6 +101,19 @@ def test_the_splits_share_no_scene() -> None:
     assert not {tuple(row) for row in train} & {tuple(row) for row in held}
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_either_split_has_all_its_scenes(held: bool) -> None:
+    drawn = data.draws(0, np.arange(4000), held=held)
+    assert (heldout(drawn.codes) == held).all()
+    scenes, count = np.unique(drawn.codes, axis=0, return_counts=True)
+    assert count.max() <= 8, "one scene instead of many"
+    assert len(scenes) > 2000
+    for column, name in enumerate(COLUMNS):
+        shown = drawn.codes[drawn.codes[:, column] >= 0, column]
+        share = np.bincount(shown, minlength=len(LEVELS[name.rstrip("2")])) / len(shown)
+        assert share.min() > 0.5 * share.mean(), name
+
+
 def test_what_a_prompt_leaves_unsaid_is_drawn_anew() -> None:
     index = np.arange(200)
     drawn = data.completed(data.said_of(["a house at night"] * 200), seed=0, index=index)
