@@ -82,11 +82,14 @@ def _hps(run: TrainingRun) -> None:
     base = load_clip(_need(run.out / "tiny-clip", "clip"))
     folder = _need(run.out / "tiny-sd" / "unet", "unet").parent
     teacher = StableDiffusionPipeline.from_pretrained(folder).to(run.device)
+    count = samples.COUNT if run.steps is None else min(samples.COUNT, run.steps * hps.BATCH)
     bank = samples.make(
-        run.jobs, lambda captions, steps, scale, seed: samples.sample(
+        run.jobs,
+        lambda captions, steps, scale, seed: samples.sample(
             teacher, captions, steps=steps, guidance=scale, seed=seed
-        )
-    )  # fmt: skip
+        ),
+        count=count,
+    )
     save_clip(run.out / "tiny-hps", hps.train(run.jobs, base, bank, **run.options()))
 
 

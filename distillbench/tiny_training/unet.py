@@ -112,10 +112,11 @@ def train(
     seed: int = 0,
     device: str = "cpu",
 ) -> UNet2DConditionModel:
-    """Train the denoiser on a bank of 262,144 cached latents; the text tower stays frozen."""
+    """Train the denoiser on a bank of up to 262,144 latents; the text tower stays frozen."""
     torch.manual_seed(seed)
     unet = build(vae.config.latent_channels).to(device, memory_format=torch.channels_last)
-    shards = [load_file(encode_shard(out, i, vae, tokenizer)) for i in range(BANK_SHARDS)]
+    count = min(BANK_SHARDS, -(-steps * BATCH // SHARD))
+    shards = [load_file(encode_shard(out, i, vae, tokenizer)) for i in range(count)]
     latents = torch.cat([s["latents"] for s in shards])
     ids = torch.cat([s["ids"] for s in shards])
     empty = tokens(tokenizer, [""])[0]
