@@ -30,7 +30,7 @@ __all__ = ["EPILOG", "checkpoint_folder", "sample"]
 
 EPILOG = examples(
     "distillbench list runs",
-    "distillbench sample 58017a9e --prompt 'a large red circle' --nfe 4 -o samples",
+    "distillbench sample 58017a9e --prompt 'a large red cat' --nfe 4 -o samples",
     "distillbench sample results/store/train/58017a9ef9c54ae6e26b --prompt x --seed 7 -o samples",
 )
 _NUMBER = re.compile(r"[0-9]{5,9}\.(png|gif)")
@@ -71,6 +71,7 @@ def sample(
     from distillbench.student.files import load_student
 
     student = load_student(folder, best_device(device))
+    student.method.backbone.check_prompts(prompt, latents=False)
     sampler = from_recipe(recipe) if recipe else student.method.sampler(nfe or 4)
     if not recipe:
         say_other_rows(folder, sampler)

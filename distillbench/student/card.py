@@ -63,7 +63,7 @@ pipe.scheduler = $scheduler.from_pretrained(student, subfolder="scheduler")
 $adapter
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 generator = torch.Generator("cpu").manual_seed(0)
-samples = pipe("a red circle", generator=generator, **recipe["call"]).$output
+samples = pipe("a red car", generator=generator, **recipe["call"]).$output
 $save""")
 
 SAVE = {

@@ -47,7 +47,7 @@ class BackboneContract:
         rtol: allowed relative difference between the same sums made in another order.
     """
 
-    prompts: ClassVar[Sequence[str]] = ("a red circle", "a blue square")
+    prompts: ClassVar[Sequence[str]] = ("a red car", "a blue house")
     starts_as_teacher: ClassVar[bool] = True
     rank: ClassVar[int] = 2
     rtol: ClassVar[float] = 1e-3

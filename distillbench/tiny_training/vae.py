@@ -53,7 +53,7 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
 def train(
     out: Path, critic: AttributeNet, *, steps: int = STEPS, seed: int = 0, device: str = "cpu"
 ) -> AutoencoderKL:
-    """Train the autoencoder: `steps` on pixels, then 3/8 as many with a feature loss as well.
+    """Train the autoencoder: `steps` on pixels, then 1/4 as many with a feature loss as well.
 
     At the end the latents are standardised.
 
@@ -70,7 +70,7 @@ def train(
         fit(job, vae, lambda step, g: _loss(vae, critic, weights, data_seed, step, g))
 
     stage("vae", 1, 2e-3, Weights(kl=5e-5), seed + 1)
-    stage("vae-features", 3 / 8, 1e-3, Weights(kl=1e-4, features=0.3), seed + 30)
+    stage("vae-features", 1 / 4, 1e-3, Weights(kl=1e-4, features=0.3), seed + 30)
     return standardise(vae)
 
 

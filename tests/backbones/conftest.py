@@ -17,7 +17,7 @@ from distillbench.api.method import NetSpec, Optim
 from distillbench.api.nets import NetHandle
 from distillbench.student import files as export
 
-WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "blue", "circle", "square", "video"]
+WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "blue", "car", "square", "video"]
 FAMILIES = ("sd", "sdxl", "sd3", "pixart", "cogvideox")
 
 
@@ -284,7 +284,7 @@ class Finished:
     def inputs(self) -> tuple[torch.Tensor, torch.Tensor, Any]:
         rng = torch.Generator().manual_seed(0)
         x = torch.randn(1, *self.backbone.latent_shape, generator=rng)
-        return x, torch.tensor([999]), self.backbone.encode(["a red circle"])
+        return x, torch.tensor([999]), self.backbone.encode(["a red car"])
 
     def call(self, module: torch.nn.Module) -> torch.Tensor:
         """Our way of calling a foreign network of this family."""

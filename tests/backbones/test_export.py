@@ -90,7 +90,7 @@ def test_embedded_guidance_works_in_the_pipeline(
     pipe.set_progress_bar_config(disable=True)
     x, _, _ = run.inputs()
     theirs = pipe(
-        "a red circle", latents=x.clone(), timesteps=recipe["timesteps"],
+        "a red car", latents=x.clone(), timesteps=recipe["timesteps"],
         guidance_scale=recipe["guidance_scale"], output_type="latent", height=16, width=16,
     ).images  # fmt: skip
     ours = run.predict(embed_scale=torch.tensor([7.5])).x0
@@ -153,7 +153,7 @@ def test_a_flow_student_samples_alike_in_its_pipeline(
     if told == "sigmas":
         call["sigmas"] = recipe["sigmas"]
         del call["num_inference_steps"]
-    theirs = pipe("a red circle", latents=x.clone(), output_type="latent", **call).images
+    theirs = pipe("a red car", latents=x.clone(), output_type="latent", **call).images
     assert scheduler.timesteps.tolist() == pytest.approx([1000, 900, 750, 500], abs=1e-2)
     sampler = OdeSampler(timesteps=(1000, 900, 750, 500))
     with torch.no_grad():

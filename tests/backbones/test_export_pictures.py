@@ -153,7 +153,7 @@ def test_the_readme_draws_our_picture(
     theirs = run_readme(tmp_path / "out", monkeypatch)
     frames = theirs if isinstance(theirs, list) else [theirs]
     student = load_student(run.root)
-    ours = generate_images(student, ["a red circle"], sampler=from_recipe(sampler))[0]
+    ours = generate_images(student, ["a red car"], sampler=from_recipe(sampler))[0]
     assert int(ours.max()) - int(ours.min()) > 20  # a picture, not a flat field
     ours = ours if ours.ndim == 4 else ours[None]
     assert grey_levels(np.stack([np.asarray(f) for f in frames]), ours) <= 1
@@ -173,7 +173,7 @@ def test_the_readme_of_a_student_in_half_precision_runs(
     same_noise(run.backbone, 1)
     theirs = run_readme(tmp_path / "out", monkeypatch)
     frames = theirs if isinstance(theirs, list) else [theirs]
-    ours = generate_images(load_student(run.root), ["a red circle"], sampler=from_recipe(sampler))
+    ours = generate_images(load_student(run.root), ["a red car"], sampler=from_recipe(sampler))
     drawn = np.stack([np.asarray(f) for f in frames]).astype(float)
     away = drawn - ours.reshape(-1, *ours.shape[-3:]).numpy()
     assert np.abs(away).mean() < 4
@@ -195,7 +195,7 @@ def test_an_adapter_on_a_trained_teacher_draws_alike(
     same_noise(run.backbone, 1)
     theirs = run_readme(tmp_path / "out", monkeypatch)
     student = load_student(run.root)
-    ours = generate_images(student, ["a red circle"], sampler=from_recipe(sampler))
+    ours = generate_images(student, ["a red car"], sampler=from_recipe(sampler))
     assert grey_levels(theirs, ours[0]) <= 1
 
 
@@ -211,7 +211,7 @@ def test_an_embedded_guidance_scale_draws_alike(
     same_noise(run.backbone, 1)
     theirs = run_readme(tmp_path / "out", monkeypatch)
     student = Student(SimpleNamespace(backbone=run.backbone), run.net)  # type: ignore[arg-type]
-    ours = generate_images(student, ["a red circle"], sampler=from_recipe(sampler))
+    ours = generate_images(student, ["a red car"], sampler=from_recipe(sampler))
     assert grey_levels(theirs, ours[0]) <= 1
 
 
@@ -238,7 +238,7 @@ def test_scalar_inputs_become_a_part_of_the_network(
     student = load_student(run.root)
     ours, other = (
         generate_images(Student(SimpleNamespace(backbone=student.method.backbone), student.net),  # type: ignore[arg-type]
-                        ["a red circle"], sampler=from_recipe({**sampler, "steps_k": k}))
+                        ["a red car"], sampler=from_recipe({**sampler, "steps_k": k}))
         for k in (4, 1)
     )  # fmt: skip
     assert grey_levels(drawn, ours.reshape(-1, *ours.shape[-3:])) <= 1
@@ -257,7 +257,7 @@ def test_a_fused_adapter_draws_as_the_loaded_one(
     pipe, call = space["pipe"], space["recipe"]["call"]
     pipe.fuse_lora()
     pipe.unload_lora_weights()
-    fused = pipe("a red circle", generator=torch.Generator().manual_seed(0), **call).images[0]
+    fused = pipe("a red car", generator=torch.Generator().manual_seed(0), **call).images[0]
     assert grey_levels(fused, torch.from_numpy(np.asarray(space["samples"][0]).copy())) <= 1
 
 
@@ -303,7 +303,7 @@ def test_every_sampler_on_every_stock_scheduler(
     name: str, prediction: str, ready: Build, same_noise: Callable[[Any, int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    backbone, prompts = ready("sd"), ["a red circle", "a blue square"]
+    backbone, prompts = ready("sd"), ["a red car", "a blue square"]
     teacher = carrying(backbone, name, prediction, monkeypatch)
     student = Student(SimpleNamespace(backbone=backbone), None)  # type: ignore[arg-type]
     recipes = {n: from_recipe({"timesteps": TIMES, **s}) for n, s in SAMPLERS.items()}
@@ -324,7 +324,7 @@ def test_every_sampler_on_every_stock_scheduler(
 def test_every_sampler_on_flow(
     shift: float, leak: dict[str, Any], ready: Build, same_noise: Callable[[Any, int], None]
 ) -> None:
-    backbone, prompts = ready("sd3"), ["a red circle", "a blue square"]
+    backbone, prompts = ready("sd3"), ["a red car", "a blue square"]
     student = Student(SimpleNamespace(backbone=backbone), None)  # type: ignore[arg-type]
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift, **leak)
     teacher = Teacher(backbone.process, "flow", dict(scheduler.config))
@@ -353,5 +353,5 @@ def test_a_copied_scheduler_would_have_drawn_another_picture(
     copied = diffusers.DPMSolverMultistepScheduler.from_config(dict(teacher.config))
     wrong = SimpleNamespace(scheduler=copied, times={"num_inference_steps": 4})
     same_noise(backbone, 1)
-    theirs = their_picture(backbone, wrong, sampler, ["a red circle"])
-    assert grey_levels(theirs, generate_images(student, ["a red circle"], sampler=sampler)) > 8
+    theirs = their_picture(backbone, wrong, sampler, ["a red car"])
+    assert grey_levels(theirs, generate_images(student, ["a red car"], sampler=sampler)) > 8

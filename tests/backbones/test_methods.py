@@ -16,7 +16,7 @@ from distillbench.data.batches import DataSource
 from distillbench.errors import NotSupported
 from distillbench.train.role import Role, make_role, only
 
-PROMPTS = ["a red circle", "blue square"]
+PROMPTS = ["a red car", "blue square"]
 DIFFUSION = ["sd", "sdxl", "pixart", "cogvideox"]
 GAN = {"adversarial_weight": 0.1}
 TRAINED = [name for name in registry.METHODS.names() if name != "teacher"]

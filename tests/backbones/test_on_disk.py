@@ -69,5 +69,5 @@ def test_worlds_say_which_prompts_they_know() -> None:
 def test_sizes_are_read_from_files() -> None:
     found = registry.build_backbone("tiny-sd", {}).footprint()
     assert found.sample_bytes == 32 * 32 * 3
-    assert found.parameters == 2_495_784
+    assert found.parameters == 2_500_396
     assert registry.build_backbone("sdxl", {"model": "no/where"}).footprint() == Footprint()

@@ -53,11 +53,11 @@ def test_the_call_of_a_tcd_export_draws_what_sample_draws(
     assert cli("export", RUN, "-o", "out").code == 0
     recipe = json.loads(Path("out/recipe.json").read_text())
     assert (recipe["eta"], recipe["call"]["eta"], recipe["diffusers_ignores"]) == (0.3, 0.3, [])
-    assert cli("sample", RUN, "--prompt", "a red circle", "-o", "ours").code == 0
+    assert cli("sample", RUN, "--prompt", "a red car", "-o", "ours").code == 0
     calls = iter(["start", *(f"step {i}" for i in range(9))])
 
     def drawn(*_: Any, **__: Any) -> torch.Tensor:
-        return sample_noise(0, [0], (8, 8, 8), next(calls))
+        return sample_noise(0, [0], (12, 8, 8), next(calls))
 
     code = re.search(r"```python\n(.*?)```", Path("out/README.md").read_text(), re.S)
     assert code is not None

@@ -132,6 +132,6 @@ def test_prompts_that_a_world_does_not_know_are_told(plan_of: PlanOf) -> None:
     (found,) = caught.value.problems
     assert found.startswith("e.yaml:3:29: rows[0].data.prompts: p.txt: prompt 'a cat': the gmm")
     head = head.replace("gmm", "tiny-sd")
-    Path("p.txt").write_text("a cat\n" + "long " * 40)
+    Path("p.txt").write_text("a cat\n" + "cat " * 40)
     notes = plan_of(row("prompts: p.txt", method="tdm"), head=head).notes
     assert any("p.txt: 1 of 2 prompts are longer than the text encoder of" in n for n in notes)
