@@ -43,8 +43,8 @@ CONFIG: Final[dict[str, Any]] = {
         "layers": 3,
     },
 }
-STEPS: Final = 6000
-BATCH: Final = 96
+STEPS: Final = 3000
+BATCH: Final = 64
 MEAN: Final = open_clip.OPENAI_DATASET_MEAN
 STD: Final = open_clip.OPENAI_DATASET_STD
 

@@ -77,7 +77,7 @@ def test_the_call_of_a_tcd_export_draws_what_sample_draws(
 def test_an_export_is_no_checkpoint(cli: Cli, trainings: dict[str, Path]) -> None:
     stored(trainings["pictures"])
     cli("export", RUN, "-o", "out")
-    for command in (["sample", "out", "--prompt", "x"], ["export", "out"]):
+    for command in (["sample", "out", "--prompt", "a cat"], ["export", "out"]):
         answer = cli(*command, "-o", "elsewhere")
         assert answer.code == 2
         assert answer.err == (
@@ -133,10 +133,10 @@ def test_samples_are_numbered_on(cli: Cli, trainings: dict[str, Path]) -> None:
     Path("s").mkdir()
     for name in ("00007.gif", "00002.png", "12.png", "x00009.png"):
         Path("s", name).write_text("mine")
-    first = cli("sample", RUN, "--prompt", "x", "--prompt", "y", "--nfe", "1", "-o", "s")
+    first = cli("sample", RUN, "--prompt", "a cat", "--prompt", "a car", "--nfe", "1", "-o", "s")
     assert first.out.split() == ["s/00008.png", "s/00009.png"]
     drawn = Path("s/00008.png").read_bytes()
-    second = cli("sample", str(folder), "--prompt", "x", "--nfe", "1", "-o", "s", "--json").json
+    second = cli("sample", str(folder), "--prompt", "a cat", "--nfe", "1", "-o", "s", "--json").json
     assert second["files"] == ["s/00010.png"]
     assert Path("s/00008.png").read_bytes() == drawn == Path("s/00010.png").read_bytes()
     assert Path("s/00002.png").read_text() == "mine"
@@ -148,7 +148,7 @@ def test_points_are_numbered_on(cli: Cli, trainings: dict[str, Path]) -> None:
         answer = cli("sample", RUN, "--prompt", "condition 1", "-o", "s")
         assert answer.out == f"s/{name}\n"
     Path("file").write_text("mine")
-    answer = cli("sample", RUN, "--prompt", "x", "-o", "file")
+    answer = cli("sample", RUN, "--prompt", "a cat", "-o", "file")
     assert (answer.code, answer.err) == (
         2, "error: file: not a folder; name a folder to write into\n"
     )  # fmt: skip
@@ -171,7 +171,7 @@ def test_teachers_in_a_circle_are_refused(
     names = [RUN, *chain]
     for name, teacher in dict(zip(names, chain)).items():
         stored(trainings["points"], name, teacher=teacher)
-    more = ["--prompt", "x"] if command == "sample" else []
+    more = ["--prompt", "a cat"] if command == "sample" else []
     answer = cli(command, RUN, *more, "-o", "s")
     assert answer.code == 1
     assert "leads in a circle" in answer.err
@@ -189,7 +189,7 @@ def test_altered_bytes_are_neither_sampled_nor_exported(
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
-    more = ["--prompt", "x"] if command == "sample" else []
+    more = ["--prompt", "a cat"] if command == "sample" else []
     for checkpoint in (RUN, str(folders["own"])):
         answer = cli(command, checkpoint, *more, "-o", "s")
         assert answer.code == 1
@@ -201,7 +201,7 @@ def test_altered_bytes_are_neither_sampled_nor_exported(
 def test_a_recipe_that_is_none_is_one_line(cli: Cli, text: str) -> None:
     Path("mine").mkdir()
     Path("mine/recipe.json").write_text(text)
-    for command in (["sample", "mine", "--prompt", "x"], ["export", "mine"]):
+    for command in (["sample", "mine", "--prompt", "a cat"], ["export", "mine"]):
         answer = cli(*command, "-o", "s")
         assert answer.code == 1
         assert answer.err.startswith("error: mine/recipe.json: ")
@@ -231,12 +231,12 @@ def test_samples_of_a_training_shared_by_rows_say_whose_recipe_they_are_of(
 ) -> None:
     stored(trainings["pictures"])
     sampled("TCD", "b1")
-    assert cli("sample", RUN, "--prompt", "x", "-o", "a").err == ""
+    assert cli("sample", RUN, "--prompt", "a cat", "-o", "a").err == ""
     hot = sampled("TCD, hot", "b2", gamma=0.8)
-    answer = cli("sample", RUN, "--prompt", "x", "-o", "a")
+    answer = cli("sample", RUN, "--prompt", "a cat", "-o", "a")
     assert "by the recipe of the training (gamma 0.3)" in answer.err
     assert "TCD, hot has gamma 0.8; --row 'TCD, hot' takes that" in answer.err
-    answer = cli("sample", RUN, "--prompt", "x", "-o", "b", "--row", "TCD, hot", "--json")
+    answer = cli("sample", RUN, "--prompt", "a cat", "-o", "b", "--row", "TCD, hot", "--json")
     assert answer.err == ""
     assert answer.json["sampler"] == hot
     before, after = (np.asarray(Image.open(f"{d}/00000.png"), dtype=int) for d in "ab")
@@ -275,8 +275,8 @@ def test_rows_that_are_not_there_or_not_one_are_refused(
     sampled("hot", "b3", nfe=2, gamma=0.8)
     sampled("twice", "b500000", gamma=0.5)
     sampled("twice", "b600000", gamma=0.6)
-    answer = cli("sample", RUN, "--prompt", "x", "-o", "out", *args)
+    answer = cli("sample", RUN, "--prompt", "a cat", "-o", "out", *args)
     assert answer.code == 2
     assert told in answer.err
-    found = cli("sample", RUN, "--prompt", "x", "-o", "out", "--row", "b500000", "--json").json
+    found = cli("sample", RUN, "--prompt", "a cat", "-o", "out", "--row", "b500000", "--json").json
     assert found["sampler"]["gamma"] == 0.5
