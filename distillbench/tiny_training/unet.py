@@ -22,7 +22,7 @@ from distillbench.tiny_training.text import WIDTH, tokens
 from distillbench.tiny_training.vae import to_tensor
 from distillbench.world.data import training_batch
 
-STEPS = 10000
+STEPS = 24000
 BATCH = 64
 DROPOUT = 0.1
 BANK_SHARDS = 16
