@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import PositiveInt
+from pydantic import BaseModel, PositiveInt
 
 from distillbench.api.backbone import Cond
 from distillbench.backbones._fits import equal
@@ -30,7 +30,7 @@ class PixartConfig(PipelineConfig):
 class Pixart(TransformerBackbone):
     """eps is the first half of the output's channels; the second is the variance, unused here."""
 
-    Config = PixartConfig
+    Config: ClassVar[type[BaseModel]] = PixartConfig
     name = "pixart"
     pipeline = "PixArtAlphaPipeline"
     layout = PIXART

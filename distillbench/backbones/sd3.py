@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt
 
 from distillbench.api.backbone import Cond
 from distillbench.api.fields import SIZE
@@ -40,7 +40,7 @@ class Sd3(TransformerBackbone):
     An empty prompt is the unconditional branch.
     """
 
-    Config = Sd3Config
+    Config: ClassVar[type[BaseModel]] = Sd3Config
     name = "sd3"
     process_kind = "flow"
     pipeline = "StableDiffusion3Pipeline"

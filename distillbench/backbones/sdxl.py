@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
+from pydantic import BaseModel
+
 from distillbench.api.backbone import Cond
 from distillbench.api.fields import SIZE
 from distillbench.backbones._fits import equal, text
@@ -30,7 +32,7 @@ class SdxlConfig(EmbeddedGuidance):
 class Sdxl(UnetBackbone):
     """UNet; original and target size are the image's own, the crop starts at the corner."""
 
-    Config = SdxlConfig
+    Config: ClassVar[type[BaseModel]] = SdxlConfig
     name = "sdxl"
     pipeline = "StableDiffusionXLPipeline"
     layout = SDXL

@@ -1,61 +1,68 @@
-"""The shipped teacher of the embedded picture world: a Stable Diffusion of two million weights."""
+"""The shipped teachers of the embedded picture world: small true pipelines of each family."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
 
 from distillbench.backbones._pipeline import NetworkConfig
+from distillbench.backbones._shipped import ShippedBackbone
+from distillbench.backbones.pixart import Pixart
 from distillbench.backbones.sd import Sd
-from distillbench.core.lazy import torch
-from distillbench.files.places import Need
-from distillbench.files.source import Source
-from distillbench.world import weights
+from distillbench.backbones.sd3 import Sd3
+from distillbench.backbones.sdxl import Sdxl
 
-__all__ = ["TinySd", "TinySdConfig"]
-
-WEIGHTS = "tiny-sd"
+__all__ = ["TinyPixart", "TinySd", "TinySd3", "TinySd3Config", "TinySdConfig", "TinySdxl"]
 
 
 class TinySdConfig(NetworkConfig):
     """The weights are part of the package."""
 
+    resolution: ClassVar[None] = None
 
-class TinySd(Sd):
-    """32 x 32 images of drawn things in four styles, and as many real ones as training asks for."""
+
+class TinySd(ShippedBackbone, Sd):
+    """A UNet with one text tower; predicts eps."""
 
     Config = TinySdConfig
     name = "tiny-sd"
-    train_prompts = "world-train"
-    eval_prompts = "world-eval"
 
-    def source(self) -> Source:
-        """The folder inside the package."""
-        return Source(str(weights.folder(WEIGHTS)))
 
-    def revision(self) -> str:
-        """The sha256 that the weights' card states."""
-        return weights.revision(WEIGHTS)
+class TinySdxl(ShippedBackbone, Sdxl):
+    """A UNet with two text towers, a pooled vector and size conditions; predicts eps."""
 
-    def check_prompts(self, prompts: Sequence[str], *, latents: bool) -> None:
-        """See `Backbone.check_prompts`: real latents are of scenes that prompts describe.
+    Config = TinySdConfig
+    name = "tiny-sdxl"
 
-        Without real latents any order of the world's words will do.
-        """
-        from distillbench.world.captions import check_words, scene_of
 
-        for prompt in prompts:
-            scene_of(prompt) if latents else check_words(prompt)
+class TinyPixartConfig(NetworkConfig):
+    """The weights are part of the package."""
 
-    def requirements(self) -> tuple[Need, ...]:
-        """Nothing: the package brings the weights."""
-        return ()
+    text_length: ClassVar[int] = 20
 
-    def _shape(self) -> tuple[int, ...]:
-        return self._sized(None)
 
-    def training_latents(self, prompts: Sequence[str], rng: torch.Generator) -> torch.Tensor:
-        """Latents of fresh renders of the prompts' scenes."""
-        from distillbench.world.data import renders_of
+class TinyPixart(ShippedBackbone, Pixart):
+    """A diffusion transformer with T5 text; predicts eps."""
 
-        seed = int(torch.randint(2**31 - 1, (), generator=rng))
-        return self.encode_images(torch.from_numpy(renders_of(prompts, seed=seed)))
+    Config = TinyPixartConfig
+    name = "tiny-pixart"
+
+
+class TinySd3Config(NetworkConfig):
+    """The weights are part of the package.
+
+    Attributes:
+        shift: g of S(u) = g u / (1 + (g - 1) u), which spaces times.
+    """
+
+    resolution: ClassVar[None] = None
+    text_length: ClassVar[int] = 20
+    shift: float = Field(3.0, ge=1)
+
+
+class TinySd3(ShippedBackbone, Sd3):
+    """A transformer over text and image together, trained by flow matching with shift 3."""
+
+    Config = TinySd3Config
+    name = "tiny-sd3"

@@ -29,6 +29,11 @@ class Model(StrEnum):
     clip = "clip"
     hps = "hps"
     aes = "aes"
+    text_2 = "text-2"
+    text_t5 = "text-t5"
+    tiny_sd3 = "tiny-sd3"
+    tiny_sdxl = "tiny-sdxl"
+    tiny_pixart = "tiny-pixart"
     all = "all"
 
 
@@ -40,7 +45,8 @@ def train(
     model: Annotated[
         Model,
         typer.Argument(
-            help="Which model; vae needs inception, unet text and vae, aes clip, hps clip and unet."
+            help="Which model; vae needs inception, unet text and vae, aes clip, "
+            "hps clip and unet; tiny-* train the parts they miss first."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and finished models.")] = Path(

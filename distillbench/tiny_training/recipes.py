@@ -8,13 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from distillbench.errors import BadInput
-from distillbench.tiny_training import aes, clip, hps, inception, oracle, samples, text, unet, vae
+from distillbench.tiny_training import (
+    aes,
+    bank,
+    clip,
+    denoise,
+    hps,
+    inception,
+    oracle,
+    pixart,
+    samples,
+    sd3,
+    sdxl,
+    text,
+    towers,
+    unet,
+    vae,
+)
+from distillbench.tiny_training.shared import need as _need
 from distillbench.world.oracle import load_net
 
 
@@ -66,12 +83,42 @@ def _vae(run: TrainingRun) -> None:
 
 
 def _unet(run: TrainingRun) -> None:
-    folder = _need(run.out / "tiny-sd", "text", "vae")
-    tower = CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
-    autoencoder = AutoencoderKL.from_pretrained(folder / "vae").eval()
-    net = unet.train(run.jobs, autoencoder, tower, tokenizer, **run.options())
-    save_pipeline(unet.assemble(autoencoder, tower, tokenizer, net), folder)
+    _need(run.out / "tiny-sd" / "text_encoder", "text", "vae")
+    _denoiser(unet.FAMILY, run)
+
+
+def _tower(kind: towers.Tower) -> Callable[[TrainingRun], None]:
+    def recipe(run: TrainingRun) -> None:
+        tower, _ = towers.train(kind, run.jobs, **run.options())
+        tower.save_pretrained(run.out / "parts" / kind.job)
+
+    return recipe
+
+
+def _with_parts(family: denoise.Family) -> Callable[[TrainingRun], None]:
+    """The family's parts that are not there yet, then its denoiser."""
+
+    def recipe(run: TrainingRun) -> None:
+        for each in family.needs:
+            if not (run.out / PARTS[each]).exists():
+                RECIPES[each](run)
+        _denoiser(family, run)
+
+    return recipe
+
+
+def _denoiser(family: denoise.Family, run: TrainingRun) -> None:
+    steps = run.steps or family.steps
+    torch.manual_seed(run.seed)
+    pipeline = family.assemble(run.out).to(run.device)
+    latents = bank.Bank.of(
+        run.jobs / family.bank, family.encoded(pipeline), pipeline.tokenizer, steps=steps,
+        device=run.device,
+    )  # fmt: skip
+    denoise.train(
+        family, run.jobs, pipeline, latents, steps=steps, seed=run.seed, device=run.device
+    )
+    save_pipeline(pipeline, run.out / family.name)
 
 
 def _clip(run: TrainingRun) -> None:
@@ -105,6 +152,7 @@ def _inception(run: TrainingRun) -> None:
     )
 
 
+FAMILIES: Final = (unet.FAMILY, sd3.FAMILY, sdxl.FAMILY, pixart.FAMILY)
 RECIPES: Final[Mapping[str, Callable[[TrainingRun], None]]] = {
     "text": _text,
     "oracle": _oracle,
@@ -114,7 +162,18 @@ RECIPES: Final[Mapping[str, Callable[[TrainingRun], None]]] = {
     "clip": _clip,
     "hps": _hps,
     "aes": _aes,
+    "text-2": _tower(towers.CLIP_2),
+    "text-t5": _tower(towers.T5),
+    **{family.name: _with_parts(family) for family in FAMILIES[1:]},
 }
+PARTS: Final[Mapping[str, str]] = {
+    "text": "tiny-sd/text_encoder",
+    "inception": "tiny-inception",
+    "vae": "tiny-sd/vae",
+    "text-2": "parts/text-2",
+    "text-t5": "parts/text-t5",
+}
+"""Recipes of the parts that families share, and the folders they leave."""
 
 
 def save_folder(folder: Path, net: nn.Module, config: Mapping[str, Any]) -> None:
@@ -137,20 +196,24 @@ def load_clip(folder: Path) -> nn.Module:
     return net.eval()
 
 
-def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """`save_pretrained` with the denoiser in half precision; loading gives full precision."""
-    pipeline.unet.half()
-    pipeline.save_pretrained(folder, safe_serialization=True)
+def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
+    """`save_pretrained` with denoiser and autoencoder in half precision.
+
+    diffusers loads those in full precision; it would run text encoders in what they are stored.
+    """
+    denoise.denoiser_of(pipeline).half()
+    pipeline.vae.half()
+    pipeline.to("cpu").save_pretrained(folder, safe_serialization=True)
     # diffusers notes the local path that a part came from.
     for config in (folder / "model_index.json", *folder.glob("*/config.json")):
         facts = json.loads(config.read_text(encoding="utf-8"))
         facts.pop("_name_or_path", None)
         config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     # The tokenizer's class has this name in every release of transformers that we accept.
-    for name in ("model_index.json", "tokenizer/tokenizer_config.json"):
-        text = (folder / name).read_text(encoding="utf-8")
+    for config in (folder / "model_index.json", *folder.glob("tokenizer*/tokenizer_config.json")):
+        text = config.read_text(encoding="utf-8")
         renamed = text.replace("TokenizersBackend", "PreTrainedTokenizerFast")
-        (folder / name).write_text(renamed, encoding="utf-8")
+        config.write_text(renamed, encoding="utf-8")
 
 
 def _save(folder: Path, net: nn.Module, weights: str, name: str, config: Mapping[str, Any]) -> None:
@@ -158,12 +221,6 @@ def _save(folder: Path, net: nn.Module, weights: str, name: str, config: Mapping
     state = {k: v.detach().cpu().half().contiguous() for k, v in net.state_dict().items()}
     save_file(state, str(folder / weights))
     (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _need(folder: Path, *made_by: str) -> Path:
-    if not folder.exists():
-        raise BadInput(f"{folder} is missing; train {' and '.join(made_by)} first")
-    return folder
 
 
 __all__ = ["RECIPES", "TrainingRun", "load_clip", "load_net", "save_clip", "save_folder", "train"]

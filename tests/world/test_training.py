@@ -17,6 +17,7 @@ from distillbench.tiny_training import (
     aes,
     clip,
     degrade,
+    denoise,
     hps,
     inception,
     recipes,
@@ -150,7 +151,7 @@ def test_the_aesthetic_head_has_the_published_keys() -> None:
 def test_the_loss_weight_is_snr_plus_one_capped() -> None:
     alphas = unet.build_scheduler().alphas_cumprod.double()
     snr = alphas / (1 - alphas)
-    weight = unet.loss_weight(alphas)
+    weight = denoise.snr_weight(alphas)
     torch.testing.assert_close(weight, (1 + 1 / snr).clamp(max=10))
 
 
