@@ -2,7 +2,8 @@
 
 The questions about the scene are asked of what a family reads as the whole caption (the projected
 last token of CLIP, the mean of T5's tokens); every word is asked of its own token in the layer that
-a family reads: CLIP's last but one, T5's last.
+a family reads: CLIP's last but one, T5's last. T5, which reads no caption from one token, is asked
+for the neighbours of every word too, or it would not learn which colour is whose.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from transformers import (
 from distillbench.tiny_training.loop import Job, fit
 from distillbench.tiny_training.text import WIDTH, build_tokenizer, build_tower, targets, tokens
 from distillbench.tiny_training.text import scene_levels as levels
-from distillbench.world.data import draws
+from distillbench.world.data import PAIR_SHARE, draws
 
 __all__ = ["LENGTH", "T5_WIDTH", "Tower", "build_t5", "build_wide", "projected", "train"]
 
@@ -84,16 +85,23 @@ def _read_t5(tower: nn.Module, ids: Tensor, step: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Tower:
-    """One text encoder: how it is built, and how captions and words are read from it."""
+    """One text encoder: how it is built, and how captions and words are read from it.
+
+    Attributes:
+        around: which words every token is asked for, by their distance.
+        pairs: share of captions of two things.
+    """
 
     job: str
     build: Callable[[], Any]
     read: Callable[[nn.Module, Tensor, int], tuple[Tensor, Tensor]]
     width: int
+    around: tuple[int, ...] = (0,)
+    pairs: float = PAIR_SHARE
 
 
 CLIP_2: Final = Tower("text-2", build_wide, _read_clip, WIDTH)
-T5: Final = Tower("text-t5", build_t5, _read_t5, T5_WIDTH)
+T5: Final = Tower("text-t5", build_t5, _read_t5, T5_WIDTH, (-2, -1, 0, 1, 2), 0.5)
 
 
 class _Reader(nn.Module):
@@ -103,10 +111,10 @@ class _Reader(nn.Module):
         super().__init__()
         self.kind, self.tower = kind, kind.build()
         self.scene = nn.Linear(kind.width, sum(levels()))
-        self.word = nn.Linear(kind.width, self.tower.config.vocab_size)
+        self.word = nn.Linear(kind.width, len(kind.around) * self.tower.config.vocab_size)
 
     def forward(self, ids: Tensor, step: int) -> tuple[list[Tensor], Tensor]:
-        """(N, L) ids -> logits of each question, word logits (N, L, vocabulary)."""
+        """(N, L) ids -> logits of each question, word logits (N, L, around * vocabulary)."""
         whole, words = self.kind.read(self.tower, ids, step)
         return list(torch.split(self.scene(whole), list(levels()), dim=1)), self.word(words)
 
@@ -121,12 +129,15 @@ def train(
     job = Job(name=kind.job, out=out, steps=steps, lr=2e-3, seed=seed, device=device)
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
-        drawn = draws(seed + 2, np.arange(step * BATCH, (step + 1) * BATCH))
+        index = np.arange(step * BATCH, (step + 1) * BATCH)
+        drawn = draws(seed + 2, index, pairs=kind.pairs)
         ids = tokens(tokenizer, drawn.captions())[:, :LENGTH].to(device)
         parts, word = reader(ids, step)
         answers = targets(drawn.said).to(device)
         asked = torch.stack([F.cross_entropy(p, a) for p, a in zip(parts, answers.T, strict=True)])
-        return asked.mean() + 0.2 * F.cross_entropy(word.flatten(0, 1), ids.flatten())
+        near = torch.stack([ids.roll(-distance, 1) for distance in kind.around], dim=-1)
+        spoken = F.cross_entropy(word.reshape(near.numel(), -1), near.flatten())
+        return asked.mean() + 0.2 * spoken
 
     fit(job, reader, loss_of)
     return reader.tower, _quality(reader, tokenizer, device)
