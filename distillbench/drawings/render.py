@@ -53,27 +53,43 @@ class Scenes:
     place: Map
 
 
-def draw(scenes: Scenes, *, seed: int, index: Ints, spread: Map | None = None) -> Images:
+def draw(
+    scenes: Scenes,
+    *,
+    seed: int,
+    index: Ints,
+    spread: Map | None = None,
+    camera: Map | None = None,
+) -> Images:
     """(N, 32, 32, 3) uint8 pictures of the scenes; picture i is a function of (scene, index).
 
-    spread (N,) in [0, 1] draws every free parameter towards its middle: at 0 all pictures of a
-    scene are the same typical one, as from a generator that has lost its modes.
+    Args:
+        spread: (N,) in [0, 1] draws every free parameter towards its middle: at 0 all pictures of
+            a scene are the same typical one, as from a generator that has lost its modes.
+        camera: (N, 2) how far the camera is moved to the right and down, in sides. It moves the
+            ground; things stand where `scenes` says in the picture.
     """
     noise = uniforms(seed, index, _SLOTS, stream=1)
     if spread is not None:
         noise = np.float32(0.5) + spread[:, None].astype(np.float32) * (noise - np.float32(0.5))
+    moved_by = np.zeros((1, 2), np.float32) if camera is None else camera.astype(np.float32)
     x, y = np.broadcast_arrays(_AXIS[:, None, :], _AXIS[:, :, None])
+    x, y = x + moved_by[:, :1, None], y + moved_by[:, 1:, None]
+
+    def seen(rows: Ints) -> tuple[Map, Map]:
+        return (x, y) if camera is None else (x[rows], y[rows])
+
     out = np.empty((len(index), 3, SIZE, SIZE), np.float32)
     for code, paint in enumerate(GROUNDS.values()):
         rows = np.flatnonzero(scenes.ground == code)
         if len(rows):
-            scenery = Scenery(x, y, noise[rows, :24])
+            scenery = Scenery(*seen(rows), noise[rows, :24])
             paint(scenery)
             out[rows] = scenery.image
     for code, style in enumerate(STYLES):
         rows = np.flatnonzero(scenes.style == code)
         if len(rows):
-            out[rows] = finish(style, out[rows], x, y, noise[rows, 24:36])
+            out[rows] = finish(style, out[rows], *seen(rows), noise[rows, 24:36])
             for slot in (0, 1):
                 _things(out, scenes, rows, slot, style, noise)
     level = np.where(scenes.style == list(STYLES).index("photo"), 0.020, 0.006).astype(np.float32)

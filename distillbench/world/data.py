@@ -17,7 +17,7 @@ from distillbench.world.scene import COLUMNS, LEVELS, Codes, codes_of, heldout, 
 
 __all__ = [
     "PAIR_SHARE", "Draws", "completed", "draws", "render", "renders_of", "said_of",
-    "training_batch",
+    "scenes_at", "training_batch",
 ]  # fmt: skip
 
 Images = NDArray[np.uint8]
@@ -90,15 +90,19 @@ def _said(codes: Codes, u: NDArray[np.float64], style: bool) -> Codes:
 
 def render(drawn: Draws, *, seed: int, index: Codes, spread: Map | None = None) -> Images:
     """(N, 32, 32, 3) uint8 pictures of drawn scenes; spread as in `drawings.render.draw`."""
+    return draw(scenes_at(drawn, seed=seed, index=index), seed=seed, index=index, spread=spread)
+
+
+def scenes_at(drawn: Draws, *, seed: int, index: Codes) -> Scenes:
+    """Drawn scenes with their things put where they are said to be."""
     codes = dict(zip(COLUMNS, drawn.codes.T, strict=True))
-    scenes = Scenes(
+    return Scenes(
         style=codes["style"],
         ground=codes["ground"],
         thing=np.stack([codes["thing"], codes["thing2"]], 1),
         colour=np.stack([codes["colour"], codes["colour2"]], 1),
         place=_places(codes, uniforms(seed, index, 8, stream=3)),
     )
-    return draw(scenes, seed=seed, index=index, spread=spread)
 
 
 def _places(codes: dict[str, Codes], u: Map) -> Map:
