@@ -19,12 +19,12 @@ from distillbench.tiny_training.text import tokens
 from distillbench.tiny_training.vae import to_tensor
 from distillbench.world.data import training_batch
 
-__all__ = ["BATCH", "Bank", "Maker", "pictures", "rows_of"]
+__all__ = ["BATCH", "SEED", "SHARDS", "Bank", "Maker", "pictures", "rows_of"]
 
 BATCH: Final = 64
 SHARDS: Final = 16
 SHARD = 16384
-PART: Final = 256
+PART = 256
 SEED: Final = 10
 Rows = NDArray[np.int64]
 Maker = Callable[[int], tuple[Tensor, Sequence[str]]]
@@ -46,15 +46,15 @@ class Bank:
     @classmethod
     def of(
         cls, folder: Path, make: Maker, tokenizer: PreTrainedTokenizerFast, *, steps: int,
-        device: str,
+        device: str, shards: int = SHARDS,
     ) -> Bank:  # fmt: skip
-        """The bank for a training of `steps` steps: at most 262,144 pictures.
+        """The bank for a training of `steps` steps: at most `shards` of 16,384 pictures each.
 
         Shards that lie in the folder are used again.
         """
-        count = min(SHARDS, -(-steps * BATCH // SHARD))
-        shards = [_shard(folder, i, make, tokenizer) for i in range(count)]
-        latents, ids = (torch.cat([s[k] for s in shards]) for k in ("latents", "ids"))
+        count = min(shards, -(-steps * BATCH // SHARD))
+        parts = [_shard(folder, i, make, tokenizer) for i in range(count)]
+        latents, ids = (torch.cat([p[k] for p in parts]) for k in ("latents", "ids"))
         return cls(latents.to(device), ids.to(device))
 
 

@@ -15,7 +15,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from distillbench.tiny_training.bank import BATCH, Bank, Maker, pictures, rows_of
+from distillbench.tiny_training.bank import BATCH, SHARDS, Bank, Maker, pictures, rows_of
 from distillbench.tiny_training.loop import Job, fit
 from distillbench.tiny_training.text import tokens
 
@@ -47,22 +47,26 @@ class Family:
         name: of its folder.
         job: name of the training of its denoiser.
         needs: recipes of its frozen parts.
-        assemble: folder of all trained models -> the pipeline with an untrained denoiser.
+        build: the untrained denoiser.
+        assemble: folder of all trained models, denoiser -> the pipeline.
         condition: pipeline and token ids (B, 24) -> the denoiser's arguments beside input and time.
         noise: latents to a regression problem.
         steps, lr: of the training.
-        bank, encoded: folder of its encoded pictures, and how they are made with its pipeline.
+        bank, shards, encoded: folder of its encoded pictures, how many shards of them at most, and
+            how they are made with its pipeline.
     """
 
     name: str
     job: str
     needs: tuple[str, ...]
-    assemble: Callable[[Path], Any]
+    build: Callable[[], nn.Module]
+    assemble: Callable[[Path, Any], Any]
     condition: Callable[[Any, Tensor], dict[str, Any]]
     noise: Noise
     steps: int = 12_000
     lr: float = 1e-3
     bank: str = "latents"
+    shards: int = SHARDS
     encoded: Callable[[Any], Maker] = pictures
 
 
@@ -99,7 +103,7 @@ def train(
             given = family.condition(pipeline, words)
         x = noised.x.contiguous(memory_format=torch.channels_last) if x0.ndim == 4 else noised.x
         out = net(x, timestep=noised.t, return_dict=False, **given)[0]
-        error = (out - noised.target).square().flatten(1).mean(1)
+        error = (out - noised.target).square().mean(tuple(range(1, out.ndim)))
         loss: Tensor = (noised.weight * error).mean()
         return loss
 
@@ -163,7 +167,7 @@ def snr_weight(alphas: Tensor) -> Tensor:
 def _drawn(alphas: Tensor, x0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     t = torch.randint(0, len(alphas), (len(x0),), generator=generator)
     eps = torch.randn(x0.shape, generator=generator)
-    a = alphas[t].reshape(-1, *[1] * (x0.ndim - 1))
+    a = alphas[t].float().reshape(-1, *[1] * (x0.ndim - 1))
     return t.to(x0.device), eps.to(x0.device), a.to(x0.device)
 
 

@@ -42,13 +42,13 @@ def linear_scheduler() -> DDIMScheduler:
     )
 
 
-def assemble(out: Path) -> PixArtAlphaPipeline:
-    """The trained parts of `out` round an untrained transformer."""
+def assemble(out: Path, transformer: Any) -> PixArtAlphaPipeline:
+    """The trained parts of `out` round a denoiser."""
     return PixArtAlphaPipeline(
         tokenizer=shared.tokenizer(out),
         text_encoder=shared.part(out, "text-t5", T5EncoderModel),
         vae=shared.autoencoder(out),
-        transformer=build(),
+        transformer=transformer,
         scheduler=linear_scheduler(),
     )
 
@@ -68,6 +68,7 @@ FAMILY: Final = Family(
     name="tiny-pixart",
     job="pixart",
     needs=("text", "text-t5", "inception", "vae"),
+    build=build,
     assemble=assemble,
     condition=condition,
     noise=noise_of(linear_scheduler().alphas_cumprod),

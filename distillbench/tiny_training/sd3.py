@@ -44,13 +44,14 @@ def build(*, layers: int = 5, heads: int = 3, patch: int = 2) -> SD3Transformer2
     return net
 
 
-def assemble(out: Path) -> StableDiffusion3Pipeline:
-    """The trained parts of `out` round an untrained transformer."""
-    words = shared.tokenizer(out)
+def assemble(out: Path, transformer: Any) -> StableDiffusion3Pipeline:
+    """The trained parts of `out` round a denoiser."""
+    words, vae = shared.tokenizer(out), shared.autoencoder(out)
+    vae.register_to_config(shift_factor=0.0)  # this pipeline adds it, and cannot add nothing
     return StableDiffusion3Pipeline(
-        transformer=build(),
+        transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT),
-        vae=shared.autoencoder(out),
+        vae=vae,
         text_encoder=projected(shared.tower(out)),
         tokenizer=words,
         text_encoder_2=shared.part(out, "text-2", CLIPTextModelWithProjection),
@@ -74,6 +75,7 @@ FAMILY: Final = Family(
     name="tiny-sd3",
     job="sd3",
     needs=("text", "text-2", "text-t5", "inception", "vae"),
+    build=build,
     assemble=assemble,
     condition=condition,
     noise=flow(SHIFT),

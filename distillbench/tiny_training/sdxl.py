@@ -28,7 +28,7 @@ def build() -> UNet2DConditionModel:
         sample_size=shared.SIDE,
         in_channels=shared.CHANNELS,
         out_channels=shared.CHANNELS,
-        block_out_channels=(40, 64),
+        block_out_channels=(32, 56),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
@@ -43,8 +43,8 @@ def build() -> UNet2DConditionModel:
     )
 
 
-def assemble(out: Path) -> StableDiffusionXLPipeline:
-    """The trained parts of `out` round an untrained UNet."""
+def assemble(out: Path, unet: Any) -> StableDiffusionXLPipeline:
+    """The trained parts of `out` round a denoiser."""
     words = shared.tokenizer(out)
     return StableDiffusionXLPipeline(
         vae=shared.autoencoder(out),
@@ -52,7 +52,7 @@ def assemble(out: Path) -> StableDiffusionXLPipeline:
         text_encoder_2=shared.part(out, "text-2", CLIPTextModelWithProjection),
         tokenizer=words,
         tokenizer_2=words,
-        unet=build(),
+        unet=unet,
         scheduler=build_scheduler(),
         add_watermarker=False,
     )
@@ -78,6 +78,7 @@ FAMILY: Final = Family(
     name="tiny-sdxl",
     job="sdxl",
     needs=("text", "text-2", "inception", "vae"),
+    build=build,
     assemble=assemble,
     condition=condition,
     noise=noise_of(build_scheduler().alphas_cumprod),

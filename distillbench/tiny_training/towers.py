@@ -29,6 +29,7 @@ from distillbench.tiny_training.loop import Job, fit
 from distillbench.tiny_training.text import WIDTH, build_tokenizer, build_tower, targets, tokens
 from distillbench.tiny_training.text import scene_levels as levels
 from distillbench.world.data import PAIR_SHARE, draws
+from distillbench.world.scene import COLUMNS
 
 __all__ = ["LENGTH", "T5_WIDTH", "Tower", "build_t5", "build_wide", "projected", "train"]
 
@@ -122,7 +123,7 @@ class _Reader(nn.Module):
 def train(
     kind: Tower, out: Path, *, steps: int = STEPS, seed: int = 0, device: str = "cpu"
 ) -> tuple[Any, dict[str, float]]:
-    """Train a tower; also returns the share of held-out captions it reads wholly right."""
+    """Train a tower; also returns the shares of held-out captions it reads wholly right."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     reader = _Reader(kind).to(device)
@@ -153,5 +154,8 @@ def _quality(
         torch.stack([p.argmax(1).cpu() for p in reader(ids, step)[0]], 1) == targets(drawn.said)
         for step in (0, 1)
     ]
-    share = min(float(r.all(1).float().mean()) for r in right)
-    return {"captions_read_right": share, "n": float(count)}
+    pair = torch.from_numpy(drawn.said[:, COLUMNS.index("thing2")] >= 0)
+    whole = torch.stack([r.all(1) for r in right]).float()
+    share = {"singles": whole[:, ~pair], "pairs": whole[:, pair], "all": whole}
+    worst = {f"{name}_read_right": float(w.mean(1).min()) for name, w in share.items()}
+    return worst | {"n": float(count)}

@@ -48,13 +48,13 @@ def build_scheduler(**other: Any) -> DDIMScheduler:
     return DDIMScheduler(**(settings | other))
 
 
-def assemble(out: Path) -> StableDiffusionPipeline:
-    """The trained parts of `out` round an untrained UNet."""
+def assemble(out: Path, unet: Any) -> StableDiffusionPipeline:
+    """The trained parts of `out` round a denoiser."""
     return StableDiffusionPipeline(
         vae=shared.autoencoder(out),
         text_encoder=shared.tower(out),
         tokenizer=shared.tokenizer(out, length=MAX_WORDS),
-        unet=build(),
+        unet=unet,
         scheduler=build_scheduler(),
         safety_checker=None,
         feature_extractor=None,
@@ -71,6 +71,7 @@ FAMILY: Final = Family(
     name="tiny-sd",
     job="unet",
     needs=("text", "inception", "vae"),
+    build=build,
     assemble=assemble,
     condition=condition,
     noise=noise_of(build_scheduler().alphas_cumprod),
