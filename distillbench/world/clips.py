@@ -20,7 +20,7 @@ from distillbench.drawings.uniform import uniforms
 from distillbench.world.data import Draws, completed, draws, said_of, scenes_at
 from distillbench.world.scene import Codes
 
-__all__ = ["FRAMES", "clip_batch", "clips_of", "render_clips"]
+__all__ = ["FRAMES", "Clips", "clip_batch", "clips_of", "render_clips"]
 
 FRAMES: Final = 9
 _MIDDLE: Final = FRAMES // 2
