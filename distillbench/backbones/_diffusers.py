@@ -189,6 +189,18 @@ class VideoCodec:
         videos = [self.vae.decode(part).sample for part in torch.split(latents, 1)]
         return _to_uint8(torch.cat(videos)).permute(0, 2, 3, 4, 1).contiguous()
 
+    @torch.no_grad()
+    def encode(self, clips: Tensor) -> Tensor:
+        """Latents (B, f, C, h, w) of uint8 clips (B, frames, H, W, 3): the posterior's mode.
+
+        Raises:
+            StageFailed: one is not finite.
+        """
+        pixels = clips.to(self.vae.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1.0
+        modes = [self.vae.encode(part).latent_dist.mode() for part in torch.split(pixels, CHUNK)]
+        latents = self.scale.into(torch.cat(modes)).transpose(1, 2)
+        return require_finite(latents, "latents of clips")
+
 
 def _to_uint8(pixels: Tensor) -> Tensor:
     pixels = require_finite(pixels, "decoded pixels")

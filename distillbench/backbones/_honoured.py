@@ -284,5 +284,5 @@ VIDEO_AUTOENCODER: Rules = {
     "mid_block_add_attention": unread(flag, "the class has no such layer to add"),
     "sample_height": unread(whole(), "sizes tiles alone"),
     "sample_width": unread(whole(), "sizes tiles alone"),
-    "invert_scale_latents": unread(flag, "read where videos are encoded, which is not done here"),
+    "invert_scale_latents": unread(flag, "read by pipelines that start from a picture"),
 }

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from distillbench.backbones._pipeline import PipelineBackbone
 from distillbench.core.lazy import torch
 from distillbench.files.places import Need
 from distillbench.files.source import Source
 from distillbench.world import weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["ShippedBackbone"]
 
@@ -46,7 +51,11 @@ class ShippedBackbone(PipelineBackbone):
 
     def training_latents(self, prompts: Sequence[str], rng: torch.Generator) -> torch.Tensor:
         """Latents of fresh renders of the prompts' scenes."""
+        seed = int(torch.randint(2**31 - 1, (), generator=rng))
+        return self.codec.encode(torch.from_numpy(self._real(prompts, seed)))
+
+    def _real(self, prompts: Sequence[str], seed: int) -> NDArray[np.uint8]:
+        """One real picture a prompt."""
         from distillbench.world.data import renders_of
 
-        seed = int(torch.randint(2**31 - 1, (), generator=rng))
-        return self.encode_images(torch.from_numpy(renders_of(prompts, seed=seed)))
+        return renders_of(prompts, seed=seed)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, BaseModel, Field, PositiveInt
 
 from distillbench.api.backbone import Backbone, Cond
 from distillbench.backbones._fits import cell, equal
@@ -21,10 +21,11 @@ from distillbench.core.schedules import shifted_nodes
 if TYPE_CHECKING:
     from distillbench.backbones._diffusers import ImageCodec, VideoCodec
 
-__all__ = ["Cogvideox", "CogvideoxConfig"]
+__all__ = ["Cogvideox", "CogvideoxConfig", "whole_clip"]
 
 
-def _whole_clip(frames: int) -> int:
+def whole_clip(frames: int) -> int:
+    """Refuse a number of frames that the causal autoencoder cannot give back."""
     if frames % 8 != 1:
         raise ValueError("must be 8 k + 1, such as 9, 17 or 49")
     return frames
@@ -41,7 +42,7 @@ class CogvideoxConfig(PipelineConfig):
     """
 
     model: str = "THUDM/CogVideoX-2b"
-    frames: Annotated[PositiveInt, AfterValidator(_whole_clip)] = 49
+    frames: Annotated[PositiveInt, AfterValidator(whole_clip)] = 49
     height: PositiveInt = 480
     width: PositiveInt = 720
     node_shift: float = Field(2.0, ge=1)
@@ -50,7 +51,7 @@ class CogvideoxConfig(PipelineConfig):
 class Cogvideox(TransformerBackbone):
     """Latents are (frames, channels, height, width), as diffusers orders them."""
 
-    Config = CogvideoxConfig
+    Config: ClassVar[type[BaseModel]] = CogvideoxConfig
     name = "cogvideox"
     modality = "video"
     pipeline = "CogVideoXPipeline"

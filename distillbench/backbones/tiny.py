@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, PositiveInt
 
 from distillbench.backbones._pipeline import NetworkConfig
 from distillbench.backbones._shipped import ShippedBackbone
+from distillbench.backbones.cogvideox import Cogvideox, whole_clip
 from distillbench.backbones.pixart import Pixart
 from distillbench.backbones.sd import Sd
 from distillbench.backbones.sd3 import Sd3
 from distillbench.backbones.sdxl import Sdxl
 
-__all__ = ["TinyPixart", "TinySd", "TinySd3", "TinySd3Config", "TinySdConfig", "TinySdxl"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "TinyCogvideox", "TinyCogvideoxConfig", "TinyPixart", "TinyPixartConfig", "TinySd", "TinySd3",
+    "TinySd3Config", "TinySdConfig", "TinySdxl",
+]  # fmt: skip
 
 
 class TinySdConfig(NetworkConfig):
@@ -66,3 +75,34 @@ class TinySd3(ShippedBackbone, Sd3):
 
     Config = TinySd3Config
     name = "tiny-sd3"
+
+
+class TinyCogvideoxConfig(NetworkConfig):
+    """The weights are part of the package.
+
+    Attributes:
+        frames: of the decoded clip, 8 k + 1, as the decoder upsamples time; the network was trained
+            on clips of 9.
+        node_shift: g of S(u) = g u / (1 + (g - 1) u), which spaces a student's input times.
+    """
+
+    height: ClassVar[int] = 32
+    width: ClassVar[int] = 32
+    frames: Annotated[PositiveInt, AfterValidator(whole_clip)] = 9
+    node_shift: float = Field(2.0, ge=1)
+
+
+class TinyCogvideox(ShippedBackbone, Cogvideox):
+    """A transformer over text and clip; predicts v, its last time has no signal."""
+
+    Config = TinyCogvideoxConfig
+    name = "tiny-cogvideox"
+    train_prompts = "world-video-train"
+    eval_prompts = "world-video-eval"
+
+    def _real(self, prompts: Sequence[str], seed: int) -> NDArray[np.uint8]:
+        """One real clip a prompt."""
+        from distillbench.world.clips import clips_of
+
+        config: Any = self.config
+        return clips_of(prompts, seed=seed, frames=config.frames)

@@ -31,9 +31,11 @@ class Model(StrEnum):
     aes = "aes"
     text_2 = "text-2"
     text_t5 = "text-t5"
+    video_vae = "video-vae"
     tiny_sd3 = "tiny-sd3"
     tiny_sdxl = "tiny-sdxl"
     tiny_pixart = "tiny-pixart"
+    tiny_cogvideox = "tiny-cogvideox"
     all = "all"
 
 
@@ -45,7 +47,7 @@ def train(
     model: Annotated[
         Model,
         typer.Argument(
-            help="Which model; vae needs inception, unet text and vae, aes clip, "
+            help="Which model; vae and video-vae need inception, unet text and vae, aes clip, "
             "hps clip and unet; tiny-* train the parts they miss first."
         ),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from distillbench.tiny_training import (
     aes,
     bank,
     clip,
+    cogvideox,
     denoise,
     hps,
     inception,
@@ -30,6 +31,7 @@ from distillbench.tiny_training import (
     towers,
     unet,
     vae,
+    video,
 )
 from distillbench.tiny_training.shared import need as _need
 from distillbench.world.oracle import load_net
@@ -82,6 +84,11 @@ def _vae(run: TrainingRun) -> None:
     vae.train(run.jobs, critic, **run.options()).save_pretrained(run.out / "tiny-sd" / "vae")
 
 
+def _video_vae(run: TrainingRun) -> None:
+    critic = load_net(_need(run.out / "tiny-inception", "inception"))
+    video.train(run.jobs, critic, **run.options()).save_pretrained(run.out / PARTS["video-vae"])
+
+
 def _unet(run: TrainingRun) -> None:
     _need(run.out / "tiny-sd" / "text_encoder", "text", "vae")
     _denoiser(unet.FAMILY, run)
@@ -89,19 +96,20 @@ def _unet(run: TrainingRun) -> None:
 
 def _tower(kind: towers.Tower) -> Callable[[TrainingRun], None]:
     def recipe(run: TrainingRun) -> None:
-        tower, _ = towers.train(kind, run.jobs, **run.options())
+        tower, quality = towers.train(kind, run.jobs, **run.options())
+        print(kind.job, quality, flush=True)
         tower.save_pretrained(run.out / "parts" / kind.job)
 
     return recipe
 
 
 def _with_parts(family: denoise.Family) -> Callable[[TrainingRun], None]:
-    """The family's parts that are not there yet, then its denoiser."""
+    """The family's parts that are not there yet, in their own steps; then its denoiser."""
 
     def recipe(run: TrainingRun) -> None:
         for each in family.needs:
             if not (run.out / PARTS[each]).exists():
-                RECIPES[each](run)
+                RECIPES[each](replace(run, steps=None))
         _denoiser(family, run)
 
     return recipe
@@ -110,10 +118,10 @@ def _with_parts(family: denoise.Family) -> Callable[[TrainingRun], None]:
 def _denoiser(family: denoise.Family, run: TrainingRun) -> None:
     steps = run.steps or family.steps
     torch.manual_seed(run.seed)
-    pipeline = family.assemble(run.out).to(run.device)
+    pipeline = family.assemble(run.out, family.build()).to(run.device)
     latents = bank.Bank.of(
         run.jobs / family.bank, family.encoded(pipeline), pipeline.tokenizer, steps=steps,
-        device=run.device,
+        device=run.device, shards=family.shards,
     )  # fmt: skip
     denoise.train(
         family, run.jobs, pipeline, latents, steps=steps, seed=run.seed, device=run.device
@@ -152,7 +160,7 @@ def _inception(run: TrainingRun) -> None:
     )
 
 
-FAMILIES: Final = (unet.FAMILY, sd3.FAMILY, sdxl.FAMILY, pixart.FAMILY)
+FAMILIES: Final = (unet.FAMILY, sd3.FAMILY, sdxl.FAMILY, pixart.FAMILY, cogvideox.FAMILY)
 RECIPES: Final[Mapping[str, Callable[[TrainingRun], None]]] = {
     "text": _text,
     "oracle": _oracle,
@@ -164,6 +172,7 @@ RECIPES: Final[Mapping[str, Callable[[TrainingRun], None]]] = {
     "aes": _aes,
     "text-2": _tower(towers.CLIP_2),
     "text-t5": _tower(towers.T5),
+    "video-vae": _video_vae,
     **{family.name: _with_parts(family) for family in FAMILIES[1:]},
 }
 PARTS: Final[Mapping[str, str]] = {
@@ -172,6 +181,7 @@ PARTS: Final[Mapping[str, str]] = {
     "vae": "tiny-sd/vae",
     "text-2": "parts/text-2",
     "text-t5": "parts/text-t5",
+    "video-vae": "tiny-cogvideox/vae",
 }
 """Recipes of the parts that families share, and the folders they leave."""
 
@@ -197,17 +207,17 @@ def load_clip(folder: Path) -> nn.Module:
 
 
 def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
-    """`save_pretrained` with denoiser and autoencoder in half precision.
-
-    diffusers loads those in full precision; it would run text encoders in what they are stored.
-    """
-    denoise.denoiser_of(pipeline).half()
-    pipeline.vae.half()
+    """`save_pretrained` in half precision, of parts that load in full precision."""
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.half()
     pipeline.to("cpu").save_pretrained(folder, safe_serialization=True)
     # diffusers notes the local path that a part came from.
     for config in (folder / "model_index.json", *folder.glob("*/config.json")):
         facts = json.loads(config.read_text(encoding="utf-8"))
         facts.pop("_name_or_path", None)
+        if "dtype" in facts:  # transformers loads in it, whatever the weights are stored in
+            facts["dtype"] = "float32"
         config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     # The tokenizer's class has this name in every release of transformers that we accept.
     for config in (folder / "model_index.json", *folder.glob("tokenizer*/tokenizer_config.json")):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from distillbench.world.networks import AttributeNet
 LATENT_CHANNELS = 12
 STEPS = 8000
 BATCH = 16
+Batch = Callable[[int, int], Tensor]
+"""Seed and step -> pictures (N, 3, H, W) or clips (N, 3, F, H, W)."""
 
 
 def build(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
@@ -62,16 +66,26 @@ def train(
     """
     torch.manual_seed(seed)
     vae = build().to(device).to(memory_format=torch.channels_last)
-    critic = critic.to(device).eval().requires_grad_(False)
 
-    def stage(name: str, share: float, lr: float, weights: Weights, data_seed: int) -> None:
-        common = {"out": out, "seed": seed, "device": device, "ema": 0.998}
-        job = Job(name=name, steps=max(1, int(share * steps)), lr=lr, **common)  # type: ignore[arg-type]
-        fit(job, vae, lambda step, g: _loss(vae, critic, weights, data_seed, step, g))
+    def batch(data_seed: int, step: int) -> Tensor:
+        return to_tensor(training_batch(data_seed, step, BATCH)[0], device)
 
-    stage("vae", 1, 2e-3, Weights(kl=5e-5), seed + 1)
-    stage("vae-features", 1 / 4, 1e-3, Weights(kl=1e-4, features=0.3), seed + 30)
+    fit_stages(Job(name="vae", out=out, steps=steps, lr=2e-3, seed=seed, device=device, ema=0.998),
+               vae, critic, batch)  # fmt: skip
     return standardise(vae)
+
+
+def fit_stages(job: Job, vae: Any, critic: AttributeNet, batch: Batch) -> None:
+    """Train an autoencoder by `job` on pixels, then 1/4 as long with a feature loss as well."""
+    critic = critic.to(job.device).eval().requires_grad_(False)
+
+    def stage(job: Job, weights: Weights, data_seed: int) -> None:
+        fit(job, vae, lambda step, g: _loss(vae, critic, weights, batch(data_seed, step), g))
+
+    stage(job, Weights(kl=5e-5), job.seed + 1)
+    short = max(1, job.steps // 4)
+    second = replace(job, name=f"{job.name}-features", steps=short, lr=job.lr / 2)
+    stage(second, Weights(kl=1e-4, features=0.3), job.seed + 30)
 
 
 @dataclass(frozen=True)
@@ -83,23 +97,22 @@ class Weights:
 
 
 def _loss(
-    vae: AutoencoderKL,
-    critic: AttributeNet,
-    weights: Weights,
-    seed: int,
-    step: int,
-    generator: torch.Generator,
+    vae: Any, critic: AttributeNet, weights: Weights, x: Tensor, generator: torch.Generator
 ) -> Tensor:
-    x = to_tensor(training_batch(seed, step, BATCH)[0], str(vae.device))
     posterior = vae.encode(x).latent_dist
     noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
     y = vae.decode(posterior.mean + posterior.std * noise).sample
-    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    kl = posterior.kl().sum() / posterior.mean.numel()
     loss: Tensor = F.l1_loss(y, x) + 4 * F.mse_loss(y, x) + weights.kl * kl
     if weights.features:
-        pairs = zip(critic.maps(x), critic.maps(y), strict=True)
+        pairs = zip(critic.maps(_frames(x)), critic.maps(_frames(y)), strict=True)
         loss = loss + weights.features * torch.stack([F.mse_loss(b, a) for a, b in pairs]).sum()
     return loss
+
+
+def _frames(x: Tensor) -> Tensor:
+    """Pictures as they are; the frames of clips (N, 3, F, H, W)."""
+    return x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x
 
 
 @torch.no_grad()
@@ -136,7 +149,8 @@ def reconstruct(
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(N,) peak signal-to-noise ratios in dB of uint8 pictures."""
-    error = np.square(a.astype(np.float64) - b.astype(np.float64)).mean(axis=(1, 2, 3))
+    """(N,) peak signal-to-noise ratios in dB of uint8 pictures or clips."""
+    squares = np.square(a.astype(np.float64) - b.astype(np.float64))
+    error = squares.mean(axis=tuple(range(1, a.ndim)))
     out: NDArray[np.float64] = 10 * np.log10(255**2 / np.maximum(error, 1e-9))
     return out

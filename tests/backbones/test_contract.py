@@ -57,15 +57,39 @@ class TestGmm(BackboneContract):
         return backbone
 
 
-@pytest.mark.skipif("tiny-sd" not in weights.available(), reason="its weights are not made yet")
-class TestTinySd(BackboneContract):
+class OfWorld(BackboneContract):
+    """A shipped teacher of the picture world."""
+
     prompts = PROMPTS
+    world: ClassVar[str]
 
     @pytest.fixture(scope="class")
     def backbone(self) -> Backbone:
-        backbone = registry.build_backbone("tiny-sd", {})
+        if self.world not in weights.available():
+            pytest.skip("its weights are not made yet")
+        backbone = registry.build_backbone(self.world, {})
         backbone.load()
         return backbone
+
+
+class TestTinySd(OfWorld):
+    world = "tiny-sd"
+
+
+class TestTinySdxl(OfWorld):
+    world = "tiny-sdxl"
+
+
+class TestTinySd3(OfWorld):
+    world = "tiny-sd3"
+
+
+class TestTinyPixart(OfWorld):
+    world = "tiny-pixart"
+
+
+class TestTinyCogvideox(OfWorld):
+    world = "tiny-cogvideox"
 
 
 def test_every_registered_backbone_has_its_contract_tested_here() -> None:
