@@ -26,6 +26,8 @@ class About:
 
 
 _STREAM: Final = "renders of the training split of the picture world, made on the fly"
+_VAE: Final = ("vae", "vae-features")
+_LENGTH: Final = "Its T5 was trained on 20 tokens: pass max_sequence_length=20 to the pipeline."
 _PAIRS: Final = "renders of the training split, degraded at known levels"
 ABOUT: Final[Mapping[str, About]] = {
     "tiny-oracle": About(
@@ -54,6 +56,37 @@ ABOUT: Final[Mapping[str, About]] = {
         _STREAM,
         ("text", "inception", "vae", "unet"),
         ("text", "vae", "vae-features", "unet"),
+    ),
+    "tiny-sdxl": About(
+        "StableDiffusionXLPipeline: tiny-sd's autoencoder and text tower, a second tower, size "
+        "conditions, denoiser of 8x8 latents",
+        _STREAM,
+        ("text", "text-2", "inception", "vae", "tiny-sdxl"),
+        ("text", "text-2", *_VAE, "sdxl"),
+    ),
+    "tiny-pixart": About(
+        "PixArtAlphaPipeline: tiny-sd's autoencoder, T5 text, diffusion transformer over 8x8 "
+        "latents",
+        _STREAM,
+        ("text", "text-t5", "inception", "vae", "tiny-pixart"),
+        ("text-t5", *_VAE, "pixart"),
+        _LENGTH,
+    ),
+    "tiny-sd3": About(
+        "StableDiffusion3Pipeline: tiny-sd's autoencoder, two CLIP towers and T5, transformer "
+        "trained by flow matching with shift 3",
+        _STREAM,
+        ("text", "text-2", "text-t5", "inception", "vae", "tiny-sd3"),
+        ("text", "text-2", "text-t5", *_VAE, "sd3"),
+        _LENGTH,
+    ),
+    "tiny-cogvideox": About(
+        "CogVideoXPipeline: causal autoencoder of nine-frame clips, T5 text, transformer trained "
+        "by v-prediction with no signal at the last time",
+        "moving renders of the training split, made on the fly",
+        ("text", "text-t5", "inception", "video-vae", "tiny-cogvideox"),
+        ("text-t5", "video-vae", "video-vae-features", "cogvideox"),
+        f"{_LENGTH} Clips have num_frames=9, height=width=32.",
     ),
 }
 

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillbench.tiny_training import aes, clip, inception, recipes, vae
+from distillbench.tiny_training import aes, clip, inception, recipes, vae, video
 from distillbench.tiny_training.samples import sample
+from distillbench.world.clips import FRAMES, clips_of
 from distillbench.world.data import renders_of
 from distillbench.world.oracle import as_floats, judge, load_net
 from distillbench.world.prompts import prompt_set
@@ -21,6 +22,7 @@ GUIDANCE: Final = 3.0
 GUIDANCES: Final = (1.0, 2.0, 5.0, 8.0)
 STEP_COUNTS: Final = (1, 2, 4, 8, 25)
 TURNS: Final = 5  # samples a prompt for the Frechet distance: 5,120
+CLIP_TURNS: Final = 4  # the same of clips: 1,024
 RENDER_SEED: Final = 77
 Images = NDArray[np.uint8]
 Figures = dict[str, Any]
@@ -29,14 +31,14 @@ Figures = dict[str, Any]
 class Scorers:
     """The shipped scorers over pictures of one prompt list, and renders to compare with."""
 
-    def __init__(self, root: Path, prompts: tuple[str, ...]) -> None:
+    def __init__(self, root: Path, prompts: tuple[str, ...], *, turns: int = TURNS) -> None:
         self.prompts = prompts
         self.judge = load_net(root / "tiny-oracle")
         self.net = load_net(root / "tiny-inception")
         self.clip, self.hps = (recipes.load_clip(root / n) for n in ("tiny-clip", "tiny-hps"))
         self.head = load_head(root / "tiny-aes")
         self.texts = clip.tokenizer()(prompts)
-        self.real = self.features(renders_of(prompts * TURNS, seed=RENDER_SEED + 1))
+        self.real = self.features(renders_of(prompts * turns, seed=RENDER_SEED + 1))
 
     @torch.no_grad()
     def features(self, images: Images) -> Tensor:
@@ -81,9 +83,8 @@ def measure_teacher(root: Path, name: str = "tiny-sd") -> Figures:
     prompts = prompt_set("world-eval").prompts
     scorers = Scorers(root, prompts)
     renders = renders_of(prompts * TURNS, seed=RENDER_SEED)
-    autoencoder = AutoencoderKL.from_pretrained(root / name / "vae").eval()
-    rebuilt = vae.reconstruct(autoencoder, renders[: len(prompts)])
     pipeline = DiffusionPipeline.from_pretrained(root / name)
+    rebuilt = vae.reconstruct(pipeline.vae, renders[: len(prompts)])
     table = {
         f"steps-{n}": scorers.whole(sample(pipeline, prompts * TURNS, steps=n, guidance=GUIDANCE))
         for n in STEP_COUNTS
@@ -101,6 +102,39 @@ def measure_teacher(root: Path, name: str = "tiny-sd") -> Figures:
         "renders": scorers.whole(renders),
         "samples": table,
         "guidance_scales": guided,
+        "gates": gates(table),
+    }
+
+
+def measure_clips(root: Path, name: str = "tiny-cogvideox") -> Figures:
+    """As `measure_teacher`, of 256 held-out captions of clips.
+
+    Scored are the middle frames, in which everything is where the caption says. `change` is the
+    mean difference of neighbouring frames, in grey levels.
+    """
+    prompts = prompt_set("world-video-eval").prompts
+    scorers = Scorers(root, prompts, turns=CLIP_TURNS)
+    real = clips_of(prompts * CLIP_TURNS, seed=RENDER_SEED)
+    pipeline = DiffusionPipeline.from_pretrained(root / name)
+    rebuilt = video.reconstruct(pipeline.vae, real[: len(prompts)])
+
+    def figures(clips: Images) -> Figures:
+        steps = np.abs(np.diff(clips.astype(np.int16), axis=1))
+        return scorers.whole(clips[:, FRAMES // 2]) | {"change": float(steps.mean())}
+
+    table = {
+        f"steps-{n}": figures(sample(pipeline, prompts * CLIP_TURNS, steps=n, guidance=GUIDANCE))
+        for n in STEP_COUNTS
+    }
+    right = judge(rebuilt[:, FRAMES // 2], prompts, net=scorers.judge).accuracies()
+    return {
+        "n": len(prompts),
+        "n_fid": len(real),
+        "guidance": GUIDANCE,
+        "reconstruction_psnr_db": float(vae.psnr(real[: len(prompts)], rebuilt).mean()),
+        "reconstruction_attributes": right,
+        "renders": figures(real),
+        "samples": table,
         "gates": gates(table),
     }
 

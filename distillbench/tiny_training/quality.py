@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,12 @@ import torch
 from torch import Tensor
 
 from distillbench.tiny_training import aes, clip, degrade, hps, inception, recipes
-from distillbench.tiny_training.gates import RENDER_SEED, load_head, measure_teacher
+from distillbench.tiny_training.gates import (
+    RENDER_SEED,
+    load_head,
+    measure_clips,
+    measure_teacher,
+)
 from distillbench.world.data import draws, renders_of
 from distillbench.world.oracle import Judgement, judge, load_net
 from distillbench.world.prompts import prompt_set
@@ -76,6 +82,8 @@ MEASURES: Final[Mapping[str, Callable[[Path], Figures]]] = {
     "tiny-aes": measure_aes,
     "tiny-inception": measure_inception,
     "tiny-sd": measure_teacher,
+    **{n: partial(measure_teacher, name=n) for n in ("tiny-sdxl", "tiny-pixart", "tiny-sd3")},
+    "tiny-cogvideox": measure_clips,
 }
 
 

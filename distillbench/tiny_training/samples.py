@@ -6,19 +6,23 @@ those of fewer. Two fifths have strong guidance, whose pictures are over-saturat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from distillbench.drawings.render import SIZE
+from distillbench.tiny_training.denoise import denoiser_of
+from distillbench.tiny_training.towers import LENGTH
 from distillbench.tiny_training.vae import to_tensor
+from distillbench.world.clips import FRAMES
 from distillbench.world.data import Draws, completed, draws, render
 from distillbench.world.scene import Codes
 
@@ -28,6 +32,18 @@ GUIDANCES: Final = (1.0, 2.0, 3.0, 5.0, 8.0)
 FEW: Final = (1, 2, 4, 8)
 MANY: Final = 25
 SEED: Final = 70
+CALLS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "StableDiffusionPipeline": {},
+    "StableDiffusionXLPipeline": {},
+    "StableDiffusion3Pipeline": {"max_sequence_length": LENGTH},
+    "PixArtAlphaPipeline": {
+        "max_sequence_length": LENGTH, "clean_caption": False, "use_resolution_binning": False,
+    },
+    "CogVideoXPipeline": {
+        "max_sequence_length": LENGTH, "num_frames": FRAMES, "height": SIZE, "width": SIZE,
+    },
+}  # fmt: skip
+"""Pipeline -> what its call takes in this world: the length of its texts, the size of its clips."""
 Images = NDArray[np.uint8]
 Sampler = Callable[[Sequence[str], int, float, int], Images]
 """Captions, steps, guidance scale and seed -> (N, 32, 32, 3) uint8 pictures."""
@@ -59,7 +75,7 @@ class Bank:
 
 
 def sample(
-    pipeline: StableDiffusionPipeline,
+    pipeline: DiffusionPipeline,
     prompts: Sequence[str],
     *,
     steps: int,
@@ -67,10 +83,12 @@ def sample(
     seed: int = 0,
     batch: int = 64,
 ) -> Images:
-    """DDIM samples (N, 32, 32, 3), each from its own noise: (seed, position) alone decide it."""
+    """Samples (N, 32, 32, 3), or clips (N, F, 32, 32, 3), by the pipeline's own scheduler.
+
+    Each is from its own noise: (seed, position) alone decide it.
+    """
     pipeline.set_progress_bar_config(disable=True)
-    size = pipeline.unet.config.sample_size
-    shape = (pipeline.unet.config.in_channels, size, size)
+    shape, arguments = _shape(pipeline), _arguments(pipeline, steps)
     parts = []
     for first in range(0, len(prompts), batch):
         some = list(prompts[first : first + batch])
@@ -79,12 +97,31 @@ def sample(
         out = pipeline(
             prompt=some,
             latents=torch.stack(noise),
-            num_inference_steps=steps,
             guidance_scale=guidance,
             output_type="np",
-        ).images
-        parts.append((out * 255).round().astype(np.uint8))
+            **arguments,
+        )
+        parts.append((out[0] * 255).round().astype(np.uint8))
     return np.concatenate(parts)
+
+
+def _arguments(pipeline: DiffusionPipeline, steps: int) -> dict[str, Any]:
+    """What its call needs beside prompt, noise and guidance.
+
+    A flow scheduler of its own accord takes its last step from time 9, whatever the number of
+    steps; it is told equal steps before the shift.
+    """
+    flow = isinstance(pipeline.scheduler, FlowMatchEulerDiscreteScheduler)
+    count = {"sigmas": np.linspace(1, 1 / steps, steps).tolist()}
+    return {**CALLS[type(pipeline).__name__], **(count if flow else {"num_inference_steps": steps})}
+
+
+def _shape(pipeline: DiffusionPipeline) -> tuple[int, ...]:
+    config: Any = denoiser_of(pipeline).config
+    if "sample_frames" not in config:
+        return (config.in_channels, config.sample_size, config.sample_size)
+    frames = (config.sample_frames - 1) // config.temporal_compression_ratio + 1
+    return (frames, config.in_channels, config.sample_height, config.sample_width)
 
 
 def make(out: Path, sample: Sampler, *, count: int = COUNT) -> Bank:

@@ -21,6 +21,11 @@ def test_revision_is_that_of_the_files(name: str) -> None:
     assert weights.revision(name) == weights.card(name)["revision"] == weights.revision_of(files)
 
 
+def test_every_card_is_of_a_named_model() -> None:
+    """`doctor` misses those that are named."""
+    assert set(weights.available()) - {"gmm-warmstart"} == set(weights.NAMES)
+
+
 def test_all_weights_stay_small() -> None:
     total = sum(f.stat().st_size for f in weights.root().rglob("*") if f.is_file())
     assert total < 40e6
