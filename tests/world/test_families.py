@@ -14,12 +14,27 @@ from diffusers import DiffusionPipeline
 
 from distillbench.analysis.check import checked_plan
 from distillbench.api import registry
+from distillbench.api.prompts import PromptSet
 from distillbench.errors import BadInput, ConfigError
 from distillbench.experiment.load import load_experiment
 from distillbench.sample import generate
 from distillbench.student.files import Student
-from distillbench.tiny_training import bank, cards, denoise, quality, recipes, samples, video
+from distillbench.tiny_training import (
+    aes,
+    bank,
+    cards,
+    clip,
+    denoise,
+    gates,
+    oracle,
+    quality,
+    recipes,
+    samples,
+    video,
+)
+from distillbench.tiny_training.__main__ import Model
 from distillbench.world import clips, weights
+from distillbench.world.prompts import prompt_set
 
 PARTS = ("text", "inception", "vae", "text-2", "text-t5", "video-vae")
 PIPELINES = {
@@ -175,6 +190,30 @@ def test_real_latents_are_of_the_size_that_the_denoiser_takes(root: Path, name: 
     assert made[0].shape == (2, *backbone.latent_shape)
 
 
+@pytest.mark.parametrize("name", ["tiny-sd3", "tiny-cogvideox"])
+def test_a_family_is_measured_with_the_scorers_beside_it(
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    for scorer in ("tiny-clip", "tiny-hps"):
+        recipes.save_clip(root / scorer, clip.build())
+    recipes.save_folder(root / "tiny-oracle", oracle.build(), oracle.CONFIG)
+    recipes.save_folder(root / "tiny-aes", aes.Head(), {"widths": list(aes.WIDTHS)})
+    few = prompt_set("world-video-eval").prompts[:4]
+    monkeypatch.setattr(gates, "prompt_set", lambda _: PromptSet("few", few, ("",) * 4))
+    monkeypatch.setattr(gates, "TURNS", 1)
+    monkeypatch.setattr(gates, "CLIP_TURNS", 1)
+    monkeypatch.setattr(gates, "STEP_COUNTS", (1, 4, 25))
+    monkeypatch.setattr(gates, "GUIDANCES", (1.0,))
+    found = quality.MEASURES[name](root)
+    assert found["gates"].keys() == gates.gates(found["samples"]).keys()
+    assert np.isfinite(found["reconstruction_psnr_db"])
+    for row in (found["renders"], *found["samples"].values()):
+        assert row.keys() >= {"all_right", "hps", "hps_spread", "clip", "aes", "fid"}
+        assert all(np.isfinite(value) for value in row.values())
+        assert ("change" in row) == (name == "tiny-cogvideox")
+
+
 def test_clips_that_the_autoencoder_cannot_give_back_are_refused_at_planning(
     root: Path, tmp_path: Path
 ) -> None:
@@ -199,6 +238,12 @@ def test_the_video_teacher_has_its_own_nodes_and_no_signal_at_the_last_time(root
     assert backbone.nodes(4) == (999, 856, 665, 399)
     assert backbone.prediction_type == "v_prediction"
     assert float(backbone.process.alphas[-1]) == 0
+
+
+def test_the_command_line_trains_every_model() -> None:
+    assert [model.value for model in Model] == [*recipes.RECIPES, "all"]
+    assert {f.name for f in recipes.FAMILIES} == set(PIPELINES)
+    assert set(recipes.PARTS) == set(PARTS)
 
 
 def test_a_unit_deviation_moves_no_clip() -> None:
