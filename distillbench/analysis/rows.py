@@ -34,6 +34,11 @@ class Row:
         return tuple(cell.seed for cell in self.cells)
 
     @property
+    def trainings(self) -> tuple[str, ...]:
+        """The training behind each seed, "" for what is not trained."""
+        return tuple(cell.train if cell.updates else "" for cell in self.cells)
+
+    @property
     def evaluations(self) -> int:
         """Network evaluations of one sample: two for each guided one, which is of two branches.
 

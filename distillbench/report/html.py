@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillbench.report.claim_writers import HEADS, claim_texts, explanation
+from distillbench.report.claim_writers import HEADS, claim_texts, explanation, why
 from distillbench.report.writers import UNICODE_ARROWS
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def report_html(report: Report, figures: Sequence[Path]) -> str:
         refused=report.refused,
         tables=report.tables,
         cost=report.cost,
-        verdicts=[(v, claim_texts(v, report.infos)) for v in report.verdicts],
+        verdicts=[(v, claim_texts(v, report.infos), why(v)) for v in report.verdicts],
         heads=HEADS,
         explanation=explanation(report.verdicts),
         figures=[(p.stem, base64.b64encode(p.read_bytes()).decode("ascii")) for p in pictures],

@@ -169,7 +169,10 @@ def check_scores(metric: Metric, samples: Samples, scores: Scores) -> None:
         for index, value in enumerate(values):
             if not math.isfinite(value):
                 raise _not_finite(metric, samples, index, f"column {column!r} ({value})")
-    for kind, numbers in (("aggregate", scores.aggregate), ("standard error of", scores.stderr)):
+    blocks = {f"{c}#{i}": v for c, values in scores.blocks.items() for i, v in enumerate(values)}
+    for kind, numbers in (
+        ("aggregate", scores.aggregate), ("standard error of", scores.stderr), ("block of", blocks),
+    ):  # fmt: skip
         for column, value in numbers.items():
             if not math.isfinite(value):
                 raise StageFailed(f"{metric.name}: {kind} column {column!r} is {value}")
@@ -184,7 +187,7 @@ def _not_finite(metric: Metric, samples: Samples, index: int, what: str) -> Stag
 
 
 def rows(samples: Samples, scores: Scores) -> Iterator[Row]:
-    """Rows of scores.jsonl: samples first, then aggregates with their n and, if known, stderr."""
+    """Rows of scores.jsonl: samples, aggregates with n and, if known, stderr, left-out blocks."""
     for column, values in scores.per_sample.items():
         named = zip(samples.prompts, samples.categories, values, strict=True)
         for index, (prompt, category, value) in enumerate(named):
@@ -204,6 +207,9 @@ def rows(samples: Samples, scores: Scores) -> Iterator[Row]:
         if column in scores.stderr:
             row["stderr"] = float(scores.stderr[column])
         yield row
+    for column, left_out in scores.blocks.items():
+        for block, value in enumerate(left_out):
+            yield {"kind": "block", "column": column, "block": block, "value": float(value)}
 
 
 def protocol(metric: Metric, samples: Samples, scores: Scores) -> dict[str, Any]:

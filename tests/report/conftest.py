@@ -152,6 +152,16 @@ class World:
         for cell, value in zip(cells, values, strict=True):
             self._rewrite(cell.scores["fid"], lambda old, value=value: value)
 
+    def store_blocks(self, label: str, left_out: list[float]) -> None:
+        """Give a row's fid the values without one block each."""
+        for cell in [cell for cell in self.cells if cell.label == label]:
+            path = self.store.path("score", cell.scores["fid"]) / "scores.jsonl"
+            rows = [
+                {"kind": "block", "column": "", "block": block, "value": value}
+                for block, value in enumerate(left_out)
+            ]
+            path.write_text(path.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
+
     def shift_hps(self, label: str, *, seed: int, by: float) -> None:
         """Add to every hps value of one seed of a row."""
         cell = next(c for c in self.cells if (c.label, c.seed) == (label, seed))
