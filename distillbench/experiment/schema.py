@@ -1,6 +1,6 @@
 """The experiment file as typed models; unknown keys are errors everywhere.
 
-What a cell of the grid is made of is a `CellConfig`. `base` is one; each entry of `rows`, each
+What a cell of the grid is made of is a `CellConfig`. `base` is one; each entry of `rows` and of
 `include`, and each overlay of `ablate` is a partial one merged over it. Method, metric and backbone
 parameters are free mappings here and are checked against the plug-in's own `Config` afterwards.
 `load` reads the file, `expand` turns it into points.
@@ -25,8 +25,8 @@ from distillbench.files.marks import MapNode
 from distillbench.files.renamed import renamed
 
 __all__ = [
-    "BackboneRef", "CellConfig", "DataConfig", "Experiment", "MetricRef", "ReferenceConfig",
-    "SampleConfig", "TrainConfig",
+    "BackboneRef", "CellConfig", "DataConfig", "Experiment", "MetricRef",
+    "ReferenceConfig", "RowConfig", "SampleConfig", "TrainConfig",
 ]  # fmt: skip
 
 
@@ -34,12 +34,9 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-def _named(value: Any) -> Any:
-    return {"use": value} if isinstance(value, str) else value
-
-
-def _claim(value: Any) -> Any:
-    return {"text": value} if isinstance(value, str) else value
+def _bare(key: str) -> BeforeValidator:
+    """A text in place of a mapping is that entry of it."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 class BackboneRef(Model):
@@ -200,6 +197,28 @@ class CellConfig(Model):
     tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
 
 
+def _values_or_overlay(value: Any) -> Any:
+    if not isinstance(value, list | tuple | dict) or not value:
+        raise ValueError("a list of values is needed, or one overlay such as {params: {...}}")
+    return value
+
+
+Values = dict[str, Annotated[list[Any], Field(min_length=1)]]
+Changes = dict[str, Annotated[list[Any] | dict[str, Any], BeforeValidator(_values_or_overlay)]]
+
+
+class RowConfig(CellConfig):
+    """What it may hold besides the keys of a row; in `rows` merged over what the file says.
+
+    Attributes:
+        grid, zip, ablate: as those of the file, for this row alone.
+    """
+
+    grid: Values = Field(default_factory=dict)
+    zip: Values = Field(default_factory=dict)
+    ablate: Changes = Field(default_factory=dict)
+
+
 class Experiment(Model):
     """One experiment file after its profile and `--set` overrides were applied.
 
@@ -213,10 +232,12 @@ class Experiment(Model):
         backbones: alias -> registered backbone.
         rows: partial cells; `methods` is another name for the key. None given: one row, the base.
         grid: dotted path -> values; the product of all, for every row.
-        zip: dotted path -> values; the lists are walked in step.
-        ablate: dotted path -> values, or a name -> overlays; one factor at a time round each cell.
+        zip: dotted path -> values; the lists are walked in step. A `label` among them names the
+            cells, in place of the values.
+        ablate: one factor at a time round each cell: dotted path -> values; a name -> overlays, or
+            a label -> one overlay, which that labels.
         exclude: cells to leave out: field, tag, parameter or dotted path -> value or values.
-        include: further partial cells, outside grid, zip and ablate.
+        include: further partial cells, outside the file's grid, zip and ablate.
         seeds: run seeds of every row.
         limits: how large the grid and its rows may be.
         metrics: scores of every row; a bare name is a metric with its defaults.
@@ -231,24 +252,24 @@ class Experiment(Model):
     threads: Annotated[int, Field(gt=0, le=1024)] = 1
     base: CellConfig = CellConfig()
     for_method: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    backbones: dict[Name.backbone, Annotated[BackboneRef, BeforeValidator(_named)]] = Field(
+    backbones: dict[Name.backbone, Annotated[BackboneRef, _bare("use")]] = Field(
         default_factory=dict
     )
     rows: list[dict[str, Any]] = Field(default_factory=list)
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
-    zip: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
-    ablate: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    grid: Values = Field(default_factory=dict)
+    zip: Values = Field(default_factory=dict)
+    ablate: Changes = Field(default_factory=dict)
     exclude: list[dict[str, Any]] = Field(default_factory=list)
     include: list[dict[str, Any]] = Field(default_factory=list)
     seeds: Annotated[list[NonNegativeInt], BeforeValidator(_as_list)] = Field(
         default_factory=lambda: [0], min_length=1
     )
     limits: Limits = Limits()
-    metrics: list[Annotated[MetricRef, BeforeValidator(_named)]] = Field(default_factory=list)
+    metrics: list[Annotated[MetricRef, _bare("use")]] = Field(default_factory=list)
     reference: ReferenceConfig | None = None
     tables: list[TableConfig] = Field(default_factory=list)
     figures: list[FigureConfig] = Field(default_factory=list)
-    claims: list[Annotated[ClaimConfig, BeforeValidator(_claim)]] = Field(default_factory=list)
+    claims: list[Annotated[ClaimConfig, _bare("text")]] = Field(default_factory=list)
 
     # The merged file with its line marks, and the profile merged into it; an experiment made in
     # code has neither.

@@ -57,7 +57,7 @@ class Links:
         return found or [
             (p, r) for p, r in near
             if p.centre and _name(p, r) == label
-            and all(k in point.varied and point.varied[k] == v for k, v in p.varied.items())
+            and all(k in point.varied and point.varied[k] == v for k, v in p.untold.items())
         ]  # fmt: skip
 
     def _near(self, resolved: Resolved) -> tuple[list[tuple[Point, Resolved]], ...]:

@@ -25,7 +25,8 @@ CASES = {
     ),
     "unknown key of a row": (
         "rows: [{method: fake-student, nef: 4}]\n",
-        f"e.yaml:4:31: rows[0].nef: unknown key. A row has: {KEYS}. Did you mean 'nfe'?",
+        f"e.yaml:4:31: rows[0].nef: unknown key. A row has: {KEYS}, grid, zip, ablate. Did you "
+        "mean 'nfe'?",
     ),
     "unknown key of train": (
         "rows:\n  - method: fake-student\n    train: {updatse: 4}\n",
