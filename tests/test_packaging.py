@@ -84,6 +84,16 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def test_every_file_beside_the_sources_is_packed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    package, patterns = ROOT / "distillbench", project["tool"]["setuptools"]["package-data"]
+    packed = {p: [f for f in package.glob(p) if f.is_file()] for p in patterns["distillbench"]}
+    assert [pattern for pattern, files in packed.items() if not files] == []
+    there = {f for f in package.rglob("*") if f.is_file() and "__pycache__" not in f.parts}
+    data = {f for f in there if f.suffix != ".py"}
+    assert data == {f for files in packed.values() for f in files if f.suffix != ".py"}
+
+
 def test_wheel_holds_plugins_weights_and_templates(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"distillbench/methods/tdm.py", "distillbench/metrics/hps.py"} <= names
