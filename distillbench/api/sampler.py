@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 if TYPE_CHECKING:
     import torch
@@ -14,10 +15,21 @@ if TYPE_CHECKING:
     from distillbench.api.backbone import Prediction
     from distillbench.core.process import NoiseProcess
 
-__all__ = ["Denoiser", "Sampler", "StepNoise"]
+__all__ = ["Denoiser", "Sampler", "StepNoise", "Time"]
 
 StepNoise = Callable[[int], "torch.Tensor"]
 """Fresh standard noise (B, *latent_shape) of the i-th step, one generator per sample."""
+
+
+def _one_spelling(given: Any) -> Any:
+    """A whole time is an integer, so that equal recipes have equal keys."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+        raise ValueError(f"{given!r} is not a time, a finite number")
+    return int(given) if given == int(given) else float(given)
+
+
+Time = Annotated[int | float, BeforeValidator(_one_spelling)]
+"""A sampling time: an integer of diffusion, 1000 sigma of flow models, integer where whole."""
 
 
 class Denoiser(Protocol):
@@ -42,7 +54,7 @@ class Sampler(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    timesteps: tuple[int, ...]
+    timesteps: tuple[Time, ...]
     guidance_scale: float = 1.0
     embed_scale: float | None = None
     steps_k: int | None = None

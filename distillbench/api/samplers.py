@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from distillbench.api.sampler import Denoiser, Sampler, StepNoise
+from distillbench.api.sampler import Denoiser, Sampler, StepNoise, Time
 from distillbench.core.grid import gamma_end
 from distillbench.core.lazy import torch
 from distillbench.core.process import CLEAN
@@ -33,17 +33,18 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLERS", "GammaSampler", "OdeSampler", "RenoiseSampler", "from_recipe"]
 
 
-def _decreasing(times: tuple[int, ...]) -> tuple[int, ...]:
+def _decreasing(times: tuple[float, ...]) -> tuple[float, ...]:
     if not times or any(a <= b for a, b in pairwise(times)) or times[-1] < 0:
         raise ValueError("sampling times must be a falling list of at least one, none below 0")
     return times
 
 
-Times = Annotated[tuple[int, ...], AfterValidator(_decreasing)]
+Times = Annotated[tuple[Time, ...], AfterValidator(_decreasing)]
 
 
-def _batch(t: int, x: torch.Tensor) -> torch.Tensor:
-    return torch.full((len(x),), t, device=x.device)
+def _batch(t: float, x: torch.Tensor) -> torch.Tensor:
+    dtype = torch.long if isinstance(t, int) else x.dtype
+    return torch.full((len(x),), t, device=x.device, dtype=dtype)
 
 
 class OdeSampler(Sampler):
@@ -119,12 +120,13 @@ class RenoiseSampler(Sampler):
 class GammaSampler(Sampler):
     """Strategic stochastic sampling (TCD, arXiv 2402.19159, alg. 4).
 
-    Go below the next time p to s = (1 - gamma) p, then noise from s up to p. The last step goes to
-    the process's final time and adds no noise.
+    Go below the next time p to s = (1 - gamma) p, then noise from s up to p, with the kernel that
+    gives p its alpha and sigma whatever the process. The last step goes to the process's final time
+    and adds no noise.
 
     Attributes:
         gamma: 0 is deterministic, 1 re-noises from the data end.
-        order: 2 takes TCF(2), with a second evaluation inside each step; integer times only.
+        order: 2 takes TCF(2), with a second evaluation inside each step.
         embed_end: tell the net its end time s, for nets made with the "end_t" condition.
     """
 

@@ -197,6 +197,11 @@ class Resolver:
         final = self._overridden(recipe, cell, tree)
         if final is None:
             return None
+        try:
+            used.backbone.check_times(final.timesteps)
+        except DistillbenchError as error:
+            self.problems.add(_mark(tree, "sampler" if "sampler" in tree else "nfe"), error.line)
+            return None
         if used.backbone.embeds_guidance and final.guidance_scale != 1:
             what = f"backbone {used.alias!r} is told its guidance by its parameter guidance_embed"
             self.problems.add(_mark(tree, "guidance_scale"), f"{what}; use guidance_scale: 1")

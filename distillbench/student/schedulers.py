@@ -194,7 +194,7 @@ def _betas(process: NoiseProcess, *, clean_start: bool) -> list[float]:
 # ---- flow ---------------------------------------------------------------------------------
 
 
-def _flow(candidate: _Candidate, times: Sequence[int], teacher: Teacher) -> Followed:
+def _flow(candidate: _Candidate, times: Sequence[float], teacher: Teacher) -> Followed:
     """A flow scheduler: its number of steps gives the times where a shift and an end can.
 
     Its own default takes the last step from time 9 (shift 3), which no student is trained for.

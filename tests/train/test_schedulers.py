@@ -9,7 +9,7 @@ import pytest
 from distillbench.api.samplers import from_recipe
 from distillbench.backbones._diffusers import process_of
 from distillbench.core.process import NoiseProcess
-from distillbench.core.schedules import lcm_grid, shifted_nodes, tdm_nodes, trailing
+from distillbench.core.schedules import lcm_times, shifted_nodes, tdm_nodes, trailing
 from distillbench.student.schedulers import PROCESS, follow
 from distillbench.student.trial import Teacher
 
@@ -39,7 +39,7 @@ def flow(shift: float) -> Teacher:
 
 @pytest.mark.parametrize("end", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("spacing", [trailing, lcm_grid, tdm_nodes])
+@pytest.mark.parametrize("spacing", [trailing, lcm_times, tdm_nodes])
 def test_any_times_are_followed_to_the_end(kind: str, spacing: Any, end: bool) -> None:
     for steps in (1, 2, 3, 4, 6, 8):
         sampler = from_recipe({**KINDS[kind], "timesteps": spacing(steps)})
@@ -50,7 +50,7 @@ def test_any_times_are_followed_to_the_end(kind: str, spacing: Any, end: bool) -
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"2m", "2s"}))
 def test_a_shifted_schedule_without_terminal_signal_is_followed(kind: str) -> None:
-    for times in (trailing(4), shifted_nodes(4, 2.0), lcm_grid(8)):
+    for times in (trailing(4), shifted_nodes(4, 2.0), lcm_times(8)):
         sampler = from_recipe({**KINDS[kind], "timesteps": times})
         assert not follow(sampler, teacher(COG, "v_prediction")).limits, times
 
@@ -82,7 +82,7 @@ def test_uneven_flow_times_are_sigmas_of_the_call() -> None:
         ({"kind": "ode", "timesteps": trailing(4)}, "num_inference_steps"),
         ({"kind": "ode", "timesteps": (999, 749, 500, 250)}, "num_inference_steps"),
         ({"kind": "ode", "timesteps": (999, 856, 665, 399)}, "timesteps"),
-        ({"kind": "renoise", "timesteps": lcm_grid(4)}, "num_inference_steps"),
+        ({"kind": "renoise", "timesteps": lcm_times(4)}, "num_inference_steps"),
         ({"kind": "renoise", "timesteps": trailing(4)}, "num_inference_steps"),
         ({"kind": "gamma", "timesteps": (800, 300)}, "timesteps"),
     ],
