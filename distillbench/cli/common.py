@@ -1,4 +1,4 @@
-"""What the subcommands share: options, opening an experiment, printing."""
+"""What the subcommands share: opening an experiment and its store, printing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import BadInput
 from distillbench.files.plaintext import visible
@@ -19,34 +17,9 @@ if TYPE_CHECKING:
     from distillbench.plan.stage import Plan
 
 __all__ = [
-    "FileArgument", "JsonOption", "MaxCellsOption", "OnlyOption", "PluginOption", "ProfileOption",
-    "ResultsOption", "SetOption", "columns", "examples", "find_run", "nearest", "open_experiment",
-    "print_json", "require_writable", "store_of", "use_plugins",
+    "columns", "examples", "find_run", "nearest", "open_experiment", "print_json",
+    "require_writable", "store_of", "use_plugins",
 ]  # fmt: skip
-
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file (YAML).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
-ProfileOption = Annotated[
-    str | None,
-    typer.Option(metavar="P", help="Overlay of the file to use. [default: tiny, if there]"),
-]
-ResultsOption = Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="a.b=value", help="Override an entry; may be repeated."),
-]
-MaxCellsOption = Annotated[
-    int | None,
-    typer.Option("--max-cells", metavar="N", min=1, help="Cells allowed. [default: limits.cells]"),
-]
-OnlyOption = Annotated[
-    str,
-    typer.Option(metavar="EXPR", help="Rows to take: field=value[,value] or a label; * and ? fit."),
-]
-PluginOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="MODULE", help="Module or .py file with plug-ins; may be repeated."),
-]
 
 
 def examples(*lines: str) -> str:

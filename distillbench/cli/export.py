@@ -8,14 +8,8 @@ from typing import Annotated
 
 import typer
 
-from distillbench.cli.common import (
-    JsonOption,
-    PluginOption,
-    ResultsOption,
-    examples,
-    print_json,
-    use_plugins,
-)
+from distillbench.cli import arguments
+from distillbench.cli.common import examples, print_json, use_plugins
 from distillbench.cli.recipes import RowOption, recipe_of_row, say_other_rows
 from distillbench.cli.sample import CheckpointArgument, checkpoint_folder
 from distillbench.files.io import read_json, require_folder
@@ -40,9 +34,9 @@ def export(
         typer.Option(metavar="N", min=1, help="Evaluations of its recipe. [default: its own]"),
     ] = None,
     row: RowOption = "",
-    results: ResultsOption = Path("results"),
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    results: arguments.Results = Path("results"),
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
     """Write a student so that diffusers loads it, with the recipe it is sampled by."""
     use_plugins(plugin)

@@ -14,16 +14,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from distillbench.cli.common import (
-    JsonOption,
-    PluginOption,
-    ResultsOption,
-    columns,
-    examples,
-    print_json,
-    store_of,
-    use_plugins,
-)
+from distillbench.cli import arguments
+from distillbench.cli.common import columns, examples, print_json, store_of, use_plugins
 from distillbench.errors import ArtifactError, BadInput, PluginError
 
 __all__ = ["EPILOG", "list_"]
@@ -51,9 +43,9 @@ def list_(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="One plug-in, with its parameters.")
     ] = "",
-    results: ResultsOption = Path("results"),
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    results: arguments.Results = Path("results"),
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
     """List methods, metrics, backbones, experiments or finished trainings."""
     use_plugins(plugin)

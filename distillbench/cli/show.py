@@ -7,15 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from distillbench.cli.common import (
-    JsonOption,
-    ResultsOption,
-    columns,
-    examples,
-    find_run,
-    print_json,
-    store_of,
-)
+from distillbench.cli import arguments
+from distillbench.cli.common import columns, examples, find_run, print_json, store_of
 
 __all__ = ["EPILOG", "show"]
 
@@ -28,8 +21,8 @@ EPILOG = examples(
 
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Key of a stage, or its beginning.")],
-    results: ResultsOption = Path("results"),
-    json: JsonOption = False,
+    results: arguments.Results = Path("results"),
+    json: arguments.Json = False,
 ) -> None:
     """Show a stage's spec, cost and files."""
     kind, key = find_run(results, run)

@@ -297,8 +297,12 @@ def test_tables_and_reports_of_unfinished_runs(cli: Cli) -> None:
     answer = cli("table", "e.yaml", fakes=True)
     assert answer.code == 0
     assert Path("results/t/results.tex").is_file()
+    assert not Path("results/t/report.html").exists()
+    assert "older" not in answer.out
     files = cli("report", "e.yaml", "--json", fakes=True).json["files"]
     assert "results/t/report.html" in files
+    assert "report.html there are older: --report" in cli("table", "e.yaml", fakes=True).out
+    assert "older" not in cli("table", "e.yaml", "--report", fakes=True).out
 
 
 # ---- env and doctor -------------------------------------------------------------------------
