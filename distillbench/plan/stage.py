@@ -35,6 +35,11 @@ class Stage:
     label: str = ""
     cost: float = 1.0
 
+    @property
+    def name(self) -> str:
+        """Its label, or its key where it has none."""
+        return self.label or self.key
+
     def plugin(self, role: str) -> dict[str, Any]:
         """A plug-in of the spec ("backbone", "method", "metric") with all of its settings.
 

@@ -67,5 +67,5 @@ def _missing(report: Report) -> Mapping[str, str]:
         done = results.store.is_done(stage.kind, stage.key)
         ready = all(results.store.is_done(results.plan.stages[k].kind, k) for k in stage.needs)
         if not done and ready:
-            found[stage.label or stage.key] = results.missing_stage(stage.key)
+            found[stage.name] = results.missing_stage(stage.key)
     return found

@@ -133,7 +133,7 @@ def _require_fit(plan: Plan, executor: Executor) -> None:
     for stage in plan.stages.values():
         if width(stage) > executor.widest:
             raise BadInput(
-                f"{stage.label or stage.key}: needs {width(stage)} slots (GPUs, or processor "
+                f"{stage.name}: needs {width(stage)} slots (GPUs, or processor "
                 f"shares) on one machine; there are {executor.widest} ({executor.room})",
                 hint="Lower train.processes, or raise --gpus or --workers",
             )
