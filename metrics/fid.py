@@ -20,6 +20,7 @@ from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import Metric, MetricInfo, Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput, NotSupported
+from distillbench.files.hashes import file_sha256
 from distillbench.files.places import Need
 from distillbench.score.choice import Choice, checked
 from distillbench.score.jackknife import leave_out, whole_set
@@ -116,7 +117,7 @@ class Fid(Metric):
         from distillbench.score.features import feature_net
 
         path, pin = self._choice.path(), pinned(self.config.weights)[1]
-        if pin and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != pin:
+        if pin and (found := file_sha256(path)) != pin:
             raise BadInput(f"{path}: its sha256 is {found}, not the pinned {pin}; it is not run")
         self._net = feature_net(path, device)
         self._device = device

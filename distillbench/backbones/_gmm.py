@@ -64,11 +64,6 @@ class ExactMixture:
         table = torch.cat([_block_diagonal(own), own.reshape(1, -1) / CONDITIONS])
         self.means, self.log_weights = self.means.to(device), table.log().to(device)
 
-    def log_prob(self, x: Tensor, labels: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """log p_t(x | label), (B,); alpha, sigma (B or 1, 1), 1 and 0 for the data itself."""
-        log_terms, variance = self._log_terms(x, labels, alpha, sigma)
-        return log_terms.logsumexp(1) - (2 * math.pi * variance).log().reshape(-1)
-
     def x0_eps(
         self, x: Tensor, labels: Tensor, alpha: Tensor, sigma: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -5,11 +5,11 @@ Also the catalogue of OpenAI's CLIP files, which several scorers build on.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from distillbench.files.marks import did_you_mean
 from distillbench.files.places import Need
 from distillbench.score.weights import ClipSource, Published, Resize, clip_folder, identity
 from distillbench.world import weights as shipped
@@ -57,10 +57,9 @@ def checked(weights: str, named: Mapping[str, Published]) -> str:
     """`weights` itself. Raises ValueError when it is neither a known name nor a path."""
     if weights in {"tiny", *named} or _is_path(weights):
         return weights
-    near = difflib.get_close_matches(weights, ["tiny", *named], n=1)
-    ask = f"; did you mean {near[0]!r}?" if near else ""
-    names = ", ".join(["tiny", *named])
-    raise ValueError(f"unknown weights {weights!r}: {names}, or a path with a slash in it{ask}")
+    names = ["tiny", *named]
+    known = f"{', '.join(names)}, or a path with a slash in it"
+    raise ValueError(f"unknown weights {weights!r}: {known}.{did_you_mean(weights, names)}")
 
 
 def _is_path(weights: str) -> bool:

@@ -5,7 +5,6 @@ python -m distillbench.tiny_training.gmm [--flow] [FOLDER]
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from distillbench.backbones._gmm import (
 from distillbench.backbones.gmm import WEIGHTS
 from distillbench.backbones.gmm_flow import WEIGHTS as FLOW_WEIGHTS
 from distillbench.core.noise import generator
+from distillbench.files.io import sha256
 from distillbench.world import weights
 from distillbench.world.mixture import CONDITIONS
 
@@ -83,7 +83,7 @@ def main(folder: Path, kind: Kind = "vp") -> None:
         "command": "python -m distillbench.tiny_training.gmm" + (" --flow" if flow else ""),
         "steps": STEPS, "batch_size": BATCH, "learning_rate": LEARNING_RATE, "seed": SEED,
         "mean_squared_error_of_v": round(error, 5),
-        "files": {model.name: hashlib.sha256(model.read_bytes()).hexdigest()},
+        "files": {model.name: sha256(model)},
     }  # fmt: skip
     (folder / weights.CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write(f"{folder}: mean squared error of v {error:.5f}\n")
