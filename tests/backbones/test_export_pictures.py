@@ -22,6 +22,7 @@ import torch
 from distillbench.api.sampler import Sampler
 from distillbench.api.samplers import from_recipe
 from distillbench.core.noise import sample_noise
+from distillbench.core.schedules import flow_grid, lcm_times
 from distillbench.sample.generate import generate_images
 from distillbench.student.diffusers import export_student
 from distillbench.student.files import Student, load_student
@@ -32,6 +33,7 @@ Build = Callable[..., Any]
 TIMES = [999, 749, 499, 249]
 UNEVEN = [999, 856, 665, 399]
 FLOWING = [1000, 900, 750, 500]
+REAL = lcm_times(4, flow_grid(50, 3.0))  # LCM's and TCD's of a flow teacher
 SAMPLERS: dict[str, dict[str, Any]] = {
     "ddim": {"kind": "ode", "solver": "ddim"},
     "ddim, uneven": {"kind": "ode", "solver": "ddim", "timesteps": UNEVEN},
@@ -135,6 +137,8 @@ def run_readme(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("sdxl", "copy", {"kind": "gamma", "gamma": 0.5, "timesteps": TIMES}),
         ("sd3", "lora", {"kind": "ode", "timesteps": FLOWING, "guidance_scale": 2.0}),
         ("sd3", "copy", {"kind": "renoise", "timesteps": [1000, 899, 500, 111]}),
+        ("sd3", "lora", {"kind": "renoise", "timesteps": REAL, "boundary": True}),
+        ("sd3", "copy", {"kind": "gamma", "timesteps": REAL, "gamma": 1.0}),
         ("pixart", "lora", {"kind": "renoise", "timesteps": TIMES, "guidance_scale": 2.0}),
         ("pixart", "copy", {"kind": "ode", "solver": "dpmsolver++", "timesteps": TIMES}),
         ("cogvideox", "lora", {"kind": "ode", "timesteps": UNEVEN, "guidance_scale": 2.0}),

@@ -9,9 +9,15 @@ import pytest
 from distillbench.api.samplers import from_recipe
 from distillbench.backbones._diffusers import process_of
 from distillbench.core.process import NoiseProcess
-from distillbench.core.schedules import lcm_times, shifted_nodes, tdm_nodes, trailing
+from distillbench.core.schedules import (
+    flow_grid,
+    lcm_times,
+    shifted_nodes,
+    tdm_nodes,
+    trailing,
+)
 from distillbench.student.schedulers import PROCESS, follow
-from distillbench.student.trial import Teacher
+from distillbench.student.trial import Teacher, distance
 
 SD: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
                       "beta_schedule": "scaled_linear", "set_alpha_to_one": False}  # fmt: skip
@@ -74,6 +80,35 @@ def test_uneven_flow_times_are_sigmas_of_the_call() -> None:
     found = follow(from_recipe({"kind": "renoise", "timesteps": (990, 500, 20)}), flow(3.0))
     assert list(found.times) == ["sigmas"]
     assert not found.limits
+
+
+CONSISTENT: dict[str, tuple[dict[str, Any], str]] = {
+    "LCM": ({"kind": "renoise", "boundary": True}, "FlowMatchLCMScheduler"),
+    "TCD, gamma 1": ({"kind": "gamma", "gamma": 1.0}, "FlowMatchLCMScheduler"),
+    "TCD, gamma 0": ({"kind": "gamma", "gamma": 0.0}, "FlowMatchEulerDiscreteScheduler"),
+    "TSCD": ({"kind": "ode"}, "FlowMatchEulerDiscreteScheduler"),
+}
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("kind", CONSISTENT)
+def test_consistency_students_of_flow_have_stock_schedulers(kind: str, shift: float) -> None:
+    """On real times of 40, 50 and 7 solver steps; LCM's c_skip, which they lack, is 1e-5 there."""
+    recipe, name = CONSISTENT[kind]
+    for grid, steps in ((40, 1), (40, 4), (50, 2), (50, 4), (50, 8), (7, 3)):
+        sampler = from_recipe({**recipe, "timesteps": lcm_times(steps, flow_grid(grid, shift))})
+        found = follow(sampler, flow(shift))
+        assert not found.limits, (grid, steps)
+        assert steps == 1 or type(found.scheduler).__name__ == name
+        assert distance(found.scheduler, found.times, sampler, flow(shift)) < 2e-5, (grid, steps)
+
+
+def test_no_scheduler_goes_below_a_flow_time_and_back() -> None:
+    """TCD's gamma between 0 and 1 is sampled here alone."""
+    times = lcm_times(4, flow_grid(50, 3.0))
+    found = follow(from_recipe({"kind": "gamma", "gamma": 0.3, "timesteps": times}), flow(3.0))
+    (reason,) = found.limits.values()
+    assert reason.startswith("no scheduler of diffusers takes these steps")
 
 
 @pytest.mark.parametrize(
