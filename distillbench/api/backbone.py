@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
+from distillbench.api.adopting import Adopting
 from distillbench.api.times import Times
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
@@ -79,7 +80,7 @@ class Footprint:
     sample_bytes: int = 0
 
 
-class Backbone(Times, ABC):
+class Backbone(Adopting, Times, ABC):
     """One pretrained teacher: network, noise process, text encoder and decoder.
 
     Its name, the kind of its process and its times are those of `Times`.

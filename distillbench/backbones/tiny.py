@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distillbench.api.backbone import Backbone
+from distillbench.api.published import Published
 from distillbench.backbones._pipeline import NetworkConfig
-from distillbench.backbones.sd import Sd
+from distillbench.backbones.sd import Sd, SdConfig
 from distillbench.core.lazy import torch
 from distillbench.files.places import Need
 from distillbench.files.source import Source
@@ -46,6 +48,10 @@ class TinySd(Sd):
     def requirements(self) -> tuple[Need, ...]:
         """Nothing: the package brings the weights."""
         return ()
+
+    def with_pipeline(self, published: Published, guidance_embed: float | None) -> Backbone:
+        """See `Backbone.with_pipeline`: any Stable Diffusion."""
+        return Sd(SdConfig(model="")).with_pipeline(published, guidance_embed)
 
     def _shape(self) -> tuple[int, ...]:
         return self._sized(None)

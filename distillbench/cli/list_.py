@@ -24,6 +24,7 @@ EPILOG = examples(
     "distillbench list methods",
     "distillbench list methods tdm",
     "distillbench list metrics --json",
+    "distillbench list checkpoints",
     "distillbench list runs --results results",
 )
 
@@ -34,6 +35,7 @@ class Kind(StrEnum):
     methods = "methods"
     metrics = "metrics"
     backbones = "backbones"
+    checkpoints = "checkpoints"
     experiments = "experiments"
     runs = "runs"
 
@@ -47,7 +49,7 @@ def list_(
     plugin: arguments.Plugin = None,
     json: arguments.Json = False,
 ) -> None:
-    """List methods, metrics, backbones, experiments or finished trainings."""
+    """List methods, metrics, backbones, checkpoints, experiments or finished trainings."""
     use_plugins(plugin)
     if name:
         _show(kind, name, as_json=json)
@@ -164,6 +166,24 @@ def _experiments(results: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _checkpoints(results: Path) -> list[dict[str, Any]]:
+    """The catalogue of published weights."""
+    from distillbench.api.checkpoints import checkpoints
+
+    return [
+        {
+            "name": entry.name,
+            "for": entry.backbone,
+            "kind": entry.params.get("kind", "-"),
+            "nfe": " ".join(map(str, entry.nfe)),
+            "sampler": entry.params.get("sampler", {}).get("kind", "-"),
+            "mark": "not released" if entry.unpublished else entry.mark,
+            "licence": entry.licence,
+        }
+        for entry in checkpoints().values()
+    ]
+
+
 def _runs(results: Path) -> list[dict[str, Any]]:
     from distillbench.files.io import read_json
 
@@ -202,6 +222,7 @@ _LISTERS: dict[Kind, Callable[[Path], list[dict[str, Any]]]] = {
     Kind.methods: lambda results: _plugins(Kind.methods),
     Kind.metrics: lambda results: _plugins(Kind.metrics),
     Kind.backbones: lambda results: _plugins(Kind.backbones),
+    Kind.checkpoints: _checkpoints,
     Kind.experiments: _experiments,
     Kind.runs: _runs,
 }

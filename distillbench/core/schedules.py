@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["flow_grid", "lcm_times", "shifted_nodes", "solver_grid", "tdm_nodes", "trailing"]
+__all__ = [
+    "flow_grid", "lcm_times", "linspace", "shifted_nodes", "solver_grid", "tdm_nodes", "trailing",
+]  # fmt: skip
 
 
 def trailing(steps: int, num_timesteps: int = 1000) -> tuple[int, ...]:
@@ -14,6 +16,12 @@ def trailing(steps: int, num_timesteps: int = 1000) -> tuple[int, ...]:
     # as 937.5 fall as they do there only when the step is as inexact as that.
     step = (num_timesteps - num_timesteps / steps) - num_timesteps
     return tuple(round(num_timesteps + i * step) - 1 for i in range(steps))
+
+
+def linspace(steps: int, num_timesteps: int = 1000) -> tuple[int, ...]:
+    """The "linspace" spacing of diffusers' solvers: 999, 749, 500, 250 for 4 steps."""
+    step = (num_timesteps - 1) / steps
+    return tuple(round(step * i) for i in range(steps, 0, -1))
 
 
 def solver_grid(steps: int, num_timesteps: int = 1000) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ class Links:
 def _unfit(resolved: Resolved, other: Resolved, link: Link) -> str:
     """Why a run cannot be the teacher, or the start, of another; "" when it can."""
     name, theirs = other.method.name, other.method.nets()
-    if not theirs:
+    if not theirs:  # published weights have no kind that is known before they are read
         return f"{name} trains nothing that could be a row's {link}"
     spec = theirs[other.method.student]
     if link == "teacher":

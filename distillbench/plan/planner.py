@@ -138,7 +138,7 @@ class Planner:
             guidance_scale=resolved.guidance_scale,
             updates=(point.updates or config.train.updates) if resolved.trains else 0,
             final=point.updates is None,
-            ranked=resolved.trains and not resolved.method.denoises,
+            ranked=resolved.method.has_student and not resolved.method.denoises,
             train=sample.needs[0],
             sample=sample.key,
             scores={name: self._score(name, point, resolved, sample).key for name in self.metrics},

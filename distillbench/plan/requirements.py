@@ -126,7 +126,7 @@ class _Survey:
         if stage.kind == "score":
             yield from self._metric(stage)
             return
-        if stage.kind == "train" and not spec["data"]:
+        if stage.kind == "train" and not spec["data"] and "weights" not in spec["method"]:
             return  # nothing is trained or read
         yield from self._plugins(stage)
         yield from _data(spec["data"] if stage.kind == "train" else {}, spec.get("prompts", {}))
@@ -139,10 +139,9 @@ class _Survey:
 
         def ask() -> Iterator[Need]:
             backbone = registry.build_backbone(theirs["name"], theirs["params"])
-            yield from backbone.requirements()
-            yield from registry.build_method(
-                method["name"], method["params"], backbone
-            ).requirements()
+            built = registry.build_method(method["name"], method["params"], backbone)
+            yield from built.backbone.requirements()
+            yield from built.requirements()
 
         return self._ask(["plug-ins", theirs, method], ask, theirs)
 

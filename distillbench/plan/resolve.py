@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from distillbench.api.backbone import Backbone
 from distillbench.api.fields import split
 from distillbench.api.registry import BACKBONES, METHODS, METRICS, display_name
+from distillbench.api.samplers import crossed
 from distillbench.errors import DistillbenchError, PluginError
 from distillbench.experiment.expand import Point
 from distillbench.experiment.schema import BackboneRef, CellConfig, Experiment
 from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, locate, merge
 from distillbench.plan.identity import canonical_json
+from distillbench.plan.weights import identity_of
 
 if TYPE_CHECKING:
     from distillbench.api.method import Method
@@ -60,7 +62,8 @@ class Resolved:
     def settings(self) -> dict[str, Mapping[str, Any]]:
         """What a stage needs beside its spec to build the plug-ins; see `fields`."""
         config = self.method.config
-        marked = split(config).marked if self.trains else config.model_dump(mode="json")
+        own = self.trains or self.method.published() is not None
+        marked = split(config).marked if own else config.model_dump(mode="json")
         return {"backbone": self.used.settings, "method": marked}
 
     @property
@@ -122,8 +125,8 @@ class Resolver:
         method = self._method(config.method, tree, used)
         if method is None:
             return None
-        if method.nets():
-            what = f"{config.method!r} is trained; a reference must be a method without nets"
+        if method.has_student:
+            what = f"{config.method!r} is a student; a reference must be a teacher"
             self.problems.add(_mark(tree, "method"), what)
             return None
         scale = config.guidance_scale
@@ -198,23 +201,35 @@ class Resolver:
         if final is None:
             return None
         try:
-            used.backbone.check_times(final.timesteps)
+            method.check_recipe(final)
         except DistillbenchError as error:
             self.problems.add(_mark(tree, "sampler" if "sampler" in tree else "nfe"), error.line)
             return None
-        if used.backbone.embeds_guidance and final.guidance_scale != 1:
+        if method.backbone.embeds_guidance and final.guidance_scale != 1:
             what = f"backbone {used.alias!r} is told its guidance by its parameter guidance_embed"
             self.problems.add(_mark(tree, "guidance_scale"), f"{what}; use guidance_scale: 1")
             return None
         spec = {
             "name": method.name,
             "version": method.version,
-            "params": split(method.config).decisive if method.nets() else {},
+            "params": split(method.config).decisive if method.has_student else {},
         }
+        if published := method.published():
+            weights = identity_of(published, used.backbone, tree, self.problems)
+            if weights is None:
+                return None
+            spec["weights"] = weights
         return Resolved(used, method, spec, final)
 
     def _overridden(self, recipe: Sampler, cell: CellConfig, tree: MapNode) -> Sampler | None:
         over: Any = tree.get("sampler") or MapNode()
+        kind = over.get("kind", recipe.kind)
+        if kind != recipe.kind:
+            try:
+                recipe = crossed(recipe, str(kind))
+            except (DistillbenchError, ValueError) as error:
+                self.problems.add(_mark(over, "kind"), _one_line(error))
+                return None
         if cell.guidance_scale is not None:
             field = "guidance_scale" if recipe.embed_scale is None else "embed_scale"
             scale = MapNode()

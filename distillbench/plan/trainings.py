@@ -98,8 +98,9 @@ class Trainings:
             runtime["images"] = str(images_folder(point.config.data.images))
         elif trains:
             runtime |= self.datasets.prompts(point, resolved, "data").runtime
+        theirs = resolved.method.published() is not None
         own = trains or bool(point.config.teacher)  # else one stage of many rows and seeds
-        title = label if own else resolved.method.title or resolved.method.name
+        title = label if own or theirs else resolved.method.title or resolved.method.name
         name = f"{title} {resolved.used.alias}" + (f" seed {seed}" if own else "")
         starts, cost = self._starts_from(spec), _cost(point, resolved)
         needs, done = starts, 0.0

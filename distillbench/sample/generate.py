@@ -76,8 +76,11 @@ def sample_stage(
     work = Work(from_recipe(spec["sampler"]), prompts, spec["seed"], spec["batch_size"])
     meter = Meter(device)
     with repeatable(runtime.get("threads", 1)):
-        settings = runtime.get("settings", {}).get("backbone")
-        student = load_student(train_dir, device, settings=settings)
+        settings = runtime.get("settings", {})
+        student = load_student(
+            train_dir, device, settings=settings.get("backbone"),
+            method_settings=settings.get("method") if "weights" in spec["method"] else None,
+        )  # fmt: skip
         meter.watch(student.method.backbone)
         shards = SampleWriter(out)
         for positions in work.batches():
@@ -113,7 +116,7 @@ def _batch(student: Student, work: Work, positions: range) -> torch.Tensor:
             return sample_noise(work.seed, positions, backbone.latent_shape, stream).to(device)
 
         x0 = work.sampler.sample(
-            denoise, noise("start"), backbone.process, lambda i: noise(f"step {i}")
+            denoise, noise("start"), backbone.process_of(student.net), lambda i: noise(f"step {i}")
         )
         try:
             return backbone.decode(require_finite(x0, "latents")).cpu()

@@ -31,11 +31,13 @@ __all__ = [
     "load_student",
     "read_tensors",
     "replace_teacher_by_run",
+    "write_net",
     "write_recipe",
     "write_student",
 ]  # fmt: skip
 
 DEFAULT_NFE = (4, 2, 1, 8)
+NET = "net.json"
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,14 @@ class Student:
 
 def write_student(out: Path, net: NetHandle, spec: NetSpec) -> None:
     """Write student.safetensors and net.json; the average where one is kept."""
-    chosen = net if net.ema is None else net.ema
-    tensors = {name: t.detach().cpu().contiguous() for name, t in chosen.tensors().items()}
+    write_net(out, net if net.ema is None else net.ema, net.name, spec.kind, spec.opts)
+
+
+def write_net(out: Path, net: NetHandle, role: str, kind: str, opts: Mapping[str, Any]) -> None:
+    """Write a net's tensors, and how `make_net` makes it again."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in net.tensors().items()}
     save_file(tensors, out / "student.safetensors")
-    record = {"role": net.name, "kind": spec.kind, "opts": dict(spec.opts)}
-    write_json(out / "net.json", record)
+    write_json(out / NET, {"role": role, "kind": kind, "opts": dict(opts)})
 
 
 def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
@@ -65,7 +70,7 @@ def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
     record = {
         "default": default_sampler(method).model_dump(mode="json"),
         "method": {**spec["method"], "params": method.config.model_dump(mode="json")},
-        "backbone": {**spec["backbone"], "params": method.backbone.config.model_dump(mode="json")},
+        "backbone": {**spec["backbone"], "params": method.base.config.model_dump(mode="json")},
         "precision": spec["train"].get("precision", "float32"),
         "teacher": spec.get("teacher"),
     }
@@ -88,14 +93,19 @@ def default_sampler(method: Method) -> Sampler:
 
 
 def load_student(
-    train_dir: Path, device: str = "cpu", *, settings: Mapping[str, Any] | None = None
+    train_dir: Path,
+    device: str = "cpu",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    method_settings: Mapping[str, Any] | None = None,
 ) -> Student:
     """Rebuild a trained student from its folder alone, in the precision it was trained in.
 
     Args:
         train_dir: a finished training.
         device: where networks run.
-        settings: of the backbone, where they are others than at training: weights may have moved.
+        settings, method_settings: of backbone and method, where they are others than at training:
+            weights may have moved.
 
     Raises:
         ArtifactError: the folder is not that of a finished training, or not as it was committed.
@@ -108,17 +118,30 @@ def load_student(
     given = {**recipe["backbone"]["params"], **(settings or {})}
     backbone = registry.build_backbone(recipe["backbone"]["name"], given)
     parts = recipe["method"]
-    method = registry.build_method(parts["name"], parts["params"], backbone)
+    theirs = {**parts["params"], **(method_settings or {})}
+    method = registry.build_method(parts["name"], theirs, backbone)
     revision = recipe["backbone"].get("revision", backbone.revision())
     if revision != backbone.revision():
         raise ArtifactError(
             f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
             f"{backbone.revision()}"
         )
+    backbone = _own_backbone(method, train_dir, parts.get("weights"))
     backbone.load(device, dtype=recipe["precision"])
     if recipe.get("teacher"):
         replace_teacher_by_run(backbone, train_dir.parent / recipe["teacher"])
-    return Student(method, _net(backbone, train_dir) if method.nets() else None)
+    return Student(method, _net(backbone, train_dir) if (train_dir / NET).is_file() else None)
+
+
+def _own_backbone(method: Method, train_dir: Path, weights: str | None) -> Backbone:
+    """What a method is sampled on; one it brings along must hold the bytes of its training."""
+    published = method.published()
+    if published is not None and published.kind == "pipeline" and published.identity() != weights:
+        raise ArtifactError(
+            f"{train_dir}: made of {published.weights} with sha256 {weights}; this disk holds "
+            f"{published.identity()}"
+        )
+    return method.backbone
 
 
 def replace_teacher_by_run(backbone: Backbone, train_dir: Path) -> None:
@@ -135,7 +158,7 @@ def replace_teacher_by_run(backbone: Backbone, train_dir: Path) -> None:
 
 
 def _net(backbone: Backbone, train_dir: Path, *, name: str = "") -> NetHandle:
-    record = _read(train_dir / "net.json")
+    record = _read(train_dir / NET)
     net = backbone.make_net(name or record["role"], record["kind"], **record["opts"])
     net.load_tensors(read_tensors(train_dir))
     return net

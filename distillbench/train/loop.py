@@ -12,20 +12,21 @@ from typing import Any
 
 import torch
 
-from distillbench.api import registry
-from distillbench.api.method import Batch, Losses, Method
+from distillbench.api.method import Batch, Losses
+from distillbench.api.published import Published
 from distillbench.data.batches import DataSource
 from distillbench.data.imageset import planned_images
 from distillbench.data.prompts import planned_prompts
-from distillbench.errors import BadInput, Interrupted, NonFiniteLoss, PluginError
+from distillbench.errors import Interrupted, NonFiniteLoss, PluginError
 from distillbench.files.io import write_json
 from distillbench.numerics import Meter, repeatable
 from distillbench.student import files as export
 from distillbench.train import ranks, state
+from distillbench.train.build import build
 from distillbench.train.ranks import Team
 from distillbench.train.role import Role, make_role, only
 
-__all__ = ["Trainer", "build", "train_stage"]
+__all__ = ["Trainer", "train_stage"]
 
 LOG_ROWS = 200
 HEARTBEAT_SECONDS = 2.0
@@ -62,27 +63,6 @@ def train_stage(
         Trainer(spec, team, out, checkpoints, runtime, progress, should_stop).run()
 
 
-def build(spec: Mapping[str, Any], runtime: Mapping[str, Any] | None = None) -> Method:
-    """The method of a stage's spec on its backbone, neither of them loaded.
-
-    Raises:
-        BadInput: the backbone's weights are not those that the stage was planned with.
-    """
-    more = (runtime or {}).get("settings", {})
-    (name, params), (theirs, their_params) = (
-        (spec[part]["name"], {**spec[part]["params"], **more.get(part, {})})
-        for part in ("method", "backbone")
-    )
-    backbone = registry.build_backbone(theirs, their_params)
-    planned = spec["backbone"].get("revision")
-    if planned not in (None, backbone.revision()):
-        raise BadInput(
-            f"the weights of backbone {theirs} are not those that this run was planned with",
-            hint="plan again, and leave them as they are meanwhile",
-        )
-    return registry.build_method(name, params, backbone)
-
-
 @dataclass
 class Trainer:
     """One run: owns everything about training but the mathematics of the loss."""
@@ -115,7 +95,21 @@ class Trainer:
             self._set_up()
             self._resume()
             self._steps()
+        elif published := self.method.published():
+            self._adopt(published)
         self._finish()
+
+    def _adopt(self, published: Published) -> None:
+        """Make the student of weights that others trained; in float32, whatever it is sampled in.
+
+        A pipeline of its own is read where it lies.
+        """
+        if published.kind == "pipeline":
+            return
+        self.method.backbone.load(self.team.device)
+        name = self.method.student
+        net, kind, opts = self.method.backbone.adopt(name, published)
+        export.write_net(self.out, net, name, kind, opts)
 
     def _steps(self) -> None:
         total, save_every = self.train["updates"], self.runtime.get("save_every", 200)

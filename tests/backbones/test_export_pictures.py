@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from pathlib import Path
@@ -21,7 +20,6 @@ import torch
 
 from distillbench.api.sampler import Sampler
 from distillbench.api.samplers import from_recipe
-from distillbench.core.noise import sample_noise
 from distillbench.core.schedules import flow_grid, lcm_times
 from distillbench.sample.generate import generate_images
 from distillbench.student.diffusers import export_student
@@ -84,25 +82,6 @@ UNFOLLOWED = {
     "gamma 1": "sampler.solver",  # where the process ends at the data
     "dpmsolver++": "sampler.solver",  # where the first time has no signal
 }
-
-
-@pytest.fixture
-def same_noise(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, int], None]:
-    """Let pipelines and schedulers draw what our samplers draw, in the next call of one."""
-
-    def begin(backbone: Any, number: int) -> None:
-        calls = iter(["start", *(f"step {i}" for i in range(100))])
-
-        def drawn(*_: Any, dtype: Any = None, **__: Any) -> torch.Tensor:
-            noise = sample_noise(0, range(number), backbone.latent_shape, next(calls))
-            return noise.to(dtype)
-
-        for name, module in list(sys.modules.items()):
-            theirs = name.startswith(("diffusers.pipelines.", "diffusers.schedulers."))
-            if theirs and hasattr(module, "randn_tensor"):
-                monkeypatch.setattr(module, "randn_tensor", drawn)
-
-    return begin
 
 
 def grey_levels(theirs: Any, ours: torch.Tensor) -> int:

@@ -18,7 +18,7 @@ from distillbench.train.role import Role, make_role, only
 PROMPTS = ["a red circle", "blue square"]
 FAMILIES = ["sd", "sdxl", "sd3", "pixart", "cogvideox"]
 GAN = {"adversarial_weight": 0.1}
-TRAINED = [name for name in registry.METHODS.names() if name != "teacher"]
+TRAINED = [name for name in registry.METHODS.names() if name not in ("teacher", "pretrained")]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in TRAINED},
     "sft": ("sft", {"drop_prompt": 0.5}),
