@@ -81,7 +81,7 @@ def test_bytes_decide_the_key_and_their_place_does_not(
     moved.write_bytes(file.read_bytes())
     assert key(moved) == key(file) == key(file, note={"licence": "MIT"}, nodes=[999, 7, 6, 5])
     assert key(file, scale=0.5) != key(file)
-    save_file({k: np.asarray(v) * 2 for k, v in adapter().items()}, moved)
+    save_file({k: np.asarray(v * 2) for k, v in adapter().items()}, moved)
     assert key(moved) != key(file)
 
 
@@ -156,7 +156,7 @@ def test_a_hub_file_is_trusted_once(plan_of: Any, errors_of: Errors, hub: Path, 
     hub.write_bytes(file.read_bytes())
     plan = plan_of(row(weights=HUB), head=HEAD)
     assert not plan.cells[0].train.startswith("missing")
-    save_file({k: np.asarray(v) * 2 for k, v in adapter().items()}, hub)
+    save_file({k: np.asarray(v * 2) for k, v in adapter().items()}, hub)
     (line,) = errors_of(row(weights=HUB), head=HEAD)
     assert "when first used" in line
     pinned = hashlib.sha256(hub.read_bytes()).hexdigest()
