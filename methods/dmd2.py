@@ -49,10 +49,7 @@ class DMD2(Adversarial):
 
     def turns(self, step: int) -> tuple[str, ...]:
         """R times the fake score (and the head), then the student; it alone in its pre-training."""
-        if self.config.pretrains(step):
-            return ("student",)
-        others = ("fake", "head") if self.adversarial else ("fake",)
-        return (*self.config.fake_updates * others, "student")
+        return ("student",) if self.config.pretrains(step) else super().turns(step)
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """Denoising (and telling real from fake), or moving the student."""

@@ -214,6 +214,13 @@ class Method(ABC):
         """
         return ""
 
+    def warnings(self, log: Sequence[Mapping[str, float]]) -> Sequence[str]:
+        """What of a training's logged scalars ("<turn>/<name>", a mapping a row) needs a warning.
+
+        Asked for half way and at the end; told to the user and kept in the log.
+        """
+        return ()
+
     # ---- training -----------------------------------------------------------------------
 
     def bind(self, nets: Mapping[str, NetHandle]) -> None:

@@ -124,6 +124,8 @@ class Trainer:
             self.step += 1
             if logged:
                 self.log.append(json.dumps({"step": self.step, **losses}) + "\n")
+            if self.step in (total // 2, total):
+                self._warn()
             now = time.perf_counter()
             if logged or now - beat > HEARTBEAT_SECONDS:
                 beat, rate = now, (self.step - first) / (now - started)
@@ -239,6 +241,13 @@ class Trainer:
         if self.team.rank == 0:
             self.meter.resume(saved.state["cost"])
         self.step, self.log, self.saved_at = saved.step, list(saved.log), str(saved.path)
+
+    def _warn(self) -> None:
+        """Tell what the method finds amiss in the log, and keep it there."""
+        rows = [row for row in map(json.loads, self.log) if "warning" not in row]
+        for text in self.method.warnings(rows):
+            self._tell(f"{self.method.name}: at step {self.step} {text}")
+            self.log.append(json.dumps({"step": self.step, "warning": text}) + "\n")
 
     def _tell(self, text: str) -> None:
         """A line for the user; ranks above 0 see the same and say nothing (see `follower`)."""

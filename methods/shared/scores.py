@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from distillbench.api.method import Batch, Method
 
 __all__ = [
-    "any_time", "denoising_loss", "dmd_losses", "noised", "require_trained", "teacher_samples",
-    "time_between",
+    "any_time", "denoising_loss", "dmd_losses", "mean_losses", "noised", "require_trained",
+    "teacher_samples", "time_between",
 ]  # fmt: skip
 
 
@@ -80,6 +80,17 @@ def dmd_losses(
         f_psi = method.predict("fake", x_t, t, batch).x0
     loss = gradient_surrogate(x0, (f_psi - f_phi) / abs_mean_normalizer(x0, f_phi))
     return Losses(loss, {"gap": sample_mean((f_phi - f_psi).abs()).mean()})
+
+
+def mean_losses(losses: Sequence[Losses]) -> Losses:
+    """The mean of losses that log the same scalars; of one, the very same."""
+    if len(losses) == 1:
+        return losses[0]
+    scalars = {
+        name: torch.stack([each.scalars[name] for each in losses]).mean()
+        for name in losses[0].scalars
+    }
+    return Losses(torch.stack([each.total for each in losses]).mean(), scalars)
 
 
 def teacher_samples(

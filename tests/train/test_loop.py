@@ -143,6 +143,28 @@ def test_progress_and_log(tmp_path: Path) -> None:
     assert set(rows[0]) == {"fake/loss", "fake/weight", "student/loss", "student/gap"}
 
 
+def test_warnings_of_a_method_are_told_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half way and at the end; a resumed run keeps the same log."""
+
+    def warnings(self: Any, log: Any) -> list[str]:
+        return [f"{len(log)} rows, {sorted(log[-1])[0]}"]
+
+    monkeypatch.setattr(TDM_, "warnings", warnings)
+    spec = train_spec("tdm", TDM, updates=6)
+    events = train(spec, tmp_path / "straight")
+    notes = [e["note"] for e in events if "note" in e]
+    assert notes == [f"tdm: at step {n} {n} rows, fake/loss" for n in (3, 6)]
+    with pytest.raises(Interrupted):
+        train(spec, tmp_path / "stopped", stop_after=4)
+    train(spec, tmp_path / "stopped")
+    logs = [(tmp_path / f / "out" / "train.jsonl").read_text() for f in ("straight", "stopped")]
+    rows = [json.loads(line) for line in logs[0].splitlines()]
+    assert [row["step"] for row in rows if "warning" in row] == [3, 6]
+    assert logs[0] == logs[1]
+
+
 def test_learning_rate_warms_up_and_scales(tmp_path: Path) -> None:
     spec = train_spec("lcm", {**LCM, "warmup_steps": 4}, updates=2, lr_scale=0.5)
     with pytest.raises(Interrupted):
