@@ -16,7 +16,7 @@ from .shared.scores import denoising_loss, dmd_losses, noised, require_trained, 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from distillbench.api.backbone import Backbone
+    from distillbench.api.backbone import Backbone, Prediction
 
 __all__ = ["DMD2", "DMD2Config"]
 
@@ -64,8 +64,9 @@ class DMD2(Adversarial):
 
     def move(self, batch: Batch) -> Losses:
         """The student's matching loss, with its GAN and regression where there are such."""
-        pred = self.predict("student", *self.student_input(batch, "student"), batch)
-        losses = dmd_losses(self, pred, batch, "student", self.config.teacher_guidance)
+        x_u, u = self.student_input(batch, "student")
+        pred = self.predict("student", x_u, u, batch)
+        losses = self.matching(pred, u, batch)
         if self.adversarial:
             x_t = noised(self, pred.x0, batch, "gan student")
             losses = self.with_adversary(losses, x_t, batch)
@@ -74,6 +75,10 @@ class DMD2(Adversarial):
         regression = self.regress(batch)
         total = losses.total + self.config.regression_weight * regression
         return Losses(total, {**losses.scalars, "regression": regression})
+
+    def matching(self, pred: Prediction, u: torch.Tensor, batch: Batch) -> Losses:
+        """The loss at the student's prediction of node u, (B,)."""
+        return dmd_losses(self, pred, batch, "student", self.config.teacher_guidance)
 
     def student_input(self, batch: Batch, turn: str) -> Noised:
         """(x_u, u), (B, ...) and (B,), where the student predicts, without gradient.

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from distillbench.api.method import Batch, Method
 
 __all__ = [
-    "any_time", "denoising_loss", "dmd_losses", "mean_losses", "noised", "require_trained",
-    "teacher_samples", "time_between",
+    "any_time", "denoising_loss", "dmd_losses", "matched", "matching_point", "mean_losses",
+    "noised", "require_trained", "teacher_samples", "time_between",
 ]  # fmt: skip
 
 
@@ -69,15 +69,36 @@ def dmd_losses(
     f_phi: the teacher guided by `scale`; f_psi: the fake score; t of 2 % to 98 % (DMD,
     arXiv 2311.18828, eqs. 7 and 8). Logged: the mean |f_phi - f_psi|.
     """
-    backbone, x0 = method.backbone, pred.x0
-    low = backbone.num_timesteps // 50
-    t = time_between(backbone, batch, stream, low, backbone.num_timesteps - low + 1)
-    clean = torch.full((len(batch),), CLEAN, device=batch.device)
-    noise = batch.randn(stream, "noise")
-    x_t = renoised(backbone.process, x0, pred.eps, clean, t, noise).x_tau
+    x_t, t = matching_point(method, pred, batch, stream)
     with torch.no_grad():
         f_phi = method.teacher(x_t, t, batch, scale).x0
         f_psi = method.predict("fake", x_t, t, batch).x0
+    return matched(pred.x0, f_phi, f_psi)
+
+
+def matching_point(
+    method: Method, pred: Prediction, batch: Batch, stream: str, above: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x_t, t) where scores are compared: x0 noised afresh to 2 % to 98 % of the times (DMD).
+
+    Carries x0's gradient. `above` (B,): only times of that range above these.
+    """
+    backbone = method.backbone
+    low = backbone.num_timesteps // 50
+    high = backbone.num_timesteps - low + 1
+    t = time_between(backbone, batch, stream, low, high)
+    if above is not None:
+        share = (t - low) / (high - low)
+        start = above.clamp(low, high - 1)
+        t = (start + share * (high - start)).to(t.dtype)
+    clean = torch.full((len(batch),), CLEAN, device=batch.device)
+    noise = batch.randn(stream, "noise")
+    at = renoised(backbone.process, pred.x0, pred.eps, clean, t, noise, detach=False)
+    return at.x_tau, t
+
+
+def matched(x0: torch.Tensor, f_phi: torch.Tensor, f_psi: torch.Tensor) -> Losses:
+    """DMD's surrogate of two clean predictions without gradient, and their mean distance."""
     loss = gradient_surrogate(x0, (f_psi - f_phi) / abs_mean_normalizer(x0, f_phi))
     return Losses(loss, {"gap": sample_mean((f_phi - f_psi).abs()).mean()})
 
