@@ -102,7 +102,7 @@ def _unfit(resolved: Resolved, other: Resolved, link: Link) -> str:
 def _resized(one: UsedBackbone, two: UsedBackbone) -> bool:
     """Whether they are two sizes of one network."""
     alike = same_network(one.backbone.config, two.backbone.config)
-    return alike and one.alias != two.alias and one.spec["revision"] == two.spec["revision"]
+    return alike and one.alias != two.alias and one.spec.revision == two.spec.revision
 
 
 def label_of(point: Point, resolved: Resolved) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from distillbench.api.backbone import Backbone
 from distillbench.api.fields import split
 from distillbench.api.registry import BACKBONES, METHODS, METRICS, display_name
-from distillbench.api.samplers import crossed
+from distillbench.api.samplers import crossed, from_recipe
 from distillbench.errors import DistillbenchError, PluginError
 from distillbench.experiment.expand import Point
 from distillbench.experiment.schema import BackboneRef, CellConfig, Experiment
@@ -20,6 +20,7 @@ from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, locate, merge
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.weights import identity_of
+from distillbench.specs.stages import BackboneSpec, MethodSpec
 
 if TYPE_CHECKING:
     from distillbench.api.method import Method
@@ -40,7 +41,7 @@ class UsedBackbone:
 
     alias: str
     backbone: Backbone
-    spec: Mapping[str, Any]
+    spec: BackboneSpec
     settings: Mapping[str, Any]
 
 
@@ -55,7 +56,7 @@ class Resolved:
 
     used: UsedBackbone
     method: Method
-    method_spec: Mapping[str, Any]
+    method_spec: MethodSpec
     recipe: Sampler
 
     @property
@@ -174,7 +175,7 @@ class Resolver:
             for what in backbone.problems():
                 self.problems.add(at, what)
         parts = split(backbone.config)
-        spec = {"name": ref.use, "params": parts.decisive, "revision": revision}
+        spec = BackboneSpec(name=ref.use, params=dict(parts.decisive), revision=revision)
         return UsedBackbone(alias, backbone, spec, parts.marked)
 
     def _method(self, name: str, tree: MapNode, used: UsedBackbone) -> Method | None:
@@ -193,7 +194,7 @@ class Resolver:
         self, method: Method, used: UsedBackbone, cell: CellConfig, tree: MapNode
     ) -> Resolved | None:
         try:
-            recipe = method.sampler(cell.nfe[0])
+            recipe = from_recipe(method.sampler(cell.nfe[0]).model_dump(mode="json"))
         except (DistillbenchError, ValueError) as error:
             self.problems.add(_mark(tree, "nfe"), _one_line(error))
             return None
@@ -209,16 +210,13 @@ class Resolver:
             what = f"backbone {used.alias!r} is told its guidance by its parameter guidance_embed"
             self.problems.add(_mark(tree, "guidance_scale"), f"{what}; use guidance_scale: 1")
             return None
-        spec = {
-            "name": method.name,
-            "version": method.version,
-            "params": split(method.config).decisive if method.has_student else {},
-        }
+        params = dict(split(method.config).decisive) if method.has_student else {}
+        spec = MethodSpec(name=method.name, version=method.version, params=params)
         if published := method.published():
             weights = identity_of(published, used.backbone, tree, self.problems)
             if weights is None:
                 return None
-            spec["weights"] = weights
+            spec = spec.model_copy(update={"weights": weights})
         return Resolved(used, method, spec, final)
 
     def _overridden(self, recipe: Sampler, cell: CellConfig, tree: MapNode) -> Sampler | None:

@@ -15,6 +15,7 @@ from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell as GridCell
 from distillbench.plan.stage import StageKind
 from distillbench.report.table import MISSING, Cell, Column, Footnotes, Line, Run, Table
+from distillbench.specs.stages import TrainSpec
 
 __all__ = ["cost_table"]
 
@@ -96,8 +97,9 @@ def cost_table(experiment: Experiment, results: Results) -> Table:
     last = Column("evaluations", "Evaluations per sample", "field"), _DEVICE
     columns = (*fields, *(m.column for m in _MEASURES), *last)
     caption = f"Measured cost of {experiment.title or experiment.name}"
-    specs = [stage.spec for stage in results.plan.stages.values() if stage.kind == "train"]
-    linked = any(spec.get("teacher") or spec.get("init") for spec in specs)
+    trains = [stage for stage in results.plan.stages.values() if stage.kind == "train"]
+    specs = [stage.read(TrainSpec) for stage in trains]
+    linked = any(spec.teacher or spec.init for spec in specs)
     notes = (*_NOTES, *([_LINKED] if linked else []))
     return Table("cost", caption, columns, tuple(lines), footnotes.all, notes)
 

@@ -142,8 +142,8 @@ def _cloud(axes: Axes, strip: _Strip, prompt: str, x: float, y: float, results: 
     places = [i for i, line in enumerate(strip.lines) if line["prompt"] == prompt][:_POINTS]
     points = np.stack(read_samples(strip.folder, places))[:, :2]
     backbone = results.plan.stages[strip.folder.name].plugin("backbone")
-    params = json.dumps(backbone["params"], sort_keys=True)
-    exact = exact_points(backbone["name"], params, prompt, _POINTS)
+    params = json.dumps(backbone.params, sort_keys=True)
+    exact = exact_points(backbone.name, params, prompt, _POINTS)
     cloud = points if exact is None else exact
     centre = (cloud.max(0) + cloud.min(0)) / 2
     reach = 0.6 * float((cloud.max(0) - cloud.min(0)).max()) or 1.0

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from distillbench.api import registry
 from distillbench.errors import ArtifactError, NotSupported
 from distillbench.files.io import write_json
+from distillbench.specs.stages import TrainSpec
 from distillbench.store.record import check_folder
 from distillbench.store.runs import teacher_runs, training_recipe
 
@@ -65,15 +66,16 @@ def write_net(out: Path, net: NetHandle, role: str, kind: str, opts: Mapping[str
     write_json(out / NET, {"role": role, "kind": kind, "opts": dict(opts)})
 
 
-def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
+def write_recipe(out: Path, spec: TrainSpec, method: Method) -> None:
     """Write recipe.json: the default sampling recipe, and what rebuilds any other."""
     record = {
         "default": default_sampler(method).model_dump(mode="json"),
-        "method": {**spec["method"], "params": method.config.model_dump(mode="json")},
-        "backbone": {**spec["backbone"], "params": method.base.config.model_dump(mode="json")},
-        "precision": spec["train"].get("precision", "float32"),
-        "teacher": spec.get("teacher"),
-    }
+        "method": {**spec.method.plain(), "params": method.config.model_dump(mode="json")},
+        "backbone": {**spec.backbone.plain(),
+                     "params": method.base.config.model_dump(mode="json")},
+        "precision": spec.train.precision,
+        "teacher": spec.teacher,
+    }  # fmt: skip
     write_json(out / "recipe.json", record)
 
 

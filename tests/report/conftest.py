@@ -15,6 +15,7 @@ import pytest
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell, Plan, Stage
+from distillbench.testing.specs import sample_spec, score_spec, train_spec
 
 CATEGORIES = ("animation", "concept-art")
 INFOS = {
@@ -91,11 +92,11 @@ class World:
                 self._write(train, sample, scores, hps, fid, seed, protocol or {"n": self.prompts})
 
     def _stages(self, train: str, sample: str, scores: Mapping[str, str]) -> None:
-        prompts = {"prompts": {"name": "demo", "n": self.prompts}}
+        prompts = {"sha256": "demo", "n": self.prompts}
         found = [
-            Stage("train", train, {"method": {"name": "m"}}),
-            Stage("sample", sample, prompts, (train,)),
-            *(Stage("score", key, {}, (sample,)) for key in scores.values()),
+            Stage("train", train, train_spec("teacher", {})),
+            Stage("sample", sample, sample_spec(train, prompts=prompts), (train,)),
+            *(Stage("score", key, score_spec(sample), (sample,)) for key in scores.values()),
         ]
         self.stages |= {stage.key: stage for stage in found}
 
@@ -136,15 +137,15 @@ class World:
 
     def compare(self, label: str, reference: str, *, of: str, noise: int = 0) -> None:
         """Make `reference`, samples of what `of` says from that noise, a row's own for fid."""
+        sampler = {"kind": "ode", "timesteps": [999], "guidance_scale": 3.5}
         for cell in [cell for cell in self.cells if cell.label == label]:
-            own = {"train": label, "seed": cell.seed, "sampler": {"guidance_scale": 3.5}}
+            own = sample_spec(label, seed=cell.seed, sampler=sampler)
             self.stages[cell.sample] = replace(self.stages[cell.sample], spec=own)
             score = self.stages[cell.scores["fid"]]
-            self.stages[score.key] = replace(score, spec={"reference": reference})
-        sampler = {"guidance_scale": 3.5}
-        self.stages[reference] = Stage(
-            "sample", reference, {"train": of, "seed": noise, "sampler": sampler}
-        )
+            compares = score_spec(cell.sample, reference=reference)
+            self.stages[score.key] = replace(score, spec=compares)
+        theirs = sample_spec(of, seed=noise, sampler=sampler)
+        self.stages[reference] = Stage("sample", reference, theirs)
 
     def store_fid(self, label: str, values: list[float]) -> None:
         """Replace a row's fid of every seed."""

@@ -17,6 +17,8 @@ from distillbench.data.imageset import images_identity
 from distillbench.errors import ArtifactError, BadInput, Interrupted, NonFiniteLoss, NotSupported
 from distillbench.methods.tdm import TDM as TDM_
 from distillbench.sample.generate import generate_images, load_student
+from distillbench.specs.context import Runtime
+from distillbench.specs.stages import TrainSpec
 from distillbench.testing.method import train, train_spec
 from distillbench.train import state
 from distillbench.train.loop import build
@@ -117,7 +119,7 @@ def test_network_evaluations_per_step(tmp_path: Path) -> None:
 def test_accumulation_averages_micro_batches(tmp_path: Path) -> None:
     spec = train_spec("lcm", {**LCM, "target": "stopgrad"}, updates=1, batch_size=4, accumulate=3)
     events = train(spec, tmp_path)
-    method = build(spec)
+    method = build(TrainSpec.read(spec, of="it"), Runtime())
     method.backbone.load("cpu")
     from distillbench.data.batches import DataSource
     from distillbench.train.role import make_role
@@ -178,7 +180,7 @@ def test_learning_rate_warms_up_and_scales(tmp_path: Path) -> None:
 
 
 def load_file_of_warm_start(spec: Any) -> dict[str, torch.Tensor]:
-    method = build(spec)
+    method = build(TrainSpec.read(spec, of="it"), Runtime())
     method.backbone.load("cpu")
     return method.backbone.make_net("x", "copy").tensors()
 
@@ -255,7 +257,7 @@ def test_other_training_images_than_planned_are_refused(
     rows = folder / "captions.jsonl"
     rows.write_text('{"file": "a.png", "text": "condition 1"}\n')
     spec = train_spec("lcm", LCM, updates=1)
-    spec["data"] = {"prompts": "", "prompts_sha256": "", "images_sha256": images_identity(folder)}
+    spec["data"] = {"prompts_sha256": "", "images_sha256": images_identity(folder)}
     train(spec, tmp_path / "sound", images=str(folder))
     rows.write_text('{"file": "a.png", "text": "condition 2"}\n')
     for planned in (spec["data"]["images_sha256"], "missing:somewhere"):
