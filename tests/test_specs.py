@@ -137,8 +137,8 @@ def test_a_snapshot_ends_where_it_says() -> None:
 def test_a_plug_in_comes_with_what_is_in_no_key() -> None:
     read = ScoreSpec.read(score_spec(), of="it")
     runtime = Runtime(settings={"metric": {"weights": "./w"}})
-    assert read.plugin("metric", runtime) == ("nll", {"weights": "./w"})
-    assert read.plugin("metric", Runtime()) == ("nll", {})
+    assert read.plugin("metric", runtime) == ("coverage", {"weights": "./w"})
+    assert read.plugin("metric", Runtime()) == ("coverage", {})
 
 
 def test_a_stage_of_another_kind_is_a_mistake_of_ours() -> None:

@@ -185,29 +185,32 @@ def _checkpoints(results: Path) -> list[dict[str, Any]]:
 
 
 def _runs(results: Path) -> list[dict[str, Any]]:
-    from distillbench.files.io import read_json
+    from distillbench.specs.stored import Glance, StoredStage
 
     store = store_of(results)
     folder = store.root / "train"
     names = {p.name.split(".")[0] for p in folder.iterdir()} if folder.is_dir() else set()
     rows = []
     for key in sorted(names):
-        spec: dict[str, Any] = {}
-        with suppress(ArtifactError, KeyError):  # an unfinished or damaged one has none
-            spec = read_json(store.path("train", key) / "spec.json")["spec"]
-        train = spec.get("train", {})
+        spec = Glance()
+        with suppress(ArtifactError):  # an unfinished or damaged one has none
+            spec = StoredStage.read(store.path("train", key) / "spec.json").glance
         rows.append(
             {
                 "run": key,
                 "state": _state(store, key),
-                "method": spec.get("method", {}).get("name", ""),
-                "backbone": spec.get("backbone", {}).get("name", ""),
-                "updates": train.get("updates", train.get("steps", "")),  # older: steps
-                "stop": train.get("stop", ""),
-                "seed": spec.get("seed", ""),
+                "method": spec.method.name,
+                "backbone": spec.backbone.name,
+                "updates": _shown(spec.settings.updates),
+                "stop": _shown(spec.settings.stop),
+                "seed": _shown(spec.seed),
             }
         )
     return rows
+
+
+def _shown(value: int | None) -> int | str:
+    return "" if value is None else value
 
 
 def _state(store: Any, key: str) -> str:

@@ -66,6 +66,6 @@ def score_spec(sample: str = "", /, **fields: Any) -> dict[str, Any]:
         "identity": IDENTITY_VERSION,
         "sample": sample,
         "reference": None,
-        "metric": {"name": "nll", "version": 1, "params": {}, "revision": ""},
+        "metric": {"name": "coverage", "version": 1, "params": {}, "revision": ""},
         **fields,
     }

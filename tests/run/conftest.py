@@ -54,7 +54,7 @@ def chain(
     spec = train_spec("teacher", told, seed=seed, updates=steps, processes=processes)
     trained = _stage("train", (), f"{label} train", **spec)
     sampled = _stage("sample", (trained.key,), f"{label} sample", **sample_spec(trained.key))
-    metrics = [{"name": "nll", "version": 1, "params": {"column": i}, "revision": ""}
+    metrics = [{"name": "coverage", "version": 1, "params": {"column": i}, "revision": ""}
                for i in range(scores)]  # fmt: skip
     return [
         trained,
