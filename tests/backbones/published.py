@@ -12,7 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from distillbench.api import registry
+from distillbench.specs.context import StageContext
+from distillbench.specs.stages import TrainSpec
 from distillbench.student.files import Student, load_student
+from distillbench.testing.specs import train_spec
 from distillbench.train.loop import train_stage
 
 Layers = Mapping[str, tuple[Tensor, Tensor, float]]
@@ -101,14 +104,11 @@ def adopted(
     method = registry.build_method("pretrained", params, built)
     published = method.published()
     assert published is not None
-    record = {"name": "pretrained", "params": dict(params), "weights": published.identity()}
-    spec = {
-        "backbone": {"name": backbone, "params": dict(settings), "revision": built.revision()},
-        "method": record, "train": {}, "data": {}, "seed": 0, "teacher": None,
-    }  # fmt: skip
+    spec = train_spec("pretrained", params, backbone=backbone, backbone_params=settings,
+                      prompts="gmm-train")  # fmt: skip
+    spec |= {"train": {}, "data": {}}
+    spec["method"]["weights"] = published.identity()
     out.mkdir(parents=True)
-    train_stage(
-        spec, out=out, checkpoints=out / "none", runtime={}, device="cpu",
-        progress=lambda _: None, should_stop=lambda: False,
-    )  # fmt: skip
+    typed = TrainSpec.read(spec, of="it")
+    train_stage(typed, StageContext(), out=out, checkpoints=out / "none")
     return load_student(out)

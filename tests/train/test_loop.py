@@ -21,7 +21,7 @@ from distillbench.specs.context import Runtime
 from distillbench.specs.stages import TrainSpec
 from distillbench.testing.method import train, train_spec
 from distillbench.train import state
-from distillbench.train.loop import build
+from distillbench.train.build import build
 
 TDM = {"nets": "copy", "lr": 1e-3, "fake_lr": 1e-3, "teacher_guidance": 1.0}
 LCM = {"nets": "copy", "lr": 1e-3, "teacher_guidance": [1.0, 1.0]}
