@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""Running a plan: `driver` walks the stages, `worker` runs one, `local` and `ray` lend it a place."""
