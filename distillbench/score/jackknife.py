@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from distillbench.core.lazy import torch
 
@@ -37,8 +38,8 @@ def block_stderr(left_out: Sequence[float]) -> float:
     return math.sqrt((g - 1) / g * math.fsum((v - mean) ** 2 for v in left_out))
 
 
-def whole_set(left_out: Sequence[float]) -> dict[str, dict[str, object]]:
-    """`stderr` and `blocks` of a metric's own column, for `Scores`."""
-    if not left_out:
-        return {}
-    return {"stderr": {"": block_stderr(left_out)}, "blocks": {"": list(left_out)}}
+def whole_set(left_out: Mapping[str, Sequence[float]] | Sequence[float]) -> dict[str, Any]:
+    """`stderr` and `blocks` of `Scores`, from values by column or those of the own column."""
+    columns = left_out if isinstance(left_out, Mapping) else {"": left_out}
+    blocks = {name: list(values) for name, values in columns.items() if values}
+    return {"stderr": {name: block_stderr(v) for name, v in blocks.items()}, "blocks": blocks}

@@ -45,12 +45,14 @@ class MetricContract:
         name: registered name.
         params: its settings.
         n: samples in a set.
+        modality: of the samples; "" is the first one that the metric scores.
         tolerance: relative, for values that must agree whatever the batch.
     """
 
     name: ClassVar[str]
     params: Mapping[str, Any] = {}
     n: int = 12
+    modality: str = ""
     tolerance: float = 1e-4
 
     # ---- what a subclass may override -------------------------------------------------------
@@ -61,7 +63,7 @@ class MetricContract:
 
     def samples(self, seed: int = 0) -> Samples:
         """Random samples of the metric's modality in two categories."""
-        modality = min(self.build().info.modality)
+        modality = self.modality or min(self.build().info.modality)
         rng = torch.Generator().manual_seed(seed)
         shape = (self.n, *SHAPES[modality])
         if modality == "point":
