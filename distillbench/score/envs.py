@@ -21,6 +21,7 @@ __all__ = [
     "Environment",
     "commands",
     "create",
+    "environment_python",
     "home",
     "is_created",
 ]
@@ -82,6 +83,18 @@ _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 def home() -> Path:
     """Where environments live: `$DISTILLBENCH_DATA/envs`, else under ~/.cache/distillbench."""
     return data_root() / "envs"
+
+
+def environment_python(name: str) -> Path:
+    """The interpreter of an environment whose creation was finished.
+
+    Raises:
+        BadInput: unknown, or not created yet.
+    """
+    _known(name)
+    if not is_created(name):
+        raise BadInput(f"environment {name!r} is not there", hint=f"distillbench env create {name}")
+    return home() / name / "bin" / "python"
 
 
 def is_created(name: str) -> bool:

@@ -19,7 +19,7 @@ import torch
 
 from distillbench.api.metric import Metric, Samples, Scores
 from distillbench.api.registry import build_metric
-from distillbench.errors import NotSupported
+from distillbench.errors import DistillbenchError, NotSupported
 from distillbench.score.evaluate import evaluate, protocol
 
 __all__ = ["MetricContract", "take"]
@@ -160,6 +160,28 @@ class MetricContract:
             foreign = Samples(data, ["a", "b"], ["", ""], 0)
             given = foreign if metric.info.needs_reference else None
             _refused(metric, foreign, given)
+
+    def test_odd_input_has_finite_values_or_a_line_that_refuses_it(self) -> None:
+        given = self.samples()
+        odd_prompts = ["", "x " * 5000, "\u5c71\u306e\u4e0a\u306e\u732b", "e\u0301\n\t\U0001f600"]
+        prompts = [odd_prompts[i % len(odd_prompts)] for i in range(len(given))]
+        for sides in ((1, 1), (1, 40), (40, 3)):
+            data = given.data
+            if data.ndim > 2:
+                shape = (*data.shape[:-3], *sides, 3)
+                data = torch.arange(math.prod(shape)).reshape(shape).remainder(256).to(torch.uint8)
+            samples = dataclasses.replace(given, data=data, prompts=prompts, key="")
+            needed = self.build().info.needs_reference
+            values, refusal = {}, ""
+            try:
+                values = dict(
+                    evaluate(self.build(), samples, samples if needed else None).aggregate
+                )
+            except DistillbenchError as error:
+                refusal = error.line
+            assert values or refusal
+            assert len(refusal.splitlines()) <= 1
+            assert all(math.isfinite(v) for v in values.values())
 
     def test_reference_is_asked_for(self) -> None:
         metric, samples = self.build(), self.samples()

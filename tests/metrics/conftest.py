@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from distillbench.api.metric import Samples
+from distillbench.api.registry import METRICS
+from distillbench.score.vbench_totals import DIMENSIONS
 from distillbench.world.networks import AttributeNet
 
 CLIP = {
@@ -98,6 +103,41 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dino.save_pretrained(root / "dino")
     random_reward(root / "reward")
     return root
+
+
+FAKE_VBENCH = """#!{python}
+import json, sys
+import numpy as np
+job, *items = [json.loads(line) for line in sys.stdin]
+if job["dimension"] == {broken!r}:
+    sys.exit("weights of it are missing")
+scores = [float(np.load(item["frames"]).mean()) / 255 for item in items]
+for item, score in zip(items, scores):
+    print(json.dumps({{"id": item["id"], "score": score}}))
+value = sum(sorted(scores)) / len(scores)
+print(json.dumps({{"done": len(items), "value": {value}}}))
+"""
+
+
+def vbench_worker(folder: Path, value: str = "value", broken: str = "") -> str:
+    """An interpreter in name that answers a job by the brightness of its videos."""
+    path = folder / "worker"
+    path.write_text(FAKE_VBENCH.format(python=sys.executable, value=value, broken=broken))
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def vbench_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small VBench_full_info.json where the real one belongs, and a worker beside it."""
+    module = import_module(METRICS.get("vbench").__module__)
+    monkeypatch.setattr(module, "INFO", replace(module.INFO, sha256=""))
+    monkeypatch.setenv("DISTILLBENCH_DATA", str(tmp_path))
+    place = tmp_path / "weights" / "vbench" / "VBench_full_info.json"
+    place.parent.mkdir(parents=True)
+    entries = [{"prompt_en": p, "dimension": list(DIMENSIONS)} for p in ("a cat", "a dog")]
+    place.write_text(json.dumps(entries))
+    return vbench_worker(tmp_path)
 
 
 REWARD = {

@@ -145,6 +145,19 @@ class TestTemporalFlickering(MetricContract):
     name = "temporal_flickering"
 
 
+class TestVbench(MetricContract):
+    name = "vbench"
+    n = 10
+
+    @pytest.fixture(autouse=True)
+    def _worker(self, vbench_data: str) -> None:
+        self.params = {"python": vbench_data, "dimensions": "quality"}
+
+    def samples(self, seed: int = 0) -> Samples:
+        given = super().samples(seed)
+        return dataclasses.replace(given, prompts=["a cat", "a dog"] * (self.n // 2))
+
+
 class TestFrameConsistency(MetricContract):
     name = "frame_consistency"
 
