@@ -1,1 +1,1 @@
-"""Running a plan: `driver` walks the stages, `worker` runs one, `local` and `ray` lend it a place."""
+"""Running a plan: `driver` walks stages, `worker` runs one, `local` and `ray` give it a place."""

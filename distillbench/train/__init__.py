@@ -1,1 +1,1 @@
-"""The one training loop: `loop` steps and resumes, `role` is a network that learns, `build` begins."""
+"""The one training loop: `loop` steps and resumes, `role` is a learning network, `build` begins."""
