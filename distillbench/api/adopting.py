@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distillbench.core.process import NoiseProcess
@@ -27,6 +27,10 @@ class Adopting:
     process: NoiseProcess
     prediction_type: str
     own_prediction: str = ""
+
+    def network_tensors(self) -> Mapping[str, tuple[int, ...]]:
+        """Names and shapes of its network's weights, by their headers; empty where nobody knows."""
+        return {}
 
     def unfit(self, published: Published) -> Sequence[str]:
         """Why such weights cannot be a student here, one line each, by their headers alone."""

@@ -12,6 +12,7 @@ from distillbench.backbones._checked import CheckedBackbone
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._on_disk import local_folder
 from distillbench.errors import DistillbenchError
+from distillbench.files.weight_files import Tensors
 
 if TYPE_CHECKING:
     from distillbench.api.nets import NetHandle
@@ -26,12 +27,16 @@ class PublishedWeights(CheckedBackbone):
 
     def unfit(self, published: Published) -> Sequence[str]:
         """See `Backbone.unfit`; the network's own headers are looked at where they are there."""
+        return tuple(_headers.unfit(published, self.network_tensors()))
+
+    def network_tensors(self) -> Tensors:
+        """See `Backbone.network_tensors`."""
         try:
             path = local_folder(self.source())
         except DistillbenchError:
             path = None
         folder = self._read(path)[0] if path is not None else Folder()
-        return tuple(_headers.unfit(published, folder.tensors.get(self.network, {})))
+        return folder.tensors.get(self.network, {})
 
     def adopt(self, name: str, published: Published) -> tuple[NetHandle, str, dict[str, Any]]:
         """See `Backbone.adopt`."""

@@ -74,7 +74,7 @@ class Point:
 
     def unlinked(self) -> Point:
         """The same row without the other runs it starts from."""
-        fields = {"teacher": "", "init": "", "snapshots": []}
+        fields = {"teacher": "", "init": "", "snapshots": [], "sample_on": ""}
         return replace(self, config=self.config.model_copy(update=fields))
 
     @property

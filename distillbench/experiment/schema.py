@@ -18,6 +18,7 @@ from pydantic import (
     PrivateAttr,
 )
 
+from distillbench.experiment.compared import ReferenceConfig
 from distillbench.experiment.names import Label, Name
 from distillbench.experiment.outputs import ClaimConfig, FigureConfig, Model, TableConfig
 from distillbench.files.limits import Limits
@@ -128,29 +129,6 @@ class SampleConfig(Model):
     batch_size: PositiveInt = 50
 
 
-class ReferenceConfig(Model):
-    """The sample set that metrics such as FID compare with: a teacher at the same n and prompts.
-
-    Attributes:
-        method, params: a method without nets, and its parameters.
-        nfe: its network evaluations.
-        guidance_scale: one for all backbones, or a mapping from their aliases; none is what the
-            method recommends.
-        noise: "same" starts from the noise of the row that is compared; only a cell that is its own
-            reference is compared with other noise, so that its row shows a floor and not zero. Rows
-            of shared noise may fall below that floor. "other" compares every row with other noise,
-            so that the teacher's own row is the floor of all.
-        floor_seed: added to the seed where the noise is other.
-    """
-
-    method: str = "teacher"
-    params: dict[str, Any] = Field(default_factory=dict)
-    nfe: PositiveInt = 25
-    guidance_scale: float | dict[str, float] | None = None
-    noise: Literal["same", "other"] = "same"
-    floor_seed: PositiveInt = 1000
-
-
 class CellConfig(Model):
     """One point of the grid, or a partial one that is merged over `base`.
 
@@ -169,7 +147,11 @@ class CellConfig(Model):
             none is given; a list makes one row each, all written by one training. Tables and
             selections call the number `updates`.
         guidance_scale: at sampling; None is what the method recommends.
-        sampler: overrides of the method's own sampling recipe (e.g. solver).
+        sampler: overrides of the method's own sampling recipe (e.g. solver); another `kind` keeps
+            its times and scales.
+        sample_on: alias of a backbone of the same architecture, a fine-tune, that the student is
+            carried over to for sampling: an adapter is put on it, of a whole network the
+            difference from its base is added. Such a row stands for that backbone in tables.
         train: how it is trained.
         data: what it is trained on.
         sample: what is sampled from it.
@@ -194,6 +176,7 @@ class CellConfig(Model):
     )
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)
+    sample_on: str = ""
     tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
 
 

@@ -14,7 +14,8 @@ from distillbench.api.fields import same_network
 from distillbench.api.registry import METHODS
 from distillbench.experiment.expand import Point
 from distillbench.files.marks import did_you_mean
-from distillbench.plan.resolve import Resolved, UsedBackbone
+from distillbench.plan.resolve import Resolved
+from distillbench.plan.used import UsedBackbone
 
 __all__ = ["LINKS", "Link", "Links", "label_of"]
 

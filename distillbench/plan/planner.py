@@ -76,7 +76,7 @@ class Planner:
             label = label_of(point, resolved)
             samples = [self._sample(point, resolved, seed, label) for seed in point.seeds]
             config = point.config
-            name = [config.label, config.group, dict(config.tags), resolved.used.alias]
+            name = [config.label, config.group, dict(config.tags), resolved.shown.alias]
             twin = canonical_json([*name, resolved.recipe.nfe, [s.key for s in samples]])
             if twin in seen:
                 row, other = seen[twin]
@@ -130,7 +130,7 @@ class Planner:
             group=config.group,
             method=resolved.method.name,
             title=resolved.method.title or resolved.method.name,
-            backbone=resolved.used.alias,
+            backbone=resolved.shown.alias,
             nfe=point.nfe,
             seed=sample.read(SampleSpec).seed,
             guidance_scale=resolved.guidance_scale,
@@ -160,12 +160,17 @@ class Planner:
             seed=seed,
             batch_size=point.config.sample.batch_size,
         )
+        if resolved.on is not None:
+            spec = spec.model_copy(update={"sample_on": resolved.on.spec})
         guided = GUIDED_COST if resolved.recipe.guidance_scale != 1 else 1.0
         cost = n * resolved.recipe.nfe * guided
         snapshot = f" after {point.updates}" if point.updates else ""
-        text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe}{snapshot} seed {seed}"
+        text = f"{label} {resolved.shown.alias} nfe {resolved.recipe.nfe}{snapshot} seed {seed}"
         needs = (train.key, *self.trainings.teachers(train))
-        runtime = {**self.made.runtime, **prompts.runtime, "settings": resolved.settings}
+        settings = dict(resolved.settings)
+        if resolved.on is not None:
+            settings["sample_on"] = resolved.on.settings
+        runtime = {**self.made.runtime, **prompts.runtime, "settings": settings}
         return self.made.stage(spec, text, needs=needs, cost=cost, runtime=runtime)
 
     def _score(self, name: str, point: Point, resolved: Resolved, sample: Stage) -> Stage:
@@ -206,7 +211,7 @@ class Planner:
         Samples that would be compared with themselves get another seed.
         """
         config = self.experiment.reference
-        teacher = self._resolver.reference(resolved.used)
+        teacher = self._resolver.reference(resolved.shown)
         if config is None or teacher is None:
             return None
         seed = sample.read(SampleSpec).seed

@@ -138,14 +138,17 @@ class _Survey:
 
     def _plugins(self, stage: Stage) -> Sequence[Need]:
         theirs, method = stage.plugin("backbone"), stage.plugin("method")
+        there = stage.spec.get("sample_on")
 
         def ask() -> Iterator[Need]:
             backbone = registry.build_backbone(*theirs)
             built = registry.build_method(*method, backbone)
             yield from built.backbone.requirements()
+            if there:
+                yield from registry.build_backbone(*stage.plugin("sample_on")).requirements()
             yield from built.requirements()
 
-        return self._ask(["plug-ins", theirs, method], ask, theirs)
+        return self._ask(["plug-ins", theirs, method, there], ask, theirs)
 
     def _metric(self, stage: Stage, spec: ScoreSpec) -> Sequence[Need]:
         sampled = self.plan.stages[spec.sample]

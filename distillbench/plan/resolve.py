@@ -6,7 +6,7 @@ Everything here runs without torch and reports what does not fit at the place it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from distillbench.api.backbone import Backbone
@@ -19,6 +19,7 @@ from distillbench.experiment.schema import BackboneRef, CellConfig, Experiment
 from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, locate, merge
 from distillbench.plan.identity import canonical_json
+from distillbench.plan.used import UsedBackbone, not_carried
 from distillbench.plan.weights import identity_of
 from distillbench.specs.stages import BackboneSpec, MethodSpec
 
@@ -31,33 +32,25 @@ __all__ = ["Resolved", "Resolver", "UsedBackbone"]
 
 
 @dataclass(frozen=True)
-class UsedBackbone:
-    """An alias with its (unloaded) backbone.
-
-    Attributes:
-        spec: the identity that goes into keys.
-        settings: what is in no key, such as the place of its weights.
-    """
-
-    alias: str
-    backbone: Backbone
-    spec: BackboneSpec
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Resolved:
     """A method on a backbone with one sampling recipe.
 
     Attributes:
         method_spec: what decides a training of the method. Where there is none, all that its
             settings do is in the recipe.
+        on: the backbone its student is carried over to for sampling, None for its own.
     """
 
     used: UsedBackbone
     method: Method
     method_spec: MethodSpec
     recipe: Sampler
+    on: UsedBackbone | None = None
+
+    @property
+    def shown(self) -> UsedBackbone:
+        """The backbone it is sampled on, and stands for."""
+        return self.on or self.used
 
     @property
     def settings(self) -> dict[str, Mapping[str, Any]]:
@@ -115,14 +108,22 @@ class Resolver:
         if method is None:
             return None
         self._check_latents(point, method, used)
-        return self._resolved(method, used, point.config, point.tree)
+        resolved = self._resolved(method, used, point.config, point.tree)
+        if resolved is None or not point.config.sample_on:
+            return resolved
+        mark = _mark(point.tree, "sample_on")
+        on = self.backbone(point.config.sample_on, mark)
+        if on is not None and (what := not_carried(method, used, on)):
+            self.problems.add(mark, what)
+        return None if on is None else replace(resolved, on=on)
 
     def reference(self, used: UsedBackbone) -> Resolved | None:
-        """The reference teacher on a backbone; None when there is none or it does not fit."""
+        """The reference teacher of rows on a backbone; None where there is none that fits."""
         config = self.experiment.reference
         tree, _ = self._subtree(("reference",))
         if config is None:
             return None
+        used = self.backbone(config.alias_for(used.alias), _mark(tree, "backbone")) or used
         method = self._method(config.method, tree, used)
         if method is None:
             return None

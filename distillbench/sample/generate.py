@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,7 +17,7 @@ from distillbench.errors import Interrupted, StageFailed
 from distillbench.files.io import write_json
 from distillbench.finite import NotFinite, require_finite
 from distillbench.numerics import Meter, repeatable
-from distillbench.specs.context import StageContext
+from distillbench.specs.context import Runtime, StageContext
 from distillbench.specs.stages import SampleSpec
 from distillbench.store.samples import SampleWriter
 from distillbench.student.files import Student, load_student
@@ -70,6 +70,7 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
         student = load_student(
             train_dir, context.device, settings=told.get("backbone"),
             method_settings=told.get("method") if spec.method.weights is not None else None,
+            on=_elsewhere(spec, runtime),
         )  # fmt: skip
         meter.watch(student.method.backbone)
         shards = SampleWriter(out)
@@ -81,6 +82,14 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
     categories = [chosen.categories[i] if chosen.categories else "" for i in order]
     shards.close(prompts, categories, spec.seed)
     write_json(out / "cost.json", {**meter.totals(), "samples": len(prompts)})
+
+
+def _elsewhere(spec: SampleSpec, runtime: Runtime) -> dict[str, Any] | None:
+    """The backbone that a student is carried over to, with all of its settings."""
+    if spec.sample_on is None:
+        return None
+    params = spec.plugin("sample_on", runtime).params
+    return {**spec.sample_on.plain(), "params": params}
 
 
 def generate_images(

@@ -12,7 +12,7 @@ from distillbench.specs.record import Record
 
 __all__ = ["Progress", "Role", "Runtime", "StageContext"]
 
-Role = Literal["backbone", "method", "metric"]
+Role = Literal["backbone", "method", "metric", "sample_on"]
 Progress = Callable[[Mapping[str, Any]], None]
 
 

@@ -215,6 +215,7 @@ class SampleSpec(Spec):
         prompts: one prompt a sample.
         seed: noise is a function of it and of a sample's number.
         batch_size: samples of one network call.
+        sample_on: another backbone that the student is carried over to; None is its own.
     """
 
     kind = "sample"
@@ -226,11 +227,15 @@ class SampleSpec(Spec):
     prompts: PromptsSpec
     seed: NonNegativeInt
     batch_size: PositiveInt
+    sample_on: BackboneSpec | None = None
 
     @property
     def plugins(self) -> dict[Role, BackboneSpec | MethodSpec | MetricSpec]:
         """Role -> the plug-in of that role."""
-        return {"backbone": self.backbone, "method": self.method}
+        more: dict[Role, BackboneSpec | MethodSpec | MetricSpec] = {}
+        if self.sample_on is not None:
+            more["sample_on"] = self.sample_on
+        return {"backbone": self.backbone, "method": self.method, **more}
 
 
 class ScoreSpec(Spec):

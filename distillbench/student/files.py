@@ -100,6 +100,7 @@ def load_student(
     *,
     settings: Mapping[str, Any] | None = None,
     method_settings: Mapping[str, Any] | None = None,
+    on: Mapping[str, Any] | None = None,
 ) -> Student:
     """Rebuild a trained student from its folder alone, in the precision it was trained in.
 
@@ -108,6 +109,7 @@ def load_student(
         device: where networks run.
         settings, method_settings: of backbone and method, where they are others than at training:
             weights may have moved.
+        on: name, params and revision of another backbone, to carry the student over to.
 
     Raises:
         ArtifactError: the folder is not that of a finished training, or not as it was committed.
@@ -128,11 +130,41 @@ def load_student(
             f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
             f"{backbone.revision()}"
         )
+    if on is not None and _read(train_dir / NET)["kind"] == "lora":
+        return _carried(method, train_dir, on, device, recipe["precision"])
     backbone = _own_backbone(method, train_dir, parts.get("weights"))
     backbone.load(device, dtype=recipe["precision"])
     if recipe.get("teacher"):
         replace_teacher_by_run(backbone, train_dir.parent / recipe["teacher"])
+    if on is not None:
+        return _carried(method, train_dir, on, device, recipe["precision"], base=backbone)
     return Student(method, _net(backbone, train_dir) if (train_dir / NET).is_file() else None)
+
+
+def _carried(
+    method: Method, train_dir: Path, on: Mapping[str, Any], device: str, precision: str,
+    *, base: Backbone | None = None,
+) -> Student:  # fmt: skip
+    """A student on another backbone: its adapter, or its difference from a loaded `base`."""
+    backbone = registry.build_backbone(on["name"], on["params"])
+    if on.get("revision", backbone.revision()) != backbone.revision():
+        raise ArtifactError(
+            f"{train_dir}: to be sampled on revision {on['revision']} of {backbone.name}, this "
+            f"disk holds {backbone.revision()}"
+        )
+    backbone.load(device, dtype=precision)
+    method.backbone = backbone
+    record, tensors = _read(train_dir / NET), read_tensors(train_dir)
+    net = backbone.make_net(record["role"], record["kind"], **record["opts"])
+    if base is not None:
+        before = base.make_net("before", record["kind"], **record["opts"]).tensors()
+        there = net.tensors()
+        tensors = {
+            name: value if name.startswith("conditions.") else there[name] + value - before[name]
+            for name, value in tensors.items()
+        }
+    net.load_tensors(tensors)
+    return Student(method, net)
 
 
 def _own_backbone(method: Method, train_dir: Path, weights: str | None) -> Backbone:
