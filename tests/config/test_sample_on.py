@@ -30,7 +30,7 @@ def planned(plan_of: Callable[..., Plan], reference: str) -> tuple[Plan, dict[st
 def compared(plan: Plan, cell: Cell) -> Any:
     """The model whose teacher a row's FID is to."""
     score = plan.stages[cell.scores["fid"]]
-    return plan.stages[score.spec["reference"]].plugin("backbone")["params"]["model"]
+    return plan.stages[score.spec["reference"]].plugin("backbone").params["model"]
 
 
 def test_one_training_is_sampled_on_both(plan_of: Callable[..., Plan]) -> None:
@@ -43,7 +43,7 @@ def test_one_training_is_sampled_on_both(plan_of: Callable[..., Plan]) -> None:
     assert spec["backbone"]["revision"] == "unpinned:a/base@main"
     assert spec["sample_on"]["revision"] == "unpinned:a/tuned@main"
     assert "sample_on" not in plan.stages[home.sample].spec
-    assert plan.stages[carried.sample].plugin("sample_on")["params"]["model"] == "a/tuned"
+    assert plan.stages[carried.sample].plugin("sample_on").params["model"] == "a/tuned"
 
 
 def test_a_row_is_compared_with_the_teacher_it_is_sampled_on(plan_of: Callable[..., Plan]) -> None:
