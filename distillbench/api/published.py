@@ -114,7 +114,9 @@ class Published:
             return Need("weights", self.weights)
         at = f" --revision {hub['revision']}" if hub["revision"] else ""
         whole = self.kind == "pipeline" or not hub["file"]
-        what = hub["repo"] if whole else f"{hub['repo']} {hub['file']}"
+        file = hub["file"] or ""
+        asked = file if file.endswith(_FILES) else f"--include '{file}/*'"
+        what = hub["repo"] if whole else f"{hub['repo']} {asked}"
         gated = "; accept its licence on its page and run `hf auth login` before"
         fix = f"run: hf download {what}{at}" + (gated if "gated" in self.terms else "")
         return Need("weights", self.weights, "not on this disk", fix, 0, self.terms)

@@ -143,10 +143,12 @@ class _Survey:
         def ask() -> Iterator[Need]:
             backbone = registry.build_backbone(*theirs)
             built = registry.build_method(*method, backbone)
-            yield from built.backbone.requirements()
+            own = list(built.requirements())
+            told = {need.name for need in own if need.problem}
+            yield from (n for n in built.backbone.requirements() if n.name not in told)
             if there:
                 yield from registry.build_backbone(*stage.plugin("sample_on")).requirements()
-            yield from built.requirements()
+            yield from own
 
         return self._ask(["plug-ins", theirs, method, there], ask, theirs)
 
