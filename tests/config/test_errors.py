@@ -11,7 +11,7 @@ from distillbench.errors import ConfigError
 Errors = Callable[..., list[str]]
 KEYS = (
     "label, group, backbone, method, params, teacher, init, train, data, sample, nfe, snapshots, "
-    "guidance_scale, sampler, tags"
+    "guidance_scale, sampler, sample_on, tags"
 )
 STUDENT = "steps, eta, loss, embed"
 
