@@ -128,7 +128,8 @@ class Resolver:
         if method is None:
             return None
         if method.has_student:
-            what = f"{config.method!r} is a student; a reference must be a teacher"
+            how = "trained" if method.nets() else "made of published weights"
+            what = f"{config.method!r} is {how}; a reference must be a method without nets"
             self.problems.add(_mark(tree, "method"), what)
             return None
         scale = config.guidance_scale
