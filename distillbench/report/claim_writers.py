@@ -11,7 +11,7 @@ from distillbench.analysis.verdicts import Verdict
 from distillbench.api.metric import MetricInfo
 from distillbench.report.writers import environment, md_escape, to_csv, to_json, write_text
 
-__all__ = ["HEADS", "claim_texts", "explanation", "why", "write_claims"]
+__all__ = ["HEADS", "WORDS", "claim_texts", "explanation", "why", "write_claims"]
 
 HEADS = (
     "claim", "verdict", "A", "B", "difference", "95 % interval", "p", "p (Holm)", "effect size",

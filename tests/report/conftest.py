@@ -203,6 +203,12 @@ def infos() -> dict[str, MetricInfo]:
     return dict(INFOS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_experiment() -> Any:
     return experiment
+
+
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One for all tests of a file that only read what is made of it."""
+    return World(FakeStore(tmp_path_factory.mktemp("shared") / "store"))
