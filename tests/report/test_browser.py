@@ -155,6 +155,7 @@ def test_curves_zoom_with_keys_mouse_and_buttons(page: Any) -> None:
 def test_curves_have_bands_of_seeds_and_other_axes(page: Any) -> None:
     part = page.locator("[data-part=curves]")
     assert part.locator(".band").count() == 1  # LCM has three seeds and a line
+    assert part.locator(".whisker").count() == 2  # one point each
     axes = part.get_by_label("Over").locator("option").all_inner_texts()
     assert axes[0] == "NFE"
     part.get_by_label("Metric").select_option(label="FID")
@@ -181,9 +182,9 @@ def test_the_front_is_of_ranked_rows_that_nothing_beats(page: Any) -> None:
     part = page.locator("[data-part=tradeoff]")
     assert "cheaper): LCM, NFE 1; TDM, NFE 4." in part.inner_text()
     assert part.locator(".front").count() == 1
-    part.get_by_label("Quality").select_option(label="FID")
+    part.get_by_label("Quality", exact=True).select_option(label="FID")
     assert "cheaper): LCM, NFE 1; TDM, NFE 4." in part.inner_text()
-    part.get_by_label("Cost").select_option(label="training seconds")
+    part.get_by_label("Cost", exact=True).select_option(label="training seconds")
     assert "cheaper): TDM, NFE 4." in part.inner_text()
 
 
@@ -208,7 +209,7 @@ def test_samples_are_filtered_and_ordered_by_differences(page: Any) -> None:
     part.get_by_label("B", exact=True).select_option(label="TDM, NFE 4")
     for order, sign in (("A above B most", -1), ("A below B most", 1)):
         part.get_by_label("Order").select_option(label=f"HPS v2.1: {order}")
-        shown = part.locator(".card p.note").all_inner_texts()
+        shown = part.locator(".card p.note").all_text_contents()
         found = [sign * float(text.split(": ")[1]) for text in shown]
         assert found == sorted(found)
         assert len(found) == 15
@@ -255,7 +256,7 @@ def test_accessible_at_every_width(
     page.close()
 
 
-def test_without_scripts_tables_and_claims_are_there(browser: Any, made: Path) -> None:
+def test_no_scripts_tables_and_claims_are_there(browser: Any, made: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(made.as_uri())

@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from distillbench.analysis.aggregate import Results
+from distillbench.analysis.losses import read_losses
 from distillbench.report.page.build import embedded, page_data, script
-from distillbench.report.page.losses import loss_curves, read_losses
+from distillbench.report.page.losses import loss_curves
 from distillbench.report.page.pictures import sample_sets
 from distillbench.report.page.points import metric_choices, row_points
 from distillbench.report.page.provenance import provenance_facts

@@ -38,8 +38,9 @@ def page_data(report: Report, outdir: Path) -> dict[str, Any]:
         "curves": [{"name": c.name, "x": c.x, "y": c.y} for c in curves],
         "losses": loss_curves(results),
         "claims": [
-            {"text": v.text, "verdict": v.verdict, "word": WORDS.get(v.verdict, v.verdict), "metric": v.label or v.metric,
-             "difference": v.difference, "low": v.low, "high": v.high}
+            {"text": v.text, "verdict": v.verdict, "word": WORDS.get(v.verdict, v.verdict),
+             "metric": v.label or v.metric, "difference": v.difference,
+             "low": v.low, "high": v.high}
             for v in report.verdicts
         ],
         "samples": sample_sets(experiment, results, infos, outdir),

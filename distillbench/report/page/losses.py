@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from distillbench.analysis.aggregate import Results
+from distillbench.analysis.losses import read_losses
 
-__all__ = ["loss_curves", "read_losses"]
+__all__ = ["loss_curves"]
 
 NUMBERS = 120_000
 """The most numbers of all curves together; each keeps its first and last step."""
@@ -29,25 +29,19 @@ def loss_curves(results: Results) -> list[dict[str, Any]]:
                 found[cell.train] = f"{cell.name}{backbone}, seed {cell.seed}", rows
     total = sum(len(rows) * len(rows[-1]) for _, rows in found.values())
     share = min(1.0, NUMBERS / total) if total else 1.0
-    return [{"name": name, **_columns(_thinned(rows, share))} for name, rows in found.values()]
+    names = _distinct([name for name, _ in found.values()])
+    parts = [_columns(_thinned(rows, share)) for _, rows in found.values()]
+    return [{"name": name, **part} for name, part in zip(names, parts, strict=True)]
 
 
-def read_losses(path: Path) -> list[dict[str, Any]]:
-    """The lines of a train.jsonl, up to one that is torn; [] where there is no such file."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
-    rows: list[dict[str, Any]] = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            break
-        rows.append(row)
-    return rows
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names of their own for all: the second of one gets its number."""
+    seen: Counter[str] = Counter()
+    made = []
+    for name in names:
+        seen[name] += 1
+        made.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
+    return made
 
 
 def _thinned(rows: Sequence[Mapping[str, Any]], share: float) -> list[Mapping[str, Any]]:

@@ -30,7 +30,7 @@ function dress(node, attributes, children) {
 
 /** A labelled select; options are [value, text]. */
 function select(label, options, chosen, changed) {
-  const box = el("select", { on: { change: () => changed(box.value) } },
+  const box = el("select", { "aria-label": label, on: { change: () => changed(box.value) } },
     ...options.map(([value, text]) => el("option", { value }, text)));
   box.value = chosen;
   return { box, field: el("label", {}, el("span", {}, label), box) };

@@ -168,7 +168,8 @@ function drawSeries(plot, series, inside) {
   const points = series.points.filter((p) => plot.x.holds(p.x) && plot.y.holds(p.y));
   const at = (p, y = p.y) => `${plot.x.place(p.x).toFixed(1)} ${plot.y.place(y).toFixed(1)}`;
   const style = { stroke: series.colour, fill: series.colour };
-  if (series.band && points.some((p) => p.low < p.high)) {
+  if (series.band && points.length === 1) inside.append(whisker(plot, series, points[0]));
+  if (series.band && points.length > 1 && points.some((p) => p.low < p.high)) {
     const good = points.filter((p) => plot.y.holds(p.low));
     const edge = [...good.map((p) => at(p, p.high)), ...good.toReversed().map((p) => at(p, p.low))];
     inside.append(svg("path", { d: `M${edge.join("L")}z`, fill: series.colour, class: "band" }));
@@ -185,9 +186,25 @@ function drawSeries(plot, series, inside) {
         ...style, ...(series.hollow ? { fill: "var(--page)", "stroke-width": 1.5 } : {}),
         transform: `translate(${at(p)})`, "data-point": true,
       }));
-      if (p.text) inside.append(svg("text", { x: plot.x.place(p.x) + 8, y: plot.y.place(p.y) - 7, class: "tag" }, p.text));
+      if (p.text) inside.append(tagOf(plot, p));
     }
   }
+}
+
+/** The name beside a point, on the side where there is room. */
+function tagOf(plot, p) {
+  const x = plot.x.place(p.x);
+  const right = x > 0.75 * plot.x.range[1];
+  const text = p.text.length > 30 ? `${p.text.slice(0, 29)}\u2026` : p.text;
+  return svg("text", {
+    x: right ? x - 8 : x + 8, y: plot.y.place(p.y) - 7, "text-anchor": right ? "end" : "start", class: "tag",
+  }, text);
+}
+
+/** The seeds of a point that is alone on its line. */
+function whisker(plot, series, p) {
+  const [x, ...ys] = [plot.x.place(p.x), plot.y.place(p.low), plot.y.place(p.high)];
+  return svg("line", { x1: x, x2: x, y1: ys[0], y2: ys[1], stroke: series.colour, class: "line whisker" });
 }
 
 function drawLevel(plot, level) {
