@@ -6,7 +6,6 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +14,9 @@ import typer
 from pydantic import BaseModel
 
 from distillbench.cli import arguments
-from distillbench.cli.common import columns, examples, print_json, store_of, use_plugins
-from distillbench.errors import ArtifactError, BadInput, PluginError
+from distillbench.cli.common import columns, examples, print_json, use_plugins
+from distillbench.cli.runs import run_rows
+from distillbench.errors import BadInput, PluginError
 
 __all__ = ["EPILOG", "list_"]
 
@@ -184,48 +184,11 @@ def _checkpoints(results: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _runs(results: Path) -> list[dict[str, Any]]:
-    from distillbench.specs.stored import Glance, StoredStage
-
-    store = store_of(results)
-    folder = store.root / "train"
-    names = {p.name.split(".")[0] for p in folder.iterdir()} if folder.is_dir() else set()
-    rows = []
-    for key in sorted(names):
-        spec = Glance()
-        with suppress(ArtifactError):  # an unfinished or damaged one has none
-            spec = StoredStage.read(store.path("train", key) / "spec.json").glance
-        rows.append(
-            {
-                "run": key,
-                "state": _state(store, key),
-                "method": spec.method.name,
-                "backbone": spec.backbone.name,
-                "updates": _shown(spec.settings.updates),
-                "stop": _shown(spec.settings.stop),
-                "seed": _shown(spec.seed),
-            }
-        )
-    return rows
-
-
-def _shown(value: int | None) -> int | str:
-    return "" if value is None else value
-
-
-def _state(store: Any, key: str) -> str:
-    if store.is_done("train", key):
-        return "done"
-    if store.problem("train", key):
-        return "failed"
-    return "running" if store.holder("train", key) else "unfinished"
-
-
 _LISTERS: dict[Kind, Callable[[Path], list[dict[str, Any]]]] = {
     Kind.methods: lambda results: _plugins(Kind.methods),
     Kind.metrics: lambda results: _plugins(Kind.metrics),
     Kind.backbones: lambda results: _plugins(Kind.backbones),
     Kind.checkpoints: _checkpoints,
     Kind.experiments: _experiments,
-    Kind.runs: _runs,
+    Kind.runs: run_rows,
 }

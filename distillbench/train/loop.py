@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Trainer:
         total, save_every = self.train.updates, self.context.runtime.save_every
         every, first = max(1, total // LOG_ROWS), self.step
         started, beat = time.perf_counter(), 0.0
+        self._write_log()
         while self.step < self.stop:
             if self.team.any(self.context.should_stop()):
                 self._save()
@@ -108,6 +109,7 @@ class Trainer:
             self.step += 1
             if logged:
                 self.log.append(json.dumps({"step": self.step, **losses}) + "\n")
+                self._write_log(self.log[-1:])
             if self.step in (total // 2, total):
                 self._warn()
             now = time.perf_counter()
@@ -195,6 +197,13 @@ class Trainer:
 
     # ---- files ----------------------------------------------------------------------------
 
+    def _write_log(self, lines: Sequence[str] | None = None) -> None:
+        """Write train.jsonl anew, or lines at its end, so that losses are read while it trains."""
+        if self.team.rank == 0:
+            mode, text = ("w", self.log) if lines is None else ("a", lines)
+            with (self.out / "train.jsonl").open(mode, encoding="utf-8") as file:
+                file.writelines(text)
+
     def _save(self) -> None:
         cost = self._cost()
         if self.team.rank:
@@ -244,7 +253,7 @@ class Trainer:
         if self.roles:
             name = self.method.student
             export.write_student(self.out, self.roles[name].net, self.method.nets()[name])
-            (self.out / "train.jsonl").write_text("".join(self.log), encoding="utf-8")
+            self._write_log()
         export.write_recipe(self.out, self.spec, self.method)
         write_json(self.out / "cost.json", cost)
 
