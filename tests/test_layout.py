@@ -26,7 +26,7 @@ FLOORS = (
     ("metrics", "plan", "student"),
     ("analysis", "run", "sample", "train"),
     ("methods", "report", "testing"),
-    ("cli",),
+    ("cli", "python"),
     ("__main__", "tiny_training"),
 )
 HEAVY = {"torch", "torchvision", "diffusers", "transformers", "open_clip", "ray", "pandas"}
