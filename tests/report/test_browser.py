@@ -220,7 +220,7 @@ def test_two_samples_are_compared_with_slider_blink_and_keys(page: Any) -> None:
     box = page.locator("dialog")
     assert box.locator("h3").inner_text() == "prompt 0"
     assert box.locator("figcaption").all_inner_texts() == ["A: LCM, NFE 1", "B: Teacher, NFE 25"]
-    box.get_by_label("How much of B is seen").fill("20")
+    box.get_by_label("Where A ends and B begins").fill("20")
     cut = "getComputedStyle(document.querySelectorAll('.stage img')[1]).clipPath"
     assert page.evaluate(cut) == "inset(0px 0px 0px 20%)"
     assert "HPS v2.1" in box.locator(".told").inner_text()

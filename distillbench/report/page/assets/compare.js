@@ -8,7 +8,7 @@ function openCompare(set, metrics, places, at, a, b) {
   const stage = el("div", { class: "stage" });
   const told = el("div", { class: "told" });
   const title = el("h3", { id: "compare-title" });
-  const slider = el("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "How much of B is seen",
+  const slider = el("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "Where A ends and B begins",
     on: { input: () => stage.style.setProperty("--cut", `${slider.value}%`) } });
   const swap = el("button", { type: "button", on: { click: () => { state.second = !state.second; blink(); } } }, "Swap (space)");
   const names = set.rows.map((row, n) => [n, row.label]);
