@@ -24,6 +24,7 @@ from distillbench.cli import (
     run,
     sample,
     show,
+    slurm,
     table,
     validate,
 )
@@ -66,6 +67,7 @@ for name, command, epilog in (
     ("table", table.table, table.EPILOG),
     ("sample", sample.sample, sample.EPILOG),
     ("export", export.export, export.EPILOG),
+    ("slurm", slurm.slurm, slurm.EPILOG),
     ("doctor", doctor.doctor, doctor.EPILOG),
 ):
     app.command(name, epilog=epilog)(command)
