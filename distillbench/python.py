@@ -118,7 +118,7 @@ def run(
     outcome = execute(able, store, asked)
     if outcome.interrupted:
         raise Interrupted("interrupted; the same call resumes")
-    report = build_report(done.experiment, done.plan, StoreWithReasons(store, blocked))  # type: ignore[arg-type]
+    report = build_report(done.experiment, done.plan, StoreWithReasons(store, blocked))
     write_reports(report, done.folder)
     if outcome.failed:
         raise StageFailed("\n".join(f"{key[:8]}: {why}" for key, why in outcome.failed.items()))
