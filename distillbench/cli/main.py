@@ -25,6 +25,7 @@ from distillbench.cli import (
     sample,
     show,
     slurm,
+    study,
     table,
     validate,
 )
@@ -67,6 +68,7 @@ for name, command, epilog in (
     ("table", table.table, table.EPILOG),
     ("sample", sample.sample, sample.EPILOG),
     ("export", export.export, export.EPILOG),
+    ("study", study.study, study.EPILOG),
     ("slurm", slurm.slurm, slurm.EPILOG),
     ("doctor", doctor.doctor, doctor.EPILOG),
 ):
