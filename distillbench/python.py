@@ -239,7 +239,7 @@ def _opened(
             except TypeError as error:
                 raise BadInput(f"the experiment: {error}") from error
             except DistillbenchError as error:
-                text = str(error).replace(str(path), "the experiment")
-                raise type(error)(text, hint=error.hint) from None
+                error.args = (str(error).replace(str(path), "the experiment"),)
+                raise
     experiment, plan = opened
     return Finished(experiment, plan, root / plan.name, root)
