@@ -1,7 +1,8 @@
 """Samples for the page: which of them, and as what they are put into it.
 
-Pictures of up to SIDE pixels a side are inside the page as they are. Of larger ones the page holds
-a copy reduced to that, and the whole picture lies beside it in `report_pictures/`.
+Pictures of up to SIDE pixels a side are inside the page: exact ones up to EXACT pixels, as JPEG
+above. Of larger ones the page holds a copy reduced to SIDE, and the whole picture lies beside it in
+`report_pictures/`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = ["PICTURES", "SIDE", "pictures_of", "sample_sets"]
 
 PICTURES = 1200
 """About the most samples of one page."""
-SIDE = 256
+SIDE, EXACT = 256, 96
 FOLDER = "report_pictures"
 _FEWEST, _MOST = 8, 400
 _CLOUDS, _POINTS = 16, 300
@@ -174,8 +175,10 @@ def _encoded(frame: np.ndarray, full: Path) -> dict[str, Any]:
 
     image = Image.fromarray(frame)
     side = max(image.size)
-    if side <= SIDE:
+    if side <= EXACT:
         return {"src": _uri(image, "png", compress_level=6), "side": side}
+    if side <= SIDE:
+        return {"src": _uri(image, "jpeg", quality=92), "side": side}
     full.parent.mkdir(parents=True, exist_ok=True)
     image.save(full, "jpeg", quality=92)
     scale = SIDE / side
