@@ -16,6 +16,13 @@ from distillbench.methods.sid import SiD, SiDConfig
 PROCESSES = {"vp": NoiseProcess.scaled_linear(), "flow": NoiseProcess.flow()}
 
 
+def of(dmd2: Any, kind: str, **config: Any) -> Any:
+    """DMD2 on a process; networks of flow models put out a velocity: they start without signal."""
+    base = dmd2(process=PROCESSES[kind], **config)
+    base.backbone.prediction_type = "epsilon" if kind == "vp" else "flow"
+    return base
+
+
 def on(base: Any, method: Any) -> Any:
     method.bind(base.net)
     return method
@@ -30,7 +37,7 @@ def moved(method: Any, base: Any, batch: Any) -> tuple[torch.Tensor, torch.Tenso
 @pytest.mark.parametrize("kind", PROCESSES)
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 1.2])
 def test_sid_is_its_papers_loss(dmd2: Any, kind: str, alpha: float) -> None:
-    base = dmd2(process=PROCESSES[kind], shift=0.3)
+    base = of(dmd2, kind, shift=0.3)
     ours = on(base, SiD(SiDConfig(alpha=alpha, teacher_guidance=3), base.backbone))
     batch = base.backbone.batch()
     x_u, u = ours.student_input(batch, "student")
@@ -76,7 +83,7 @@ def test_sid_guides_the_fake_score_in_both_turns(dmd2: Any) -> None:
 @pytest.mark.parametrize("kind", PROCESSES)
 @pytest.mark.parametrize("scale", [1.0, 1.75, 8.0])
 def test_decoupled_with_one_law_and_one_draw_is_dmd2(dmd2: Any, kind: str, scale: float) -> None:
-    base = dmd2(process=PROCESSES[kind], shift=0.3, teacher_guidance=scale)
+    base = of(dmd2, kind, shift=0.3, teacher_guidance=scale)
     config = DecoupledDMDConfig(teacher_guidance=scale, guidance_times="all", same_draw=True)
     ours = on(base, DecoupledDMD(config, base.backbone))
     (total, grad), (theirs, expected) = (
@@ -100,7 +107,7 @@ def test_decoupled_laws_are_drawn_apart(dmd2: Any) -> None:
 @pytest.mark.parametrize("kind", PROCESSES)
 @pytest.mark.parametrize("node", [999, 499, 249, 5])
 def test_times_above_a_node(dmd2: Any, kind: str, node: int) -> None:
-    base = dmd2(process=PROCESSES[kind])
+    base = of(dmd2, kind)
     batch = base.backbone.batch(256)
     x = batch.randn("x").double()
     pred = base.backbone.predict(None, x, torch.full((256,), node), batch.cond)
