@@ -91,8 +91,8 @@ class Adversarial(Method):
             return []
         return [
             f"the discriminator stays at chance (its loss is {loss:.3f}, chance {CHANCE:.3f}): the "
-            "GAN adds noise to the student, unless this equals the data already; give the head a "
-            "disc_lr and disc_betas of its own, or set adversarial_features: teacher"
+            "student's samples are as the real ones, or it does not learn; then give it a disc_lr "
+            "and disc_betas of its own, or set adversarial_features: teacher"
         ]
 
     # ---- losses -----------------------------------------------------------------------------
