@@ -93,9 +93,14 @@ def require_writable(results: Path) -> None:
 def find_run(results: Path, prefix: str) -> tuple[str, str]:
     """(kind, key) of the stored stage whose key begins with `prefix`.
 
+    Of the form EXPERIMENT:ROW or EXPERIMENT:ROW:seedN it is the training of that row, by the plan
+    that lies beside the experiment's tables.
+
     Raises:
         BadInput: there is none, or more than one.
     """
+    if ":" in prefix:
+        return "train", _named_training(results, prefix)
     root = results / "store"
     names = {
         (kind, path.name.split(".")[0])
@@ -111,6 +116,28 @@ def find_run(results: Path, prefix: str) -> tuple[str, str]:
     raise BadInput(
         f"{prefix}: no stage with that key in {root}", hint="distillbench list runs shows the keys"
     )
+
+
+def _named_training(results: Path, name: str) -> str:
+    from distillbench.errors import ArtifactError
+    from distillbench.files.io import read_json
+
+    experiment, _, rest = name.partition(":")
+    row, _, seed = rest.rpartition(":seed") if ":seed" in rest else (rest, "", "")
+    try:
+        cells = read_json(results / experiment / "plan.json")["cells"]
+    except (ArtifactError, KeyError, TypeError) as error:
+        hint = "Make its tables once, or take a key of distillbench list runs"
+        raise BadInput(f"{name}: no plan in {results / experiment}", hint=hint) from error
+    named = [cell for cell in cells if row in (cell["label"], cell["title"], cell["method"])]
+    keys = {cell["train"]: cell for cell in named if seed in ("", str(cell["seed"]))}
+    if len(keys) == 1:
+        return next(iter(keys))
+    if keys:
+        found = ", ".join(f"{key[:8]} (seed {cell['seed']})" for key, cell in keys.items())
+        raise BadInput(f"{name}: means {len(keys)} trainings: {found}; take one of these keys")
+    rows = ", ".join(dict.fromkeys(cell["label"] or cell["method"] for cell in cells))
+    raise BadInput(f"{name}: no such row and seed in {experiment}; its rows: {rows}")
 
 
 def print_json(value: Any) -> None:

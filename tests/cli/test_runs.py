@@ -117,3 +117,26 @@ def test_logs_of_no_run(cli: Any, store: Store) -> None:
     answer = cli("logs", "zz")
     assert answer.code == 2
     assert "no stage with that key" in answer.err
+
+
+def test_a_training_can_be_named_by_experiment_row_and_seed(cli: Any, store: Store) -> None:
+    cells = [
+        {"label": label, "title": "T", "method": "tdm", "seed": seed, "train": f"{n}aaa{seed}"}
+        for n, label in enumerate(("TDM", "x:seed"))
+        for seed in (0, 1)
+    ]
+    for cell in cells:
+        begun(store, str(cell["train"]))
+    Path("results/e").mkdir()
+    Path("results/e/plan.json").write_text(json.dumps({"cells": cells}))
+    assert cli("logs", "e:TDM:seed1", "--json").json["key"] == "0aaa1"
+    assert cli("logs", "e:x:seed:seed0", "--json").json["key"] == "1aaa0"
+    for name, text in (
+        ("e:TDM", "means 2 trainings: 0aaa0 (seed 0), 0aaa1 (seed 1)"),
+        ("e:TDM:seed7", "no such row and seed in e; its rows: TDM, x:seed"),
+        ("e:nobody", "no such row"),
+        ("other:TDM", "no plan in results/other"),
+    ):
+        answer = cli("logs", name)
+        assert answer.code == 2
+        assert text in answer.err
