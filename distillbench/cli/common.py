@@ -130,7 +130,7 @@ def _named_training(results: Path, name: str) -> str:
         hint = "Make its tables once, or take a key of distillbench list runs"
         raise BadInput(f"{name}: no plan in {results / experiment}", hint=hint) from error
     named = [cell for cell in cells if row in (cell["label"], cell["title"], cell["method"])]
-    keys = {cell["train"]: cell for cell in named if seed in ("", str(cell["seed"]))}
+    keys = {str(cell["train"]): cell for cell in named if seed in ("", str(cell["seed"]))}
     if len(keys) == 1:
         return next(iter(keys))
     if keys:

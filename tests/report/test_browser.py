@@ -233,7 +233,7 @@ def test_two_samples_are_compared_with_slider_blink_and_keys(page: Any) -> None:
     page.keyboard.press("ArrowRight")
     assert box.locator("h3").inner_text() == "prompt 1"
     page.keyboard.press("Escape")
-    assert box.count() == 0
+    box.wait_for(state="detached")
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
