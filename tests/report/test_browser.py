@@ -96,7 +96,7 @@ def test_texts_of_an_experiment_are_shown_and_never_run(page: Any) -> None:
     assert page.inner_text("h1") == HOSTILE
     assert HOSTILE in page.inner_text("#table-main")
     assert HOSTILE in page.inner_text(".alert")
-    assert HOSTILE in page.inner_text("[data-part=samples]")
+    assert HOSTILE in page.text_content("[data-part=samples]")
     assert HOSTILE in page.inner_text("[data-part=losses] select")
     assert page.query_selector("img[src=x]") is None
 
@@ -162,6 +162,7 @@ def test_curves_have_bands_of_seeds_and_other_axes(page: Any) -> None:
     assert "FID (lower is better)" in ticks(page, "curves")
     part.get_by_label("log y").check()
     part.locator("summary").click()
+    part.locator(".numbers tbody tr").first.wait_for()
     assert part.locator(".numbers tbody tr").count() == 7
 
 
@@ -204,7 +205,7 @@ def test_samples_are_filtered_and_ordered_by_differences(page: Any) -> None:
     part.get_by_label("Category").select_option("concept-art")
     assert part.locator(".card").count() == 15
     part.get_by_label("Prompt").fill("prompt 11")
-    assert part.locator(".card h3").all_inner_texts() == ["prompt 11 concept-art"]
+    assert part.locator(".card h3").all_text_contents() == ["prompt 11 concept-art"]
     part.get_by_label("Prompt").fill("")
     part.get_by_label("B", exact=True).select_option(label="TDM, NFE 4")
     for order, sign in (("A above B most", -1), ("A below B most", 1)):
