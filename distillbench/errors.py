@@ -65,9 +65,8 @@ class BadInput(DistillbenchError):
 class ConfigError(BadInput):
     """An experiment file has errors; the message holds all of them, one a line."""
 
-    def __init__(self, problems: list[str] | str, *, hint: str = "") -> None:
-        text = problems if isinstance(problems, str) else "\n".join(problems)
-        super().__init__(text, hint=hint)
+    def __init__(self, problems: list[str] | str) -> None:
+        super().__init__(problems if isinstance(problems, str) else "\n".join(problems))
 
     @property
     def problems(self) -> list[str]:

@@ -16,7 +16,7 @@ from .shared.scores import denoising_loss, dmd_losses, noised, require_trained, 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from distillbench.api.backbone import Backbone
+    from distillbench.api.backbone import Backbone, Prediction
 
 __all__ = ["DMD2", "DMD2Config"]
 
@@ -49,10 +49,7 @@ class DMD2(Adversarial):
 
     def turns(self, step: int) -> tuple[str, ...]:
         """R times the fake score (and the head), then the student; it alone in its pre-training."""
-        if self.config.pretrains(step):
-            return ("student",)
-        others = ("fake", "head") if self.adversarial else ("fake",)
-        return (*self.config.fake_updates * others, "student")
+        return ("student",) if self.config.pretrains(step) else super().turns(step)
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """Denoising (and telling real from fake), or moving the student."""
@@ -67,8 +64,9 @@ class DMD2(Adversarial):
 
     def move(self, batch: Batch) -> Losses:
         """The student's matching loss, with its GAN and regression where there are such."""
-        pred = self.predict("student", *self.student_input(batch, "student"), batch)
-        losses = dmd_losses(self, pred, batch, "student", self.config.teacher_guidance)
+        x_u, u = self.student_input(batch, "student")
+        pred = self.predict("student", x_u, u, batch)
+        losses = self.matching(pred, u, batch)
         if self.adversarial:
             x_t = noised(self, pred.x0, batch, "gan student")
             losses = self.with_adversary(losses, x_t, batch)
@@ -77,6 +75,10 @@ class DMD2(Adversarial):
         regression = self.regress(batch)
         total = losses.total + self.config.regression_weight * regression
         return Losses(total, {**losses.scalars, "regression": regression})
+
+    def matching(self, pred: Prediction, u: torch.Tensor, batch: Batch) -> Losses:
+        """The loss at the student's prediction of node u, (B,)."""
+        return dmd_losses(self, pred, batch, "student", self.config.teacher_guidance)
 
     def student_input(self, batch: Batch, turn: str) -> Noised:
         """(x_u, u), (B, ...) and (B,), where the student predicts, without gradient.

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from distillbench.api.method import Losses, NetSpec
 from distillbench.api.samplers import RenoiseSampler
 from distillbench.core.lazy import torch
-from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import consistency_function
 from distillbench.errors import NotSupported
 
@@ -24,13 +23,15 @@ __all__ = ["LCM", "LCMConfig"]
 class LCM(Consistency):
     """Every point of a teacher trajectory is sent to the same clean sample (alg. 1).
 
-    x_t ~ q(x_t | x_0), t on a grid; x_u: one DDIM step of the teacher from x_t to u, guided by w.
+    x_t ~ q(x_t | x_0), t on a grid; x_u: one DDIM step of the teacher (flow models: Euler's) from
+    x_t to u, guided by w.
 
         student  min_theta  d( f(x_t, t, w), sg f_ema(x_u, u, w) )
                  f(x, t, w) = c_skip(t) x + c_out(t) x0_theta(x, t, w)                     (eq. 9)
 
     d: pseudo-Huber; f_ema: the averaged student, or the student itself. f is the identity at the
-    data end, and x0 everywhere else on the grid.
+    data end, and x0 everywhere else on the grid. c_skip and c_out take 10 t; of flow models t is
+    1000 sigma.
     """
 
     Config = LCMConfig
@@ -52,15 +53,18 @@ class LCM(Consistency):
     def f(
         self, net: NetHandle, x: torch.Tensor, t: torch.Tensor, batch: Batch, scale: torch.Tensor
     ) -> torch.Tensor:
-        """The consistency function; at a clean end (time -1) c_out is 0 and x0 is not used."""
+        """The consistency function; at a clean end c_out is 0 and x0 is not used."""
         embed = scale if self.config.embeds else None
         pred = self.backbone.predict(net, x, t.clamp(min=0), batch.cond, embed_scale=embed)
         return consistency_function(x, pred.x0, t)
 
     def sampler(self, nfe: int) -> RenoiseSampler:
-        """Multistep consistency sampling (alg. 3): 999, 759, 499, 259 for 4 steps."""
+        """Multistep consistency sampling (alg. 3): 999, 759, 499, 259 for 4 steps.
+
+        Of flow models without a shift: 1000, 760, 500, 260.
+        """
         if nfe > self.config.solver_steps:
             raise NotSupported(f"{self.name} has no {nfe} times on its solver grid")
-        times = lcm_grid(nfe, self.config.solver_steps, self.backbone.num_timesteps)
         scale = self.config.sample_guidance if self.config.embeds else None
+        times = self.sampling_times(nfe)
         return RenoiseSampler(timesteps=times, boundary=True, embed_scale=scale)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from distillbench.api.method import Losses, NetSpec
 from distillbench.api.samplers import GammaSampler
-from distillbench.core.grid import uniform_int
+from distillbench.core.grid import uniform_time
 from distillbench.core.lazy import torch
-from distillbench.core.schedules import lcm_grid
 from distillbench.core.solve import ddim, second_order_jump
 from distillbench.errors import NotSupported
 
@@ -16,7 +15,9 @@ from .settings.consistency import TCDConfig
 from .shared.consistency import Consistency, SolverStep
 
 if TYPE_CHECKING:
-    from distillbench.api.backbone import Prediction
+    from pydantic import BaseModel
+
+    from distillbench.api.backbone import Backbone, Prediction
     from distillbench.api.method import Batch
     from distillbench.api.nets import NetHandle
 
@@ -39,6 +40,17 @@ class TCD(Consistency):
     Config = TCDConfig
     title, paper = "TCD", "TCD (arXiv 2402.19159)"
 
+    def __init__(self, config: BaseModel, backbone: Backbone) -> None:
+        """Refuses ends between grid times that the backbone's times are not."""
+        super().__init__(config, backbone)
+        kind = "reals" if backbone.process_kind == "flow" else "integers"
+        if self.config.ends not in ("grid", kind):
+            raise NotSupported(
+                f"{self.name}: the times of backbone {backbone.name} are {kind}; "
+                f"ends: {self.config.ends} has none of them",
+                hint=f"set ends: grid or {kind}",
+            )
+
     def nets(self) -> dict[str, NetSpec]:
         """One student; S+ adds a zero-initialised end time, so that it starts as TCF(1)."""
         return {"student": self.student_spec(*(("end_t",) if self.config.tcf == "S+" else ()))}
@@ -53,7 +65,7 @@ class TCD(Consistency):
         if self.config.ends == "grid":
             return self.grid_end(s, batch)
         low = torch.full_like(s.u, self.backbone.process.final)
-        return uniform_int(batch.rand("end"), low, s.u + 1)
+        return uniform_time(batch.rand("end"), low, s.u)
 
     def jump(
         self, net: NetHandle, x: torch.Tensor, t: torch.Tensor, end: torch.Tensor, batch: Batch,
@@ -81,7 +93,7 @@ class TCD(Consistency):
             what = "TCF(2) takes 2 evaluations a step, so" if rest else "with its solver grid"
             raise NotSupported(f"{self.name}: {what} {nfe} evaluations are not possible")
         return GammaSampler(
-            timesteps=lcm_grid(steps, config.solver_steps, self.backbone.num_timesteps),
-            gamma=config.gamma, order=order, embed_end=config.tcf == "S+",
+            timesteps=self.sampling_times(steps), gamma=config.gamma, order=order,
+            embed_end=config.tcf == "S+",
             embed_scale=config.sample_guidance if config.embeds else None,
         )  # fmt: skip

@@ -25,7 +25,7 @@ __all__ = ["TDM", "TDMConfig"]
 
 
 class TDM(Method):
-    """Data-free: in each step the fake score is updated, then the student.
+    """Data-free: in each step the fake score is updated R times, then the student.
 
     From z ~ N(0, I) the student's own K-step ODE gives states x_u and predictions x0 at the nodes
     u_1 > .. > u_K, without gradient. Each sample draws a node k and, in its segment, a lower end m
@@ -49,9 +49,12 @@ class TDM(Method):
 
     def nets(self) -> dict[str, NetSpec]:
         """The fake score is not clipped, as in the released code."""
-        config = self.config
-        fake = config.role("fake", lr=config.fake_lr, clip=False)
-        return {"fake": fake, "student": config.role("student", ema=config.ema)}
+        fake = self.config.role("fake", lr=self.config.fake_lr, clip=False)
+        return {"fake": fake, "student": self.config.role("student", ema=self.config.ema)}
+
+    def turns(self, step: int) -> tuple[str, ...]:
+        """R times the fake score, then the student."""
+        return (*self.config.fake_updates * ("fake",), "student")
 
     @property
     def crosses_roles(self) -> str:

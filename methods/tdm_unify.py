@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from distillbench.api.method import Batch, Losses, NetSpec
@@ -11,6 +12,7 @@ from distillbench.errors import NotSupported
 
 from .settings.tdm import TDMUnifyConfig
 from .shared.gan import Adversarial, Noised
+from .shared.scores import mean_losses
 from .tdm import TDM
 
 __all__ = ["TDMUnify", "TDMUnifyConfig"]
@@ -18,6 +20,8 @@ __all__ = ["TDMUnify", "TDMUnifyConfig"]
 
 class TDMUnify(Adversarial, TDM):
     """TDM with K drawn for each update, K ~ U(steps_support), all networks but the teacher told it.
+
+    `steps_drawn: all` takes the mean over the K instead of drawing one.
 
         fake     TDM's  + w_d ( softplus(D(x_tau)) + softplus(-D(y_tau)) )
         head     w_d ( softplus(D(x_tau)) + softplus(-D(y_tau)) ),  y_tau ~ q(y_tau | y), y real
@@ -45,7 +49,17 @@ class TDMUnify(Adversarial, TDM):
     def steps_of(self, batch: Batch) -> int:
         """K of a batch, from a stream of its own: with one K all else is drawn as TDM draws it."""
         support = self.steps_trained()
-        return support[batch.shared_randint(0, len(support), "steps")]
+        drawn: int = batch.once("steps", lambda: batch.shared_randint(0, len(support), "steps"))
+        return support[drawn]
+
+    def parts(self, batch: Batch) -> list[Batch]:
+        """The batch, with one K, or once for every K."""
+        if self.config.steps_drawn == "one":
+            return [batch]
+        known = range(len(self.steps_trained()))
+        return batch.once(  # type: ignore[no-any-return]
+            "parts", lambda: [replace(batch, _memo={"steps": index}) for index in known]
+        )
 
     def conditions(self, batch: Batch) -> dict[str, Any]:
         """K, (B,), where it is told."""
@@ -54,7 +68,11 @@ class TDMUnify(Adversarial, TDM):
         return {"steps_k": torch.full((len(batch),), self.steps_of(batch), device=batch.device)}
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
-        """TDM's, and the GAN's where there is one."""
+        """TDM's, and the GAN's where there is one; of one K, or the mean over all."""
+        return mean_losses([self.loss_of(turn, part) for part in self.parts(batch)])
+
+    def loss_of(self, turn: str, batch: Batch) -> Losses:
+        """The losses of a batch with its one K."""
         if turn == "head":
             return self.head_losses(*self.fake_and_real(batch), batch)
         if turn == "fake":

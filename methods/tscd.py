@@ -122,7 +122,8 @@ class TSCD(Consistency):
         Steps stop at every edge, so their number is a multiple of the last phase's segments.
         """
         config = self.config
-        times = config.times(nfe, self.backbone.num_timesteps, self.name)
+        config.check_steps(nfe, self.name)
+        times = self.sampling_times(nfe)
         scale = config.sample_guidance if config.embeds else None
         if config.gamma is None:
             return OdeSampler(timesteps=times, embed_scale=scale)

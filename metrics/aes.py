@@ -62,7 +62,7 @@ class Aes(Metric):
         def _known_clip(cls, clip: str) -> str:
             return checked(clip, OPENAI) if clip else clip
 
-    info = MetricInfo("AeS", higher_is_better=True)
+    info = MetricInfo("AeS", higher_is_better=True, modality=frozenset({"image", "video"}))
 
     @property
     def _head(self) -> Choice:
@@ -94,8 +94,11 @@ class Aes(Metric):
         self._layers = read_head(self._head.path())
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
-        """The head's value of each picture."""
-        values = aesthetic(self._clip.images(samples), self._layers)
+        """The head's value of each picture; of a video the mean over its frames."""
+        from distillbench.score.frames import frames_of, per_video
+
+        values = aesthetic(self._clip.images(frames_of(samples)), self._layers)
+        values = per_video(values, samples)
         protocol = {
             "weights": self._head.kind,
             "clip": self._trunk.kind,

@@ -49,7 +49,7 @@ class Clip(Metric):
         def _known(cls, weights: str) -> str:
             return checked(weights, NAMED)
 
-    info = MetricInfo("CLIP", higher_is_better=True)
+    info = MetricInfo("CLIP", higher_is_better=True, modality=frozenset({"image", "video"}))
 
     @property
     def _choice(self) -> Choice:
@@ -74,7 +74,11 @@ class Clip(Metric):
         self._clip = clip_extractor(self._choice.clip("crop"), device)
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
-        """100 <picture, prompt> per sample."""
-        cosine = (self._clip.images(samples) * self._clip.texts(samples.prompts)).sum(dim=-1)
+        """100 <picture, prompt> per sample; of a video the mean over its frames."""
+        from distillbench.score.frames import frames_of, per_video
+
+        frames = frames_of(samples)
+        cosine = (self._clip.images(frames) * self._clip.texts(frames.prompts)).sum(dim=-1)
+        cosine = per_video(cosine, samples)
         protocol = {"weights": self._choice.kind, "scale": "100 cosine", "resize": "crop"}
         return mean_scores(samples, (100 * cosine).tolist(), protocol)

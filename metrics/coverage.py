@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel, ConfigDict
-
-from distillbench.api.metric import Metric, MetricInfo, Samples, Scores
+from distillbench.api.metric import Samples, Scores
 from distillbench.core.lazy import torch
-from distillbench.score.exact import Condition, by_condition, world_revision
+from distillbench.score.exact import Condition, ExactMetric, by_condition, exact_info
 
 REACH = 3.0
 SHARE = 0.1
 
 
-class Coverage(Metric):
+class Coverage(ExactMetric):
     """Share of covered modes, averaged over conditions.
 
     Further columns: `within`, the share of samples within three standard deviations of a mode
@@ -26,22 +24,7 @@ class Coverage(Metric):
     the modes and their weights. For all three, higher is better.
     """
 
-    class Config(BaseModel):
-        """There are no settings."""
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
-
-    info = MetricInfo(
-        "Coverage",
-        higher_is_better=True,
-        format=".3f",
-        modality=frozenset({"point"}),
-        per_sample=False,
-    )
-
-    def revision(self) -> str:
-        """Hash of the world."""
-        return world_revision()
+    info = exact_info("Coverage", higher_is_better=True, format=".3f")
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
         """All three columns; `within` also per sample, as 0 or 1."""

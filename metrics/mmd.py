@@ -12,12 +12,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
-from distillbench.api.metric import Metric, MetricInfo, Samples, Scores
+from distillbench.api.metric import Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.files.places import Need
-from distillbench.score.exact import Condition, by_condition, world_revision
+from distillbench.score.exact import Condition, ExactMetric, by_condition, exact_info
 from distillbench.score.progress import tick
 from distillbench.world.mixture import labels_of
 
@@ -26,26 +24,10 @@ ROWS = 256
 LEAST = 3
 
 
-class Mmd(Metric):
+class Mmd(ExactMetric):
     """Mean MMD^2 over the conditions, times 1000, with its jackknife standard error."""
 
-    class Config(BaseModel):
-        """There are no settings."""
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
-
-    info = MetricInfo(
-        "MMD\u00b2",
-        higher_is_better=False,
-        format=".1f",
-        unit="1e-3",
-        modality=frozenset({"point"}),
-        per_sample=False,
-    )
-
-    def revision(self) -> str:
-        """Hash of the world."""
-        return world_revision()
+    info = exact_info("MMD\u00b2", higher_is_better=False, format=".1f", unit="1e-3")
 
     def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
         """Three samples of each condition that occurs."""

@@ -11,14 +11,14 @@ import math
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from distillbench.api.metric import Metric, MetricInfo, Samples, Scores
+from distillbench.api.metric import Samples, Scores
 from distillbench.core.lazy import torch
-from distillbench.score.exact import Condition, by_condition, world_revision
+from distillbench.score.exact import Condition, ExactMetric, by_condition, exact_info
 
 GRID = 4001
 
 
-class Sw(Metric):
+class Sw(ExactMetric):
     """Mean sliced 1-Wasserstein distance, in the world's length unit (modes have std 0.08)."""
 
     class Config(BaseModel):
@@ -32,17 +32,7 @@ class Sw(Metric):
 
         projections: PositiveInt = 64
 
-    info = MetricInfo(
-        "SW",
-        higher_is_better=False,
-        format=".3f",
-        modality=frozenset({"point"}),
-        per_sample=False,
-    )
-
-    def revision(self) -> str:
-        """Hash of the world."""
-        return world_revision()
+    info = exact_info("SW", higher_is_better=False, format=".3f")
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
         """The distance, averaged over the conditions that occur."""

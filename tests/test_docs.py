@@ -122,3 +122,28 @@ def test_the_interface_costs_no_torch() -> None:
 def test_an_unknown_name_of_the_interface_is_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         distillbench.api.Nothing  # noqa: B018
+
+
+def test_the_page_of_places_names_files_that_are_there() -> None:
+    rows = [r for r in (ROOT / "docs/architecture.md").read_text().splitlines() if r[:2] == "| "]
+    assert len(rows) > 10
+    for row in rows[1:]:
+        here = ROOT
+        for name in re.findall(r"`([\w/]+(?:\.py|/))`", row):
+            place = ROOT / name if "/" in name else here / name
+            assert place.exists(), f"{row}: {name}"
+            here = place if place.is_dir() else place.parent
+    from distillbench.api import Sampler
+    from distillbench.report.table import rank
+    from distillbench.store.layout import Store
+
+    assert Sampler.nfe
+    assert rank
+    assert Store.commit
+
+
+def test_every_room_says_what_it_holds() -> None:
+    for init in (ROOT / "distillbench").glob("*/__init__.py"):
+        text = init.read_text()
+        assert text.startswith('"""'), init
+        assert "See the modules" not in text, init

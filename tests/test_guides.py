@@ -48,10 +48,14 @@ def test_the_examples_keep_their_contract(page: str, files: list[str], tmp_path:
 
 def test_the_example_experiments_plan(tmp_path: Path) -> None:
     files = write_examples(ROOT / "docs" / "experiments.md", tmp_path)
-    assert files == ["mine.yaml", "sweep.yaml"]
-    mine, sweep = (checked_plan(load_experiment(tmp_path / name)) for name in files)
+    assert files == ["mine.yaml", "sweep.yaml", "ablation.yaml"]
+    mine, sweep, ablation = (checked_plan(load_experiment(tmp_path / name)) for name in files)
     assert {cell.updates for cell in mine.cells if cell.label == "TDM"} == {100, 200, 500}
     assert (len(sweep.cells), len({cell.train for cell in sweep.cells})) == (6, 6)
+    assert [cell.label for cell in ablation.cells] == [
+        "Teacher", "Teacher", "TDM-unify", "w/o surrogate objective", "w/o unify training",
+        "4 steps", "2 steps",
+    ]  # fmt: skip
 
 
 def test_the_example_method_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +100,7 @@ def test_the_example_in_python_runs(tmp_path: Path) -> None:
 
 def test_no_example_is_left_out(tmp_path: Path) -> None:
     """Every fenced block of a page is a file of an example, which one of these tests runs."""
-    examples = {"methods": 3, "metrics": 2, "backbones": 3, "experiments": 2, "results": 1}
+    examples = {"methods": 3, "metrics": 2, "backbones": 3, "experiments": 3, "results": 1}
     for page in sorted((ROOT / "docs").glob("*.md")):
         blocks = page.read_text().count("```") // 2
         named = write_examples(page, tmp_path)

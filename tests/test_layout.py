@@ -21,16 +21,16 @@ FLOORS = (
     ("", "_version", "boot", "core", "errors"),
     ("files",),
     ("api",),
-    ("drawings", "experiment", "finite", "numerics", "store", "world"),
+    ("drawings", "experiment", "finite", "numerics", "specs", "store", "world"),
     ("backbones", "data", "score"),
     ("metrics", "plan", "student"),
     ("analysis", "run", "sample", "train"),
     ("methods", "report", "testing"),
-    ("cli",),
+    ("cli", "python"),
     ("__main__", "tiny_training"),
 )
 HEAVY = {"torch", "torchvision", "diffusers", "transformers", "open_clip", "ray", "pandas"}
-TORCH_FREE = ("analysis", "cli", "experiment", "files", "plan", "report", "run", "store")
+TORCH_FREE = ("analysis", "cli", "experiment", "files", "plan", "report", "run", "specs", "store")
 PLUGIN_PACKAGES = ("distillbench.methods.", "distillbench.metrics.")
 PLUGIN_IMPORTS = {"api", "core", "errors"}
 

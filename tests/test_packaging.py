@@ -1,17 +1,60 @@
-"""A wheel built from the tree, installed where no checkout is, runs the smoke experiment."""
+"""Dependencies are declared; a wheel, installed where no checkout is, runs the smoke experiment."""
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def imported() -> Iterator[tuple[Path, str]]:
+    """Each file of the product with the top-level names of others that it imports."""
+    for folder in ("distillbench", "methods", "metrics"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    yield from ((path, alias.name.partition(".")[0]) for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                    yield path, node.module.partition(".")[0]
+
+
+def test_every_import_is_a_declared_and_pinned_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    # pydantic demands one exact version of its core.
+    wanted = [
+        "pydantic_core",
+        *project["dependencies"],
+        *project["optional-dependencies"]["ray"],
+        *project["optional-dependencies"]["frames"],
+        "pytest",
+    ]
+    declared = {_plain(re.split(r"[<>=\[;]", line)[0]) for line in wanted}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {_plain(line.split("==")[0]) for line in lines if "==" in line}
+    names = importlib.metadata.packages_distributions()
+    inside = {"distillbench", "methods", "metrics", *sys.stdlib_module_names}
+    for path, name in imported():
+        if name in inside:
+            continue
+        owners = {_plain(owner) for owner in names.get(name, [name])}
+        assert owners & declared, f"{path.relative_to(ROOT)} imports {name}: not in pyproject.toml"
+        assert owners & pinned, f"{path.relative_to(ROOT)} imports {name}: not in constraints.txt"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +83,16 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [str(home / "bin/python"), "-m", "pip", "install", "--no-index", "--no-deps", "-q"]
     subprocess.run([*pip, str(wheel)], check=True)
     return home
+
+
+def test_every_file_beside_the_sources_is_packed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    package, patterns = ROOT / "distillbench", project["tool"]["setuptools"]["package-data"]
+    packed = {p: [f for f in package.glob(p) if f.is_file()] for p in patterns["distillbench"]}
+    assert [pattern for pattern, files in packed.items() if not files] == []
+    there = {f for f in package.rglob("*") if f.is_file() and "__pycache__" not in f.parts}
+    data = {f for f in there if f.suffix != ".py"}
+    assert data == {f for files in packed.values() for f in files if f.suffix != ".py"}
 
 
 def test_wheel_holds_plugins_weights_and_templates(wheel: Path) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from distillbench.analysis import stats
+from distillbench.analysis.levels import Levels, levels
 from distillbench.analysis.rows import Row, chosen, rows_of
 from distillbench.analysis.scores import Sample, Score, read_score
 from distillbench.analysis.snapshot import Snapshot, StoreLike
@@ -192,12 +193,16 @@ def _join(problems: Sequence[str], good: int, seeds: int) -> str:
 
 def _stderr(scored: Sequence[SeedScore], suffix: str) -> tuple[float | None, str]:
     """Standard error of the mean over seeds, and what it is over."""
-    parts = [(s.cell.seed, s.score.samples(suffix)) for s in scored if s.score]
-    if all(samples for _, samples in parts):
-        return _sample_stderr(parts)
-    if len(parts) == 1 and scored[0].score and suffix in scored[0].score.stderr:
-        return scored[0].score.stderr[suffix], "samples"
-    error = stats.seeds_stderr([s.score.aggregate[suffix][0] for s in scored if s.score])
+    found = [(s.cell, s.score) for s in scored if s.score]
+    trained = [cell.train if cell.updates else "" for cell, _ in found]
+    if all(score.samples(suffix) for _, score in found):
+        return _of_samples([score.samples(suffix) for _, score in found], trained)
+    blocks = [score.pseudo_values(suffix) for _, score in found]
+    if all(blocks):
+        return _of_blocks(blocks, trained)
+    if len(found) == 1 and suffix in found[0][1].stderr:
+        return found[0][1].stderr[suffix], "samples"
+    error = stats.seeds_stderr([score.aggregate[suffix][0] for _, score in found])
     return error, "" if error is None else "seeds"
 
 
@@ -207,20 +212,35 @@ def _protocol(item: SeedScore) -> Mapping[str, Any]:
     return {name: value for name, value in item.score.protocol.items() if name != "label"}
 
 
-def _sample_stderr(parts: Sequence[tuple[int, Sequence[Sample]]]) -> tuple[float | None, str]:
-    """Standard error from per-sample values, `parts` being (seed, its samples)."""
-    values = [s.value for _, samples in parts for s in samples]
-    prompts = [s.prompt for _, samples in parts for s in samples]
-    seeds = [seed for seed, samples in parts for _ in samples]
-    units: Sequence[Hashable] = prompts
-    over = "prompts"
-    if stats.prompts_are_fixed(prompts, seeds=len(parts)):
-        values, units, over = stats.within_prompts(values, prompts), range(len(values)), "samples"
-    if len(parts) == 1:
-        error = stats.clustered_stderr(values, units)
-    else:
-        error, over = stats.two_way_stderr(values, units, seeds), f"{over}+seeds"
-    return error, "" if error is None else over
+def _of_samples(
+    parts: Sequence[Sequence[Sample]], trained: Sequence[str]
+) -> tuple[float | None, str]:
+    """Standard error from per-sample values, one part a seed."""
+    values = [s.value for part in parts for s in part]
+    prompts = [s.prompt for part in parts for s in part]
+    trainings = [name for name, part in zip(trained, parts, strict=True) for _ in part]
+    fixed = stats.prompts_are_fixed(prompts, seeds=len(parts))
+    units: Sequence[Hashable] = range(len(values)) if fixed else prompts
+    if fixed:
+        values = stats.within_prompts(values, prompts)
+    found = levels(values, units, trainings, nested=fixed)
+    return _named(found, "samples" if fixed else "prompts")
+
+
+def _of_blocks(
+    parts: Sequence[Sequence[float]], trained: Sequence[str]
+) -> tuple[float | None, str]:
+    """The same from one value a block."""
+    values = [value for part in parts for value in part]
+    blocks = [block for part in parts for block in range(len(part))]
+    trainings = [name for name, part in zip(trained, parts, strict=True) for _ in part]
+    return _named(levels(values, blocks, trainings), "samples")
+
+
+def _named(found: Levels | None, over: str) -> tuple[float | None, str]:
+    if found is None:
+        return None, ""
+    return found.stderr, f"{over}+seeds" if found.trainings > 1 else over
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from distillbench.experiment.select import Fields, refusal, unknown
 from distillbench.files.marks import Mark, Path, Problems, did_you_mean, locate
 from distillbench.plan.build import build_plan
 from distillbench.plan.stage import Plan
+from distillbench.specs.stages import SampleSpec
 
 if TYPE_CHECKING:
     from distillbench.analysis.published import PublishedTable
@@ -207,10 +208,9 @@ class _Checker:
         found: dict[str, Row] = {}
         for row in chosen(self.rows, table.where, referenced_fields) if self.metrics else ():
             stage = self.plan.stages.get(row.first.sample)
-            prompts = stage.spec.get("prompts") if stage else None
-            if not prompts:  # samples of elsewhere
-                continue
-            found.setdefault(f"n {prompts['n']}, prompts {prompts['sha256'][:8]}", row)
+            if stage is not None:
+                prompts = stage.read(SampleSpec).prompts
+                found.setdefault(f"n {prompts.n}, prompts {prompts.sha256[:8]}", row)
         if len(found) > 1:
             told = "; ".join(f"{row.name} has {what}" for what, row in found.items())
             self.problems.add(

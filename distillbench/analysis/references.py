@@ -6,13 +6,13 @@ noise nothing of one between samples of different noise: such values are never r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from distillbench.analysis.rows import Row
 from distillbench.plan.identity import content_key
 from distillbench.plan.stage import Plan, Stage
+from distillbench.specs.stages import SampleSpec, ScoreSpec
 
 __all__ = ["Against", "against"]
 
@@ -27,13 +27,13 @@ class Against:
         key: digest of what the reference samples are of, whatever their seed and batch size.
         noise: whether they start from the noise of the row's samples.
         floor: whether they are of what the row itself is: its value is the least there can be.
-        sampler: the recipe of the reference.
+        guidance_scale: at which the reference is sampled.
     """
 
     key: str
     noise: Literal["same", "other"]
     floor: bool
-    sampler: Mapping[str, Any]
+    guidance_scale: float
 
     @property
     def comparable(self) -> str:
@@ -45,13 +45,14 @@ def against(plan: Plan, row: Row, metric: str) -> Against | None:
     """The reference behind a row's scores; None for a metric that compares with nothing."""
     cell = row.first
     score, sample = plan.stages.get(cell.scores.get(metric, "")), plan.stages.get(cell.sample)
-    reference = plan.stages.get((score.spec.get("reference") or "") if score else "")
+    reference = plan.stages.get((score.read(ScoreSpec).reference or "") if score else "")
     if reference is None or sample is None:
         return None
-    same = reference.spec.get("seed") == sample.spec.get("seed")
+    theirs = reference.read(SampleSpec)
+    same = theirs.seed == sample.read(SampleSpec).seed
     return Against(
         content_key(_made_of(reference)), "same" if same else "other",
-        _made_of(reference) == _made_of(sample), reference.spec.get("sampler", {}),
+        _made_of(reference) == _made_of(sample), theirs.sampler.guidance_scale,
     )  # fmt: skip
 
 

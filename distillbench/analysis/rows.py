@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
-from distillbench.experiment.select import PLAIN, Fields, matches
+from distillbench.experiment.select import Fields, matches
 from distillbench.plan.stage import Cell, Plan, fields_of
 
-__all__ = ["FIELDS", "Row", "chosen", "rows_of"]
-
-FIELDS: Final = (*PLAIN, "seeds")
-"""The row fields; `seeds` is their number."""
+__all__ = ["Row", "chosen", "rows_of"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,11 @@ class Row:
     def seeds(self) -> tuple[int, ...]:
         """Its seeds, in plan order."""
         return tuple(cell.seed for cell in self.cells)
+
+    @property
+    def trainings(self) -> tuple[str, ...]:
+        """The training behind each seed, "" for what is not trained."""
+        return tuple(cell.train if cell.updates else "" for cell in self.cells)
 
     @property
     def evaluations(self) -> int:

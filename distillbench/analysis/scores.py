@@ -65,6 +65,27 @@ class Score:
         return {column: tuple(samples) for column, samples in found.items()}
 
     @cached_property
+    def _blocks(self) -> Mapping[str, tuple[float, ...]]:
+        found: dict[str, list[float]] = {}
+        for row in self.rows:
+            if row["kind"] == "block":
+                found.setdefault(row["column"], []).append(float(row["value"]))
+        return {column: tuple(values) for column, values in found.items()}
+
+    def pseudo_values(self, column: str) -> tuple[float, ...]:
+        """One value a block, where the metric left out one block of its samples at a time.
+
+        g s - (g - 1) s_i for g blocks, s the aggregate and s_i that without block i, moved so that
+        their mean is s: the standard error of this mean is the jackknife's (Tukey 1958). Blocks of
+        two sets hold the samples of the same numbers, so differences are of paired values.
+        """
+        left_out = self._blocks.get(column, ())
+        if not left_out or column not in self.aggregate:
+            return ()
+        value, centre = self.aggregate[column][0], math.fsum(left_out) / len(left_out)
+        return tuple(value + (len(left_out) - 1) * (centre - v) for v in left_out)
+
+    @cached_property
     def categories(self) -> tuple[str, ...]:
         """Prompt categories in order of appearance."""
         seen = dict.fromkeys(row["category"] for row in self.rows if row["kind"] == "sample")

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bootstrap_interval", "cluster_sums", "clustered_stderr", "effect_size", "holm", "mean",
-    "paired_t", "prompts_are_fixed", "seeds_stderr", "sign_flip_p", "student_quantile",
-    "student_tail", "two_way_stderr", "within_prompts",
+    "prompts_are_fixed", "seeds_stderr", "sign_flip_p", "student_quantile", "student_tail",
+    "within_prompts",
 ]  # fmt: skip
 
 _EXACT_UP_TO = 12
@@ -74,23 +74,6 @@ def within_prompts(values: Sequence[float], prompts: Sequence[str]) -> list[floa
     centre, free = mean(values), len(values) - len(sums)
     scale = math.sqrt((len(values) - 1) / free) if free else 1.0
     return [(v - means[p]) * scale + centre for v, p in zip(values, prompts, strict=True)]
-
-
-def two_way_stderr(
-    values: Sequence[float], prompts: Sequence[Hashable], seeds: Sequence[Hashable]
-) -> float | None:
-    """Standard error of the mean when both prompts and seeds are drawn at random.
-
-    V = V_prompts + V_seeds - V_both (Cameron, Gelbach and Miller 2011, eq. 2.5), never less than
-    the larger of the first two, which the formula can undercut by chance.
-    """
-    by_prompt = clustered_stderr(values, prompts)
-    by_seed = clustered_stderr(values, seeds)
-    if by_prompt is None or by_seed is None:
-        return by_prompt if by_seed is None else by_seed
-    both = clustered_stderr(values, list(zip(prompts, seeds, strict=True))) or 0.0
-    variance = by_prompt**2 + by_seed**2 - both**2
-    return math.sqrt(max(variance, by_prompt**2, by_seed**2))
 
 
 def seeds_stderr(values: Sequence[float]) -> float | None:
@@ -176,14 +159,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 # ---- Student's t ---------------------------------------------------------------------------
 
 
-def paired_t(differences: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
-    """Interval (low, high) and two-sided p-value of a mean of n >= 2 differences that vary."""
-    centre, error, df = mean(differences), seeds_stderr(differences), len(differences) - 1
-    assert error, "needs two different values"
-    half = student_quantile(1 - (1 - level) / 2, df) * error
-    return centre - half, centre + half, min(1.0, 2 * student_tail(abs(centre) / error, df))
-
-
 def student_tail(t: float, df: int) -> float:
     """P(T > t) for t >= 0, by the finite series for integer df (Abramowitz and Stegun 26.7.3-4)."""
     angle = math.atan2(t, math.sqrt(df))
@@ -206,5 +181,7 @@ def student_quantile(p: float, df: int) -> float:
         high *= 2
     for _ in range(200):
         middle = (low + high) / 2
+        if middle in (low, high):
+            break
         low, high = (middle, high) if student_tail(middle, df) > 1 - p else (low, middle)
     return (low + high) / 2

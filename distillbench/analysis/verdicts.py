@@ -1,11 +1,10 @@
 """Decide claims: paired differences, their interval, p-value and effect size, Holm-corrected.
 
-Where a metric scores every sample, the two rows are paired by (seed, prompt): same noise, same
-prompt. The interval resamples prompts and the test flips the sign of whole prompts (in a world of a
-few prompts, of samples; see `stats`). Metrics that
-score sets only (FID) are paired by seed and need two seeds or more. A claim holds when its interval
-lies on the claimed side, its corrected p-value is below 0.05 and every seed agrees; it fails
-when all three speak for the contrary; everything else is undecided.
+A claim about methods is decided over trainings and prompts (`levels`). One training of each side
+says nothing of how trainings differ: the verdict is then about these two checkpoints, and says that
+they differ and never that a claim holds. Where neither side was trained, prompts decide alone. A
+claim holds when its interval lies on the claimed side and its corrected p-value is below 0.05; it
+fails when both speak for the contrary; everything else is undecided.
 """
 
 from __future__ import annotations
@@ -16,13 +15,15 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from distillbench.analysis import stats
-from distillbench.analysis.aggregate import MixedProtocols, Results, SeedScore
+from distillbench.analysis.aggregate import MixedProtocols, Results
 from distillbench.analysis.claims import Claim, parse_claim, resolve
 from distillbench.analysis.columns import find_metric
+from distillbench.analysis.levels import Levels, trainings_needed
+from distillbench.analysis.pairs import Pairs, paired, pooled
 from distillbench.analysis.published import normalise
 from distillbench.analysis.references import against
 from distillbench.analysis.rows import Row
-from distillbench.analysis.scores import Sample
+from distillbench.analysis.tails import wilson
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.schema import Experiment
 
@@ -36,23 +37,29 @@ class Verdict:
     """The outcome of one claim.
 
     Attributes:
-        verdict: holds | fails | undecided.
-        reason: why it is undecided; "" otherwise.
+        verdict: holds | fails | differ | undecided; "differ" is of two checkpoints.
+        reason: why it is no more than that; "" where it holds or fails.
         metric: column it is about; label: its head, which says so where the scorer is a tiny one.
         a, b: the rows compared.
         a_value, b_value: their means over the paired samples; `b_value` without the factor.
         difference: mean of A - factor * B, in the metric's unit, with its 95 % interval low..high.
         p, p_holm: two-sided p-value, and corrected for all claims of the experiment.
         effect_size: Cohen's d_z of the paired differences.
-        over: what is resampled: prompts | samples | seeds; units: how many of them.
+        win_rate: share of the units on which A's mean is the better one, ties as halves, with its
+            Wilson interval win_low..win_high; None for a metric without direction or of whole sets.
+        over: what is resampled beside trainings: prompts | samples | blocks | seeds; units: how
+            many of them.
         pairs: paired values in all.
+        trainings: pairs of trainings behind it; 0 where neither side is trained.
+        pooled_rows: rows that the spread of trainings is pooled over; 0 where it is the pair's own.
         seeds, seeds_agree: seeds in common, and how many have the sign of the difference.
+        power: what would decide it, "" where it is decided.
         runs: stage keys of the scores of A and of B.
     """
 
     text: str
     source: str = ""
-    verdict: Literal["holds", "fails", "undecided"] = "undecided"
+    verdict: Literal["holds", "fails", "differ", "undecided"] = "undecided"
     reason: str = ""
     metric: str = ""
     label: str = ""
@@ -66,11 +73,17 @@ class Verdict:
     p: float | None = None
     p_holm: float | None = None
     effect_size: float | None = None
+    win_rate: float | None = None
+    win_low: float | None = None
+    win_high: float | None = None
     over: str = ""
     units: int = 0
     pairs: int = 0
+    trainings: int = 0
+    pooled_rows: int = 0
     seeds: int = 0
     seeds_agree: int = 0
+    power: str = ""
     runs: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
@@ -79,17 +92,6 @@ FLOOR = (
     "reference's noise: they are not comparable; with `reference: {noise: other}` they are"
 )
 REFERENCES = "the sides are compared with different references: their distances are not comparable"
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """One paired observation; `unit` is what it is resampled with."""
-
-    seed: int
-    number: int
-    prompt: str
-    a: float
-    b: float
 
 
 def decide_claims(
@@ -124,8 +126,8 @@ def _measure(
         raise ValueError(f"no metric {claim.metric!r}; has: {', '.join(infos)}")
     rows = resolve(claim, results.rows)
     results.protocol(rows, found[0])
-    label = infos[found[0]].label
-    named = replace(blank, metric=claim.metric, label=label, a=rows[0].name, b=rows[1].name)
+    info = infos[found[0]]
+    named = replace(blank, metric=claim.metric, label=info.label, a=rows[0].name, b=rows[1].name)
     scored = [results.scores(row, found[0]) for row in rows]
     missing = next((s.missing for side in scored for s in side if s.missing), "")
     if missing:
@@ -136,8 +138,12 @@ def _measure(
         return replace(named, reason=REFERENCES if one_noise else FLOOR)
     suffix = _suffix(results, rows, *found)
     keys = [tuple(s.cell.scores[found[0]] for s in side) for side in scored]
-    pairs, over = _pair(scored[0], scored[1], suffix)
-    return _numbers(replace(named, runs=(keys[0], keys[1])), pairs, over, claim.factor)
+    pairs = paired(rows, scored, suffix)
+    verdict, error = _numbers(replace(named, runs=(keys[0], keys[1])), pairs, claim.factor)
+    if error and verdict.trainings > 1 and claim.factor in (None, 1.0):
+        verdict, error = _pooled(verdict, error, results, rows, (found[0], suffix))
+    verdict = _wins(verdict, pairs, claim.factor, info.higher_is_better)
+    return replace(verdict, power=_power(verdict, error)) if error else verdict
 
 
 def _suffix(results: Results, rows: Sequence[Row], metric: str, asked: str) -> str:
@@ -150,63 +156,88 @@ def _suffix(results: Results, rows: Sequence[Row], metric: str, asked: str) -> s
     return exact
 
 
-def _pair(a: Sequence[SeedScore], b: Sequence[SeedScore], suffix: str) -> tuple[list[_Pair], str]:
-    """Pair by (seed, prompt) where both rows have per-sample values, else by seed."""
-    left = {s.cell.seed: s.score for s in a if s.score}
-    right = {s.cell.seed: s.score for s in b if s.score}
-    seeds = [seed for seed in left if seed in right]
-    pairs: list[_Pair] = []
-    for seed in seeds:
-        ours, theirs = (_by_place(side[seed].samples(suffix)) for side in (left, right))
-        if not ours or not theirs:
-            break
-        common = [place for place in ours if place in theirs]
-        pairs += [_Pair(seed, *p, ours[p].value, theirs[p].value) for p in common]
-    else:
-        return pairs, "prompts"
-    numbers = ((s, left[s].aggregate[suffix][0], right[s].aggregate[suffix][0]) for s in seeds)
-    return [_Pair(seed, 0, "", x, y) for seed, x, y in numbers], "seeds"
-
-
-def _by_place(samples: Sequence[Sample]) -> dict[tuple[int, str], Sample]:
-    return {(s.number, s.prompt): s for s in samples}
-
-
-def _numbers(verdict: Verdict, pairs: Sequence[_Pair], over: str, factor: float | None) -> Verdict:
-    """Fill in everything that can be computed from the pairs."""
+def _numbers(verdict: Verdict, pairs: Pairs, factor: float | None) -> tuple[Verdict, Levels | None]:
+    """Fill in everything that can be computed from the pairs, and the error it rests on."""
     if not pairs:
-        return replace(verdict, reason="no seed and prompt in common")
-    scale = 1.0 if factor is None else factor
-    differences = [p.a - scale * p.b for p in pairs]
+        return replace(verdict, reason="no seed and prompt in common"), None
+    differences = pairs.differences(1.0 if factor is None else factor)
     if not all(map(math.isfinite, differences)):
-        return replace(verdict, reason="a value is not finite")
+        return replace(verdict, reason="a value is not finite"), None
     difference = stats.mean(differences)
-    prompts = [p.prompt for p in pairs]
-    seeds = len({p.seed for p in pairs})
-    if over == "prompts" and stats.prompts_are_fixed(prompts, seeds=seeds):
-        over = "samples"
-    units = prompts if over == "prompts" else range(len(pairs))
-    sums, sizes = stats.cluster_sums(differences, units)
-    by_seed, _ = stats.cluster_sums(differences, [p.seed for p in pairs])
+    sums, sizes = stats.cluster_sums(differences, pairs.units)
+    by_seed, _ = stats.cluster_sums(differences, pairs.seeds)
     agree = sum(1 for s in by_seed if (s > 0) - (s < 0) == (difference > 0) - (difference < 0))
     verdict = replace(
-        verdict, a_value=stats.mean([p.a for p in pairs]), b_value=stats.mean([p.b for p in pairs]),
-        difference=difference, over=over, units=len(sums), pairs=len(pairs), seeds=len(by_seed),
-        seeds_agree=agree,
+        verdict, a_value=stats.mean(pairs.a), b_value=stats.mean(pairs.b), difference=difference,
+        over=pairs.over, units=len(sums), pairs=len(pairs), seeds=len(by_seed), seeds_agree=agree,
+        trainings=pairs.trained,
     )  # fmt: skip
-    if len(sums) < 2:
-        what = "one seed and no per-sample values" if over == "seeds" else "one prompt only"
-        return replace(verdict, reason=f"{what}: no interval")
-    unit_means = [s / n for s, n in zip(sums, sizes, strict=True)]
-    if over == "seeds" and not stats.seeds_stderr(unit_means):
-        return replace(verdict, reason="the seeds do not differ: no interval")
-    if over == "seeds":
-        low, high, p = stats.paired_t(unit_means)
-    else:
-        spread = stats.within_prompts(sums, prompts) if over == "samples" else sums
-        low, high = stats.bootstrap_interval(spread, sizes)
-        p = stats.sign_flip_p(sums)
-    return replace(verdict, low=low, high=high, p=p, effect_size=stats.effect_size(unit_means))
+    if len(sums) < 2 and (pairs.over == "seeds" or pairs.trained < 2):
+        what = "one seed and no per-sample values" if pairs.over == "seeds" else "one prompt only"
+        return replace(verdict, reason=f"{what}: no interval"), None
+    means = [s / n for s, n in zip(sums, sizes, strict=True)]
+    verdict = replace(verdict, effect_size=stats.effect_size(means))
+    error = pairs.levels(differences)
+    assert error is not None, "two units or trainings"
+    if pairs.over == "seeds" and not error.stderr:
+        return replace(verdict, reason="the seeds do not differ: no interval"), None
+    if error.trainings > 1 or pairs.over == "blocks":
+        return _with(verdict, error), error
+    spread = pairs.within(sums) if pairs.over == "samples" else sums
+    low, high = stats.bootstrap_interval(spread, sizes)
+    return replace(verdict, low=low, high=high, p=stats.sign_flip_p(sums)), error
+
+
+def _with(verdict: Verdict, error: Levels) -> Verdict:
+    low, high = error.interval()
+    return replace(verdict, low=low, high=high, p=error.p)
+
+
+def _pooled(
+    verdict: Verdict, error: Levels, results: Results, rows: tuple[Row, Row],
+    column: tuple[str, str],
+) -> tuple[Verdict, Levels]:  # fmt: skip
+    """The same with the spread of trainings of all comparable rows, where that is sound."""
+    found = pooled(results, *rows, *column)
+    if found is None:
+        return verdict, error
+    error = replace(error, by_training=found.variance, training_df=found.df)
+    return replace(_with(verdict, error), pooled_rows=found.rows), error
+
+
+def _wins(verdict: Verdict, pairs: Pairs, factor: float | None, higher: bool | None) -> Verdict:
+    """The share of prompts on which A is better; it speaks of these trainings."""
+    if higher is None or factor is not None or pairs.over not in ("prompts", "samples"):
+        return verdict
+    sums, _ = stats.cluster_sums(pairs.differences(), pairs.units)
+    better = sum(1.0 if s > 0 else 0.5 if s == 0 else 0.0 for s in sums) / len(sums)
+    share = better if higher else 1 - better
+    low, high = wilson(share, len(sums))
+    return replace(verdict, win_rate=share, win_low=low, win_high=high)
+
+
+def _power(verdict: Verdict, error: Levels) -> str:
+    """How many seeds and prompts would decide a difference of this size, at 80 % power."""
+    if not error.mean or not error.stderr:
+        return ""
+    if verdict.trainings == 1:
+        return "two seeds or more; how much trainings differ is not known at one"
+    of = {"prompts": "prompts", "samples": "samples", "blocks": "as many samples"}
+    options = []
+    for more in (1, 4):
+        many = error.prompts * more
+        needed = trainings_needed(error, many) if error.trainings > 1 else None
+        if needed:
+            what = "" if verdict.over == "seeds" else f" of {many} {of[verdict.over]}"
+            options.append((needed, f"{needed} seeds{what}"))
+        if verdict.over in ("seeds", "blocks"):
+            break
+    if len(options) == 2 and options[0][0] == options[1][0]:
+        options.pop()
+    if error.trainings < 2:
+        share = (2.8 * error.stderr / error.mean) ** 2
+        return f"about {math.ceil(error.prompts * share)} {of.get(verdict.over, 'units')}"
+    return "about " + " or ".join(text for _, text in options) if options else "over 64 seeds"
 
 
 def _corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -220,17 +251,22 @@ def _decide(verdict: Verdict, claim: Claim, infos: Mapping[str, MetricInfo]) -> 
     low, high, p = verdict.low, verdict.high, verdict.p_holm
     if low is None or high is None or p is None:
         return verdict
+    one = verdict.trainings == 1
     if low == high == 0:
         # No difference at all: "at least as good" is met exactly, "better" is not.
+        if one:
+            return replace(verdict, reason="these checkpoints score the same; train more seeds")
         return replace(verdict, verdict="holds" if claim.operator in (">=", "<=") else "fails")
     if low <= 0 <= high:
         return replace(verdict, reason="the interval holds zero")
     if p >= ALPHA:
         return replace(verdict, reason="not significant after Holm's correction")
-    if verdict.seeds_agree < verdict.seeds:
-        agree = f"{verdict.seeds_agree} of {verdict.seeds}"
-        return replace(verdict, reason=f"the seeds disagree ({agree} have this sign)")
-    return replace(verdict, verdict="holds" if low * _sign(claim, infos) > 0 else "fails")
+    for_it = low * _sign(claim, infos) > 0
+    if one:
+        side = "for" if for_it else "against"
+        reason = f"one training speaks {side} the claim; of methods two seeds or more can tell"
+        return replace(verdict, verdict="differ", reason=reason)
+    return replace(verdict, verdict="holds" if for_it else "fails", power="")
 
 
 def _sign(claim: Claim, infos: Mapping[str, MetricInfo]) -> int:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
+from distillbench.api.adopting import Adopting
+from distillbench.api.times import Times
 from distillbench.core.lazy import torch
-from distillbench.core.schedules import tdm_nodes, trailing
 from distillbench.errors import NotSupported
 from distillbench.files.places import Need
 
@@ -79,16 +80,15 @@ class Footprint:
     sample_bytes: int = 0
 
 
-class Backbone(ABC):
+class Backbone(Adopting, Times, ABC):
     """One pretrained teacher: network, noise process, text encoder and decoder.
+
+    Its name, the kind of its process and its times are those of `Times`.
 
     Attributes:
         Config: the keys an experiment may set for it (path, revision, dtype and the like).
         modality: what a decoded sample is.
-        process_kind: of `process`, known before it is loaded.
         train_prompts, eval_prompts: prompt sets used where an experiment names none.
-        name: the registered name, set by the registry.
-        num_timesteps: T, the number of training times; the sampler's first time is T - 1.
         process: alpha_t and sigma_t; available after `load`.
         latent_shape: shape of one latent, without the batch.
         prediction_type: epsilon | v_prediction | sample | flow.
@@ -96,11 +96,8 @@ class Backbone(ABC):
 
     Config: ClassVar[type[BaseModel]]
     modality: ClassVar[Modality] = "image"
-    process_kind: ClassVar[Literal["vp", "flow"]] = "vp"
     train_prompts: ClassVar[str] = ""
     eval_prompts: ClassVar[str] = ""
-    name: str = ""
-    num_timesteps: int = 1000
     latent_shape: tuple[int, ...]
     prediction_type: str
     process: NoiseProcess
@@ -135,7 +132,7 @@ class Backbone(ABC):
         """
         return ()
 
-    def check_prompts(self, prompts: Sequence[str], *, latents: bool) -> None:  # noqa: B027
+    def check_prompts(self, prompts: Sequence[str], *, latents: bool) -> None:
         """Refuse prompts that the backbone knows nothing of; known without torch.
 
         Args:
@@ -156,23 +153,6 @@ class Backbone(ABC):
     @abstractmethod
     def revision(self) -> str:
         """Identity of the weights (a content hash or a pinned hub commit); part of every key."""
-
-    def nodes(self, steps: int) -> tuple[int, ...]:
-        """Input times of a `steps`-step student, first to last.
-
-        u_i = floor((i + 1) T / K) - 1 for i = K-1..0 (TDM, arXiv 2503.06674, section 4); equal
-        to the DDIM "trailing" times where K divides T. Families with a time shift override it.
-        """
-        return tdm_nodes(steps, self.num_timesteps)
-
-    def solver_times(self, nfe: int) -> tuple[int, ...]:
-        """Times at which the teacher itself is sampled, first to last.
-
-        The "trailing" ones, and not `nodes`: a family may train few-step students at times shifted
-        otherwise. Flow models are sampled at their own shifted times, which `nodes` are.
-        """
-        flow = self.process_kind == "flow"
-        return self.nodes(nfe) if flow else trailing(nfe, self.num_timesteps)
 
     # ---- known after load ---------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from distillbench.files.places import Need
 if TYPE_CHECKING:
     from distillbench.api.backbone import Backbone, Cond, Prediction
     from distillbench.api.nets import NetHandle
+    from distillbench.api.published import Published
     from distillbench.api.sampler import Sampler
 
 __all__ = ["Batch", "Losses", "Method", "NetSpec", "Optim", "check_recomputation"]
@@ -136,6 +137,8 @@ class Method(ABC):
             on the config, where a change concerns some settings alone.
         needs: {"prompts"} or {"prompts", "latents"}; may depend on the config.
         title, paper: display name, and "Name (arXiv number)".
+        backbone: what it is trained and sampled on; a method that brings its own puts it here.
+        base: the backbone of its row.
         student: the role that is sampled from and exported; the method without nets has none.
         denoises: whether the trained student is still a score network, and so may be a teacher.
         total_steps: steps of the training under way, set by the loop; 0 outside one.
@@ -155,13 +158,22 @@ class Method(ABC):
 
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
         self.config: Any = config
-        self.backbone = backbone
+        self.backbone = self.base = backbone
 
     # ---- known without torch ------------------------------------------------------------
 
     @abstractmethod
     def nets(self) -> Mapping[str, NetSpec]:
         """The trainable roles; empty for a method that trains nothing."""
+
+    def published(self) -> Published | None:
+        """Weights that others trained, of which the student is made in place of a training."""
+        return None
+
+    @property
+    def has_student(self) -> bool:
+        """Whether a net is sampled that was trained, here or by others; else the teacher is."""
+        return bool(self.nets()) or self.published() is not None
 
     def requirements(self) -> Sequence[Need]:
         """What it takes beside its backbone (a package, a file), met or not; no torch."""
@@ -175,6 +187,20 @@ class Method(ABC):
             NotSupported: this method, as configured, cannot be sampled with `nfe` evaluations.
         """
 
+    def check_recipe(self, recipe: Sampler) -> None:
+        """Refuse a recipe, the method's own or a row's, that makes no sense on its backbone.
+
+        Raises:
+            NotSupported: times that its process has not, or a sampler of another process.
+        """
+        kind = self.backbone.process_kind
+        if kind not in recipe.processes:
+            raise NotSupported(
+                f"the {recipe.kind} sampler is of diffusion, backbone {self.backbone.name} is a "
+                "flow model; use ode or renoise"
+            )
+        self.backbone.check_times([t - recipe.offset for t in recipe.timesteps])
+
     def turns(self, step: int) -> Sequence[str]:
         """The roles updated in this step, in order (TDM: fake, student)."""
         return tuple(self.nets())
@@ -187,6 +213,13 @@ class Method(ABC):
         activations: in backward a shared base acts as the role being trained, whatever it was.
         """
         return ""
+
+    def warnings(self, log: Sequence[Mapping[str, float]]) -> Sequence[str]:
+        """What of a training's logged scalars ("<turn>/<name>", a mapping a row) needs a warning.
+
+        Asked for half way and at the end; told to the user and kept in the log.
+        """
+        return ()
 
     # ---- training -----------------------------------------------------------------------
 

@@ -77,6 +77,8 @@ class Scores:
         per_sample: column -> n values, where the metric has them.
         stderr: column -> standard error of that aggregate, where it does not follow from
             `per_sample` and a sound estimate exists.
+        blocks: column -> the value without one block of samples at a time, for values of whole
+            sets; differences of two sets are then paired (`score.jackknife`).
         protocol: everything that must agree before two values may share a table column (n, weights,
             extractor, resize mode, prompt set).
     """
@@ -84,6 +86,7 @@ class Scores:
     aggregate: Mapping[str, float]
     per_sample: Mapping[str, Sequence[float]] = field(default_factory=dict)
     stderr: Mapping[str, float] = field(default_factory=dict)
+    blocks: Mapping[str, Sequence[float]] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -65,6 +65,7 @@ class NetHandle:
 
     Attributes:
         ema: the role with averaged tensors, None unless `start_ema` was called.
+        prediction: what it puts out where that is not what its backbone does; "" else.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class NetHandle:
         self.name, self.module, self.conditions = name, module, conditions
         self.activate, self.slot, self.extras = activate, slot or Slot(), extras
         self.ema: NetHandle | None = None
+        self.prediction = ""
         self._own, self._decay = own, 0.0
 
     def active(self) -> AbstractContextManager[None]:

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from distillbench.core.lazy import torch
 
 if TYPE_CHECKING:
-    import torch
-
     from distillbench.api.backbone import Prediction
     from distillbench.core.process import NoiseProcess
 
-__all__ = ["Denoiser", "Sampler", "StepNoise"]
+__all__ = ["Denoiser", "Sampler", "StepNoise", "Time", "Times", "at_time"]
 
 StepNoise = Callable[[int], "torch.Tensor"]
 """Fresh standard noise (B, *latent_shape) of the i-th step, one generator per sample."""
+
+
+def _one_spelling(given: Any) -> Any:
+    """A whole time is an integer, so that equal recipes have equal keys."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+        raise ValueError(f"{given!r} is not a time, a finite number")
+    return int(given) if given == int(given) else float(given)
+
+
+Time = Annotated[int | float, BeforeValidator(_one_spelling)]
+"""A sampling time: an integer of diffusion, 1000 sigma of flow models, integer where whole."""
+
+
+def _decreasing(times: tuple[float, ...]) -> tuple[float, ...]:
+    if not times or any(a <= b for a, b in pairwise(times)) or times[-1] < 0:
+        raise ValueError("sampling times must be a falling list of at least one, none below 0")
+    return times
+
+
+Times = Annotated[tuple[Time, ...], AfterValidator(_decreasing)]
+
+
+def at_time(t: float, x: torch.Tensor) -> torch.Tensor:
+    """The time of each sample of a batch."""
+    dtype = torch.long if isinstance(t, int) else x.dtype
+    return torch.full((len(x),), t, device=x.device, dtype=dtype)
 
 
 class Denoiser(Protocol):
@@ -32,6 +60,8 @@ class Sampler(BaseModel, ABC):
     """One sampling recipe: solver, times and guidance. Serialisable; holds no tensors.
 
     Attributes:
+        processes: kinds of noise process that it solves.
+        offset: by how much its times are above the indices of the training times.
         kind: which recipe this is; the tag it is stored under.
         timesteps: input times, first to last; one network evaluation each.
         guidance_scale: usual convention, 1 = none (evaluates no second branch).
@@ -40,9 +70,11 @@ class Sampler(BaseModel, ABC):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    processes: ClassVar[tuple[str, ...]] = ("vp", "flow")
+    offset: ClassVar[int] = 0
 
     kind: str
-    timesteps: tuple[int, ...]
+    timesteps: tuple[Time, ...]
     guidance_scale: float = 1.0
     embed_scale: float | None = None
     steps_k: int | None = None

@@ -1,19 +1,19 @@
-"""The three sampling recipes: ODE solvers, re-noising at every step, and TCD's mixture of both.
+"""The sampling recipes by kind: ODE solvers, re-noising at every step, TCD's mixture of both.
 
-All evaluate the network once per entry of `timesteps` (twice in TCD's second order), so `nfe` is
-exact for second-order solvers too. Importable and constructible without torch, as planning needs
-the recipes.
+Those that published checkpoints need beside them are in `stock_samplers`. All evaluate the
+network once per entry of `timesteps` (twice in TCD's second order), so `nfe` is exact for
+second-order solvers too. Importable and constructible without torch, as planning needs the recipes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from distillbench.api.sampler import Denoiser, Sampler, StepNoise
+from distillbench.api.sampler import Denoiser, Sampler, StepNoise, Times, at_time
+from distillbench.api.stock_samplers import EulerSampler, WindowsSampler
 from distillbench.core.grid import gamma_end
 from distillbench.core.lazy import torch
 from distillbench.core.process import CLEAN
@@ -30,20 +30,7 @@ from distillbench.errors import BadInput
 if TYPE_CHECKING:
     from distillbench.core.process import NoiseProcess
 
-__all__ = ["SAMPLERS", "GammaSampler", "OdeSampler", "RenoiseSampler", "from_recipe"]
-
-
-def _decreasing(times: tuple[int, ...]) -> tuple[int, ...]:
-    if not times or any(a <= b for a, b in pairwise(times)) or times[-1] < 0:
-        raise ValueError("sampling times must be a falling list of at least one, none below 0")
-    return times
-
-
-Times = Annotated[tuple[int, ...], AfterValidator(_decreasing)]
-
-
-def _batch(t: int, x: torch.Tensor) -> torch.Tensor:
-    return torch.full((len(x),), t, device=x.device)
+__all__ = ["SAMPLERS", "GammaSampler", "OdeSampler", "RenoiseSampler", "crossed", "from_recipe"]
 
 
 class OdeSampler(Sampler):
@@ -72,7 +59,7 @@ class OdeSampler(Sampler):
         points = [process.alpha_sigma(t, x) for t in times]
         x_last, x0_last = x, x
         for i, t in enumerate(self.timesteps):
-            pred = denoise(x, _batch(t, x))
+            pred = denoise(x, at_time(t, x))
             here, following = points[i], points[i + 1]
             if not self._second_order(i, points):
                 x_next = ddim(pred.x0, pred.eps, *following)
@@ -108,7 +95,7 @@ class RenoiseSampler(Sampler):
     ) -> torch.Tensor:
         """Alternate denoising and noising; the last prediction is returned as it is."""
         for i, t in enumerate(self.timesteps):
-            times = _batch(t, x)
+            times = at_time(t, x)
             x0 = denoise(x, times).x0
             x = consistency_function(x, x0, times) if self.boundary else x0
             if i + 1 < len(self.timesteps):
@@ -119,12 +106,13 @@ class RenoiseSampler(Sampler):
 class GammaSampler(Sampler):
     """Strategic stochastic sampling (TCD, arXiv 2402.19159, alg. 4).
 
-    Go below the next time p to s = (1 - gamma) p, then noise from s up to p. The last step goes to
-    the process's final time and adds no noise.
+    Go below the next time p to s = (1 - gamma) p, then noise from s up to p, with the kernel that
+    gives p its alpha and sigma whatever the process. The last step goes to the process's final time
+    and adds no noise.
 
     Attributes:
         gamma: 0 is deterministic, 1 re-noises from the data end.
-        order: 2 takes TCF(2), with a second evaluation inside each step; integer times only.
+        order: 2 takes TCF(2), with a second evaluation inside each step.
         embed_end: tell the net its end time s, for nets made with the "end_t" condition.
     """
 
@@ -146,8 +134,8 @@ class GammaSampler(Sampler):
         following = (*self.timesteps[1:], process.final)
         dtype = x.dtype if process.kind == "flow" else torch.long
         for i, (t, p) in enumerate(zip(self.timesteps, following, strict=True)):
-            s = gamma_end(_batch(p, x).to(dtype), self.gamma)
-            x = self._jump(denoise, x, _batch(t, x), s, process)
+            s = gamma_end(at_time(p, x).to(dtype), self.gamma)
+            x = self._jump(denoise, x, at_time(t, x), s, process)
             if self.gamma > 0 and i + 1 < len(self.timesteps):
                 at_s, at_p = process.alpha_sigma(s, x), process.alpha_sigma(p, x)
                 x = renoise(x, noise(i), *transition(*at_s, *at_p))
@@ -170,6 +158,8 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "ode": OdeSampler,
     "renoise": RenoiseSampler,
     "gamma": GammaSampler,
+    "euler": EulerSampler,
+    "windows": WindowsSampler,
 }
 
 
@@ -187,3 +177,17 @@ def from_recipe(recipe: Mapping[str, Any]) -> Sampler:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise BadInput(f"sampler {kind!r}: {'; '.join(lines)}") from None
+
+
+def crossed(sampler: Sampler, kind: str) -> Sampler:
+    """The recipe of another kind at the same times and scales; what else it has is its default.
+
+    Raises:
+        BadInput: unknown kind.
+    """
+    cls = SAMPLERS.get(kind)
+    if cls is None:
+        raise BadInput(f"sampler kind {kind!r} is not one of {', '.join(SAMPLERS)}")
+    shared = Sampler.model_fields.keys() - {"kind"}
+    given = sampler.model_dump()
+    return cls(**{name: given[name] for name in shared})

@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""Teachers, one file each; files with an underscore hold what they share."""

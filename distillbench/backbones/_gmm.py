@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -32,10 +32,15 @@ WIDTH, DEPTH, FEATURES = 64, 3, 64
 SCALES = {"guidance": 100.0, "end_t": 1.0, "steps_k": 100.0}
 
 
+Kind = Literal["vp", "flow"]
+TYPES: dict[Kind, str] = {"vp": "v_prediction", "flow": "flow"}
+"""What the networks put out."""
+
+
 @cache
-def process() -> NoiseProcess:
-    """Stable Diffusion's schedule with a clean end."""
-    return NoiseProcess.scaled_linear(final=CLEAN)
+def process(kind: Kind = "vp") -> NoiseProcess:
+    """Stable Diffusion's schedule with a clean end, or rectified flow."""
+    return NoiseProcess.flow() if kind == "flow" else NoiseProcess.scaled_linear(final=CLEAN)
 
 
 class ExactMixture:
@@ -58,11 +63,6 @@ class ExactMixture:
         own = torch.tensor(world.weights, dtype=torch.float64)
         table = torch.cat([_block_diagonal(own), own.reshape(1, -1) / CONDITIONS])
         self.means, self.log_weights = self.means.to(device), table.log().to(device)
-
-    def log_prob(self, x: Tensor, labels: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """log p_t(x | label), (B,); alpha, sigma (B or 1, 1), 1 and 0 for the data itself."""
-        log_terms, variance = self._log_terms(x, labels, alpha, sigma)
-        return log_terms.logsumexp(1) - (2 * math.pi * variance).log().reshape(-1)
 
     def x0_eps(
         self, x: Tensor, labels: Tensor, alpha: Tensor, sigma: Tensor
@@ -106,6 +106,8 @@ def exact_samples(prompts: Sequence[str], seed: int) -> Tensor:
 
 class PointNet(nn.Module):
     """v at (x_t, t) given a label: an MLP with time and label added at every layer.
+
+    v is what the process has, alpha eps - sigma x0 of diffusion and the velocity eps - x0 of flow.
 
     Args:
         conditions: names of further scalar inputs, whose embeddings start at zero.
@@ -168,16 +170,21 @@ def make_net(name: str, start: PointNet, conditions: tuple[str, ...]) -> NetHand
 
 
 def exact_prediction(
-    exact: ExactMixture, x_t: Tensor, t: Tensor, branches: Sequence[Tensor], scale: float | Tensor
+    exact: ExactMixture,
+    x_t: Tensor,
+    t: Tensor,
+    branches: Sequence[Tensor],
+    scale: float | Tensor,
+    kind: Kind = "vp",
 ) -> Prediction:
     """The teacher's answer, guided between branches [cond] or [cond, uncond]."""
     x = x_t.double()
-    alpha, sigma = process().alpha_sigma(t, x)
+    alpha, sigma = process(kind).alpha_sigma(t, x)
     parts = [exact.x0_eps(x, labels, alpha, sigma) for labels in branches]
     x0, eps = parts[0] if len(parts) == 1 else (
         guided(c, u, scale) for c, u in zip(*parts, strict=True)
     )  # fmt: skip
-    raw = raw_output(x0, eps, alpha, sigma, "v_prediction")
+    raw = raw_output(x0, eps, alpha, sigma, TYPES[kind])
     return Prediction(x0.to(x_t.dtype), eps.to(x_t.dtype), raw.to(x_t.dtype))
 
 
@@ -189,6 +196,7 @@ def net_prediction(
     branches: Sequence[Tensor],
     scale: float | Tensor,
     values: Mapping[str, Tensor],
+    kind: Kind = "vp",
 ) -> Prediction:
     """A role's answer; both branches go through the network in one batch."""
     n = len(branches)
@@ -203,8 +211,8 @@ def net_prediction(
     if n == 2:
         cond, uncond = raw.chunk(2)
         raw = guided(cond, uncond, scale)
-    alpha, sigma = process().alpha_sigma(t, x_t)
-    return Prediction(*x0_eps(raw, x_t, alpha, sigma, "v_prediction"), raw)
+    alpha, sigma = process(kind).alpha_sigma(t, x_t)
+    return Prediction(*x0_eps(raw, x_t, alpha, sigma, TYPES[kind]), raw)
 
 
 def middle(

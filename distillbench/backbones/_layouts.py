@@ -76,7 +76,6 @@ _UNET_SHAPES: Mapping[str, Shape] = {
     "add_embedding.linear_1.weight": (None, "projection_class_embeddings_input_dim"),
 }
 _RESNETS = {"down_blocks.0.resnets.": "layers_per_block", "down_blocks.": "block_out_channels"}
-_AUTOENCODER = ("encoder.conv_in.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")
 _BLOCKS = {"transformer_blocks.": "num_layers"}
 _WIDTH = "num_attention_heads*attention_head_dim"
 

@@ -6,9 +6,12 @@ few megabytes per role, where three copies of SDXL need 87 GB with their optimiz
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -19,7 +22,24 @@ from distillbench.api.nets import NetHandle, Slot
 from distillbench.backbones._conditions import TimeConditions
 from distillbench.errors import NotSupported
 
-__all__ = ["SharedBase"]
+__all__ = ["SharedBase", "patterns"]
+
+
+def patterns(layers: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """peft's settings of an adapter that has a rank and an alpha of its own in each layer.
+
+    Args:
+        layers: path of a layer -> (rank, alpha).
+    """
+    (rank, alpha), _ = Counter((int(r), float(a)) for r, a in layers.values()).most_common(1)[0]
+    names = {layer: f"^{re.escape(layer)}" for layer in layers}
+    return {
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": list(layers),
+        "rank_pattern": {names[n]: int(r) for n, (r, _) in layers.items() if int(r) != rank},
+        "alpha_pattern": {names[n]: float(a) for n, (_, a) in layers.items() if a != alpha},
+    }
 
 
 class SharedBase:
@@ -55,16 +75,27 @@ class SharedBase:
         Raises:
             NotSupported: the name is taken, or no layer ends in any of `targets`.
         """
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
+        return self.add_as(name, config, conditions, extras)
+
+    def add_as(
+        self,
+        name: str,
+        config: LoraConfig,
+        conditions: tuple[str, ...] = (),
+        extras: TimeConditions | None = None,
+    ) -> NetHandle:
+        """`add`, with all that peft is told of the adapter."""
         if name in self._names:
             raise NotSupported(f"net {name!r} exists already on this backbone")
         trained = [p for p in self.module.parameters() if p.requires_grad]
-        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets))
         # Several adapters in one model are the point here.
         warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
         try:
             inject_adapter_in_model(config, self.module, adapter_name=name)
         except ValueError as error:
-            raise NotSupported(f"target_modules {', '.join(targets)}: {error}") from None
+            targets = sorted(config.target_modules)
+            raise NotSupported(f"target_modules {', '.join(targets[:9])}: {error}") from None
         self._names.append(name)
         own = self._adapter(name)
         if extras is not None:

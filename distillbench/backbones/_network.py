@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from peft import LoraConfig
 from torch import Tensor, nn
 
 from distillbench.api.backbone import Cond
 from distillbench.api.nets import NetHandle
 from distillbench.backbones._conditions import TimeConditions, TimeTap
-from distillbench.backbones._lora import SharedBase
+from distillbench.backbones._lora import SharedBase, patterns
 from distillbench.errors import NotSupported
 
 __all__ = ["Network"]
@@ -150,8 +151,8 @@ class Network:
             NotSupported: unknown kind or option.
         """
         allowed = {
-            "lora": {"rank", "alpha", "target_modules", "conditions"},
-            "copy": {"conditions"},
+            "lora": {"rank", "alpha", "target_modules", "conditions", "layers", "prediction"},
+            "copy": {"conditions", "prediction"},
         }
         if kind not in allowed:
             raise NotSupported(f"net kind {kind!r}; allowed: {', '.join(allowed)}")
@@ -160,10 +161,17 @@ class Network:
             raise NotSupported(
                 f"net {name!r}: no option {unknown[0]!r} for {kind}; allowed: {known}"
             )
+        net = self._made(name, kind, opts)
+        net.prediction = str(opts.get("prediction", ""))
+        return net
+
+    def _made(self, name: str, kind: str, opts: Mapping[str, Any]) -> NetHandle:
         conditions = tuple(opts.get("conditions", ()))
         extras = self._extras(conditions)
         if kind == "copy":
             return self._copy(name, conditions, extras)
+        if layers := opts.get("layers"):
+            return self.base.add_as(name, LoraConfig(**patterns(layers)), conditions, extras)
         rank = int(opts.get("rank", DEFAULT_RANK))
         return self.base.add(
             name, rank=rank, alpha=float(opts.get("alpha", rank)), conditions=conditions,

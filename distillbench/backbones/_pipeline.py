@@ -15,7 +15,7 @@ from pydantic import (
 
 from distillbench.api.backbone import Cond, Prediction
 from distillbench.api.fields import NEUTRAL, split
-from distillbench.backbones._checked import CheckedBackbone
+from distillbench.backbones._published import PublishedWeights
 from distillbench.core.lazy import torch
 from distillbench.core.parameterization import guided, x0_eps
 from distillbench.errors import BadInput, NotSupported, StageFailed
@@ -69,7 +69,7 @@ class PipelineConfig(NetworkConfig):
     variant: Annotated[str, NEUTRAL] = ""
 
 
-class PipelineBackbone(CheckedBackbone):
+class PipelineBackbone(PublishedWeights):
     """Base of the families; a family says how prompts and the network's arguments are made.
 
     Attributes:
@@ -221,8 +221,11 @@ class PipelineBackbone(CheckedBackbone):
             raw = self._net.raw(net, torch.cat([x_t, x_t]), t.repeat(2), both, twice)
             on, off = raw.chunk(2)
             raw = guided(on, off, guidance_scale)
-        alpha, sigma = self.process.alpha_sigma(t, x_t)
-        return Prediction(*x0_eps(raw, x_t, alpha, sigma, self.prediction_type), raw)
+        process = self.process_of(net)
+        if process.kind == "vp":  # planning lets none but piecewise flows begin above T - 1
+            t = t.clamp(max=process.num_timesteps - 1)
+        alpha, sigma = process.alpha_sigma(t, x_t)
+        return Prediction(*x0_eps(raw, x_t, alpha, sigma, self.prediction_of(net)), raw)
 
     def features(
         self,

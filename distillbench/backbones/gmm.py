@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,13 +56,14 @@ class Gmm(Backbone):
     eval_prompts = "gmm-eval"
     latent_shape = (2,)
     prediction_type = "v_prediction"
+    warm_start: ClassVar[str] = WEIGHTS
 
     exact: ExactMixture
 
     def revision(self) -> str:
         """Hash of the world's numbers and of the warm-start weights."""
         world = hashlib.sha256(repr(mixture()).encode()).hexdigest()
-        return f"{world[:16]}-{weights.revision(WEIGHTS)[:16]}"
+        return f"{world[:16]}-{weights.revision(self.warm_start)[:16]}"
 
     def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
         """Read the warm-start network; a `dtype` below float32 runs networks under autocast."""
@@ -71,8 +72,8 @@ class Gmm(Backbone):
 
         self.device, self.dtype = device, dtype
         self.exact = _gmm.ExactMixture(device)
-        self.process = _gmm.process()
-        self._warm_start = _gmm.load_warm_start(weights.folder(WEIGHTS), device)
+        self.process = _gmm.process(self.process_kind)
+        self._warm_start = _gmm.load_warm_start(weights.folder(self.warm_start), device)
         self._reader = NetHandle("teacher", self._warm_start)
         self._teacher: NetHandle | None = None
 
@@ -96,16 +97,16 @@ class Gmm(Backbone):
         """The exact x0 and eps for the teacher (float64 inside), a network's for a role."""
         from distillbench.backbones import _gmm
 
-        branches = [cond.tensors["label"]]
+        kind, branches = self.process_kind, [cond.tensors["label"]]
         if not (isinstance(guidance_scale, (int, float)) and guidance_scale == 1):
             if uncond is None:
                 raise NotSupported("guidance needs the unconditional branch")
             branches.append(uncond.expand(len(x_t)).tensors["label"])
         net = self._teacher if net is None else net
         if net is None:
-            return _gmm.exact_prediction(self.exact, x_t, t, branches, guidance_scale)
+            return _gmm.exact_prediction(self.exact, x_t, t, branches, guidance_scale, kind)
         values = _conditions(net, {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k})
-        return _gmm.net_prediction(self.dtype, net, x_t, t, branches, guidance_scale, values)
+        return _gmm.net_prediction(self.dtype, net, x_t, t, branches, guidance_scale, values, kind)
 
     def features(
         self,
@@ -129,7 +130,7 @@ class Gmm(Backbone):
         from distillbench.backbones import _gmm
 
         if unknown := sorted(set(layers) - {"mid"}):
-            raise NotSupported(f"the gmm network has no layer {unknown[0]!r}; only mid")
+            raise NotSupported(f"the {self.name} network has no layer {unknown[0]!r}; only mid")
         given = {"guidance": embed_scale, "end_t": end_t, "steps_k": steps_k}
         handle, values = (self._reader, {}) if net is None else (net, _conditions(net, given))
         hidden = _gmm.middle(self.dtype, handle, x_t, t, cond.tensors["label"], values)

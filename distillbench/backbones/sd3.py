@@ -15,7 +15,6 @@ from distillbench.backbones._layouts import SD3
 from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineConfig, Resolution
 from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.core.lazy import torch
-from distillbench.core.schedules import shifted_nodes
 
 __all__ = ["Sd3", "Sd3Config"]
 
@@ -84,14 +83,16 @@ class Sd3(TransformerBackbone):
             ("transformer caption_projection_dim", net["caption_projection_dim"]),
         )
 
-    def nodes(self, steps: int) -> tuple[int, ...]:
-        """1000 S(i / K) for i = K..1: 1000, 900, 750, 500 for 4 steps.
+    @property
+    def time_shift(self) -> float:
+        """As its scheduler says: 1000, 900, 750, 500 for 4 steps.
 
         The teacher is sampled there too, as pipelines of later flow models do. This pipeline's own
         default takes its last step from time 9, which costs few steps dearly: 1000, 9 for two.
         """
         config: Any = self.config
-        return shifted_nodes(steps, config.shift, self.num_timesteps, flow=True)
+        shift: float = config.shift
+        return shift
 
     def call_arguments(self) -> dict[str, Any]:
         """With the length of the T5 encoder's text."""

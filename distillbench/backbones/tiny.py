@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, PositiveInt
 
+from distillbench.api.backbone import Backbone
+from distillbench.api.published import Published
 from distillbench.backbones._pipeline import NetworkConfig
 from distillbench.backbones._shipped import ShippedBackbone
 from distillbench.backbones.cogvideox import Cogvideox, whole_clip
 from distillbench.backbones.pixart import Pixart
-from distillbench.backbones.sd import Sd
+from distillbench.backbones.sd import Sd, SdConfig
 from distillbench.backbones.sd3 import Sd3
 from distillbench.backbones.sdxl import Sdxl
 
@@ -36,6 +38,10 @@ class TinySd(ShippedBackbone, Sd):
 
     Config = TinySdConfig
     name = "tiny-sd"
+
+    def with_pipeline(self, published: Published, guidance_embed: float | None) -> Backbone:
+        """See `Backbone.with_pipeline`: any Stable Diffusion."""
+        return Sd(SdConfig(model="")).with_pipeline(published, guidance_embed)
 
 
 class TinySdxl(ShippedBackbone, Sdxl):

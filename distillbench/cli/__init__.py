@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""The command line: one file a command; `main` names them."""

@@ -1,4 +1,4 @@
-"""What the subcommands share: options, opening an experiment, printing."""
+"""What the subcommands share: opening an experiment and its store, printing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import BadInput
 from distillbench.files.plaintext import visible
@@ -19,34 +17,9 @@ if TYPE_CHECKING:
     from distillbench.plan.stage import Plan
 
 __all__ = [
-    "FileArgument", "JsonOption", "MaxCellsOption", "OnlyOption", "PluginOption", "ProfileOption",
-    "ResultsOption", "SetOption", "columns", "examples", "find_run", "nearest", "open_experiment",
-    "print_json", "require_writable", "store_of", "use_plugins",
+    "columns", "examples", "find_run", "nearest", "open_experiment", "print_json",
+    "require_writable", "store_of", "use_plugins",
 ]  # fmt: skip
-
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file (YAML).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
-ProfileOption = Annotated[
-    str | None,
-    typer.Option(metavar="P", help="Overlay of the file to use. [default: tiny, if there]"),
-]
-ResultsOption = Annotated[Path, typer.Option(metavar="DIR", help="Where results are kept.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="a.b=value", help="Override an entry; may be repeated."),
-]
-MaxCellsOption = Annotated[
-    int | None,
-    typer.Option("--max-cells", metavar="N", min=1, help="Cells allowed. [default: limits.cells]"),
-]
-OnlyOption = Annotated[
-    str,
-    typer.Option(metavar="EXPR", help="Rows to take: field=value[,value] or a label; * and ? fit."),
-]
-PluginOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="MODULE", help="Module or .py file with plug-ins; may be repeated."),
-]
 
 
 def examples(*lines: str) -> str:
@@ -120,9 +93,14 @@ def require_writable(results: Path) -> None:
 def find_run(results: Path, prefix: str) -> tuple[str, str]:
     """(kind, key) of the stored stage whose key begins with `prefix`.
 
+    Of the form EXPERIMENT:ROW or EXPERIMENT:ROW:seedN it is the training of that row, by the plan
+    that lies beside the experiment's tables.
+
     Raises:
         BadInput: there is none, or more than one.
     """
+    if ":" in prefix:
+        return "train", _named_training(results, prefix)
     root = results / "store"
     names = {
         (kind, path.name.split(".")[0])
@@ -138,6 +116,28 @@ def find_run(results: Path, prefix: str) -> tuple[str, str]:
     raise BadInput(
         f"{prefix}: no stage with that key in {root}", hint="distillbench list runs shows the keys"
     )
+
+
+def _named_training(results: Path, name: str) -> str:
+    from distillbench.errors import ArtifactError
+    from distillbench.files.io import read_json
+
+    experiment, _, rest = name.partition(":")
+    row, _, seed = rest.rpartition(":seed") if ":seed" in rest else (rest, "", "")
+    try:
+        cells = read_json(results / experiment / "plan.json")["cells"]
+    except (ArtifactError, KeyError, TypeError) as error:
+        hint = "Make its tables once, or take a key of distillbench list runs"
+        raise BadInput(f"{name}: no plan in {results / experiment}", hint=hint) from error
+    named = [cell for cell in cells if row in (cell["label"], cell["title"], cell["method"])]
+    keys = {str(cell["train"]): cell for cell in named if seed in ("", str(cell["seed"]))}
+    if len(keys) == 1:
+        return next(iter(keys))
+    if keys:
+        found = ", ".join(f"{key[:8]} (seed {cell['seed']})" for key, cell in keys.items())
+        raise BadInput(f"{name}: means {len(keys)} trainings: {found}; take one of these keys")
+    rows = ", ".join(dict.fromkeys(cell["label"] or cell["method"] for cell in cells))
+    raise BadInput(f"{name}: no such row and seed in {experiment}; its rows: {rows}")
 
 
 def print_json(value: Any) -> None:

@@ -17,18 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import distillbench
-from distillbench.cli.common import (
-    JsonOption,
-    PluginOption,
-    ProfileOption,
-    ResultsOption,
-    SetOption,
-    examples,
-    nearest,
-    open_experiment,
-    print_json,
-    store_of,
-)
+from distillbench.cli import arguments
+from distillbench.cli.common import examples, nearest, open_experiment, print_json, store_of
 from distillbench.errors import BadInput, DistillbenchError
 
 if TYPE_CHECKING:
@@ -59,11 +49,11 @@ def doctor(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="Experiment whose needs are checked.")
     ] = None,
-    profile: ProfileOption = None,
-    results: ResultsOption = Path("results"),
-    sets: SetOption = None,
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    profile: arguments.Profile = None,
+    results: arguments.Results = Path("results"),
+    sets: arguments.Set = None,
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
     """Check this machine, or all that an experiment needs: weights, data, devices, disk."""
     needs: list[Requirement] = []

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from distillbench.cli.common import JsonOption, columns, examples, print_json
+from distillbench.cli import arguments
+from distillbench.cli.common import columns, examples, print_json
 from distillbench.files.plaintext import visible
 
 __all__ = ["app"]
@@ -31,7 +32,7 @@ def create(
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Show the commands and stop.")
     ] = False,
-    json: JsonOption = False,
+    json: arguments.Json = False,
 ) -> None:
     """Make an environment (uv where it is installed, else venv and pip) and check its imports."""
     from distillbench.score import envs
@@ -49,7 +50,7 @@ def create(
 
 
 @app.command("list", epilog=examples("distillbench env list", "distillbench env list --json"))
-def list_environments(json: JsonOption = False) -> None:
+def list_environments(json: arguments.Json = False) -> None:
     """List the environments and whether they are there."""
     from distillbench.score import envs
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from distillbench.cli.common import (
-    JsonOption,
-    PluginOption,
-    ResultsOption,
-    examples,
-    print_json,
-    use_plugins,
-)
+from distillbench.cli import arguments
+from distillbench.cli.common import examples, print_json, use_plugins
 from distillbench.cli.recipes import RowOption, recipe_of_row, say_other_rows
 from distillbench.cli.sample import CheckpointArgument, checkpoint_folder
 from distillbench.files.io import read_json, require_folder
@@ -27,7 +22,16 @@ EPILOG = examples(
     "distillbench export 58017a9e -o my-student",
     "distillbench export 58017a9e --nfe 8 -o my-student",
     "distillbench export 58017a9e --row TCD -o my-student",
+    "distillbench export 58017a9e --lora kohya -o for-comfyui",
 )
+
+
+class Form(StrEnum):
+    """How an adapter's tensors are named."""
+
+    diffusers = "diffusers"
+    kohya = "kohya"
+    peft = "peft"
 
 
 def export(
@@ -40,9 +44,12 @@ def export(
         typer.Option(metavar="N", min=1, help="Evaluations of its recipe. [default: its own]"),
     ] = None,
     row: RowOption = "",
-    results: ResultsOption = Path("results"),
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    lora: Annotated[
+        Form, typer.Option(help="Names of an adapter's tensors: as these tools have them.")
+    ] = Form.diffusers,
+    results: arguments.Results = Path("results"),
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
     """Write a student so that diffusers loads it, with the recipe it is sampled by."""
     use_plugins(plugin)
@@ -52,7 +59,7 @@ def export(
     from distillbench.api.samplers import from_recipe
     from distillbench.student.diffusers import export_student
 
-    paths = export_student(folder, out, nfe=nfe, recipe=chosen)
+    paths = export_student(folder, out, nfe=nfe, recipe=chosen, lora=lora.value)
     recipe = read_json(out / "recipe.json")
     limits = recipe["limits"]
     if not chosen:

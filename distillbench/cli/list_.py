@@ -6,7 +6,6 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,17 +13,10 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from distillbench.cli.common import (
-    JsonOption,
-    PluginOption,
-    ResultsOption,
-    columns,
-    examples,
-    print_json,
-    store_of,
-    use_plugins,
-)
-from distillbench.errors import ArtifactError, BadInput, PluginError
+from distillbench.cli import arguments
+from distillbench.cli.common import columns, examples, print_json, use_plugins
+from distillbench.cli.runs import run_rows
+from distillbench.errors import BadInput, PluginError
 
 __all__ = ["EPILOG", "list_"]
 
@@ -32,6 +24,7 @@ EPILOG = examples(
     "distillbench list methods",
     "distillbench list methods tdm",
     "distillbench list metrics --json",
+    "distillbench list checkpoints",
     "distillbench list runs --results results",
 )
 
@@ -42,6 +35,7 @@ class Kind(StrEnum):
     methods = "methods"
     metrics = "metrics"
     backbones = "backbones"
+    checkpoints = "checkpoints"
     experiments = "experiments"
     runs = "runs"
 
@@ -51,11 +45,11 @@ def list_(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="One plug-in, with its parameters.")
     ] = "",
-    results: ResultsOption = Path("results"),
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    results: arguments.Results = Path("results"),
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
-    """List methods, metrics, backbones, experiments or finished trainings."""
+    """List methods, metrics, backbones, checkpoints, experiments or finished trainings."""
     use_plugins(plugin)
     if name:
         _show(kind, name, as_json=json)
@@ -172,44 +166,29 @@ def _experiments(results: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _runs(results: Path) -> list[dict[str, Any]]:
-    from distillbench.files.io import read_json
+def _checkpoints(results: Path) -> list[dict[str, Any]]:
+    """The catalogue of published weights."""
+    from distillbench.api.checkpoints import checkpoints
 
-    store = store_of(results)
-    folder = store.root / "train"
-    names = {p.name.split(".")[0] for p in folder.iterdir()} if folder.is_dir() else set()
-    rows = []
-    for key in sorted(names):
-        spec: dict[str, Any] = {}
-        with suppress(ArtifactError, KeyError):  # an unfinished or damaged one has none
-            spec = read_json(store.path("train", key) / "spec.json")["spec"]
-        train = spec.get("train", {})
-        rows.append(
-            {
-                "run": key,
-                "state": _state(store, key),
-                "method": spec.get("method", {}).get("name", ""),
-                "backbone": spec.get("backbone", {}).get("name", ""),
-                "updates": train.get("updates", train.get("steps", "")),  # older: steps
-                "stop": train.get("stop", ""),
-                "seed": spec.get("seed", ""),
-            }
-        )
-    return rows
-
-
-def _state(store: Any, key: str) -> str:
-    if store.is_done("train", key):
-        return "done"
-    if store.problem("train", key):
-        return "failed"
-    return "running" if store.holder("train", key) else "unfinished"
+    return [
+        {
+            "name": entry.name,
+            "for": entry.backbone,
+            "kind": entry.params.get("kind", "-"),
+            "nfe": " ".join(map(str, entry.nfe)),
+            "sampler": entry.params.get("sampler", {}).get("kind", "-"),
+            "mark": "not released" if entry.unpublished else entry.mark,
+            "licence": entry.licence,
+        }
+        for entry in checkpoints().values()
+    ]
 
 
 _LISTERS: dict[Kind, Callable[[Path], list[dict[str, Any]]]] = {
     Kind.methods: lambda results: _plugins(Kind.methods),
     Kind.metrics: lambda results: _plugins(Kind.metrics),
     Kind.backbones: lambda results: _plugins(Kind.backbones),
+    Kind.checkpoints: _checkpoints,
     Kind.experiments: _experiments,
-    Kind.runs: _runs,
+    Kind.runs: run_rows,
 }

@@ -19,10 +19,14 @@ from distillbench.cli import (
     env,
     export,
     list_,
+    logs,
     plan,
     run,
     sample,
+    samples,
     show,
+    slurm,
+    study,
     table,
     validate,
 )
@@ -61,9 +65,13 @@ for name, command, epilog in (
     ("validate", validate.validate, validate.EPILOG),
     ("list", list_.list_, list_.EPILOG),
     ("show", show.show, show.EPILOG),
+    ("logs", logs.logs, logs.EPILOG),
     ("table", table.table, table.EPILOG),
     ("sample", sample.sample, sample.EPILOG),
+    ("samples", samples.samples, samples.EPILOG),
     ("export", export.export, export.EPILOG),
+    ("study", study.study, study.EPILOG),
+    ("slurm", slurm.slurm, slurm.EPILOG),
     ("doctor", doctor.doctor, doctor.EPILOG),
 ):
     app.command(name, epilog=epilog)(command)

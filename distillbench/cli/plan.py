@@ -7,22 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distillbench.cli import arguments
 from distillbench.cli.changed import changed_lines, older_count, older_lines
-from distillbench.cli.common import (
-    FileArgument,
-    JsonOption,
-    MaxCellsOption,
-    OnlyOption,
-    PluginOption,
-    ProfileOption,
-    ResultsOption,
-    SetOption,
-    columns,
-    examples,
-    open_experiment,
-    print_json,
-    store_of,
-)
+from distillbench.cli.common import columns, examples, open_experiment, print_json, store_of
 from distillbench.cli.needs import missing_lines
 from distillbench.files.plaintext import visible
 
@@ -42,14 +29,14 @@ EPILOG = examples(
 
 
 def plan(
-    file: FileArgument,
-    profile: ProfileOption = None,
-    results: ResultsOption = Path("results"),
-    sets: SetOption = None,
-    max_cells: MaxCellsOption = None,
-    only: OnlyOption = "",
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    file: arguments.File,
+    profile: arguments.Profile = None,
+    results: arguments.Results = Path("results"),
+    sets: arguments.Set = None,
+    max_cells: arguments.MaxCells = None,
+    only: arguments.Only = "",
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
     """Show the grid, its stages, and which of them are cached, new or stale."""
     from distillbench.plan.build import selected

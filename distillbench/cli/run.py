@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from distillbench.cli import arguments
 from distillbench.cli.changed import changed_lines, older_lines
 from distillbench.cli.common import (
-    FileArgument,
-    JsonOption,
-    MaxCellsOption,
-    OnlyOption,
-    PluginOption,
-    ProfileOption,
-    ResultsOption,
-    SetOption,
     examples,
     open_experiment,
     print_json,
@@ -48,6 +41,9 @@ EPILOG = examples(
 )
 
 
+FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")]
+
+
 AllowMissingOption = Annotated[
     bool, typer.Option("--allow-missing", help="Run what can, though something is missing.")
 ]
@@ -67,8 +63,8 @@ class Runner(StrEnum):
 
 
 def run(
-    file: FileArgument,
-    profile: ProfileOption = None,
+    file: arguments.File,
+    profile: arguments.Profile = None,
     runner: Annotated[Runner, typer.Option(help="Local processes, or a Ray cluster.")] = (
         Runner.local
     ),
@@ -82,13 +78,11 @@ def run(
         int | None,
         typer.Option(metavar="N", min=1, help="Stages at once. [default: one per GPU or core]"),
     ] = None,
-    results: ResultsOption = Path("results"),
-    sets: SetOption = None,
-    max_cells: MaxCellsOption = None,
-    only: OnlyOption = "",
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop at the first failure.")
-    ] = False,
+    results: arguments.Results = Path("results"),
+    sets: arguments.Set = None,
+    max_cells: arguments.MaxCells = None,
+    only: arguments.Only = "",
+    fail_fast: FailFastOption = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
@@ -97,10 +91,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("-n", "--dry-run", help="Show the plan and stop.")
     ] = False,
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
-    """Run an experiment; finished stages are never redone, and the same command resumes."""
+    """Run an experiment; finished stages are never redone, and the same command resumes.
+
+    It ends, failed stages or not, with all that `table --report` writes.
+    """
     from distillbench.plan.build import selected
     from distillbench.run.options import RunOptions
 

@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distillbench.cli.common import (
-    JsonOption,
-    PluginOption,
-    ResultsOption,
-    examples,
-    find_run,
-    print_json,
-    store_of,
-    use_plugins,
-)
+from distillbench.cli import arguments
+from distillbench.cli.common import examples, find_run, print_json, store_of, use_plugins
 from distillbench.cli.recipes import RowOption, recipe_of_row, say_other_rows
 from distillbench.files.io import require_folder
 
@@ -54,9 +46,9 @@ def sample(
     row: RowOption = "",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the noise.")] = 0,
     device: DeviceOption = "",
-    results: ResultsOption = Path("results"),
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    results: arguments.Results = Path("results"),
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
     """Sample a student for prompts of your own.
 

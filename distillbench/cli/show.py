@@ -1,21 +1,16 @@
-"""`distillbench show`: one stored stage, by its key or the beginning of it."""
+"""`distillbench show`: one stored stage, or a checkpoint of the catalogue."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from distillbench.cli.common import (
-    JsonOption,
-    ResultsOption,
-    columns,
-    examples,
-    find_run,
-    print_json,
-    store_of,
-)
+from distillbench.cli import arguments
+from distillbench.cli.common import columns, examples, find_run, print_json, store_of
+from distillbench.errors import BadInput
 
 __all__ = ["EPILOG", "show"]
 
@@ -23,15 +18,27 @@ EPILOG = examples(
     "distillbench list runs",
     "distillbench show 58017a9e",
     "distillbench show 58017a9ef9c54ae6e26b --json",
+    "distillbench show checkpoint hyper-sd15-1step",
 )
 
 
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Key of a stage, or its beginning.")],
-    results: ResultsOption = Path("results"),
-    json: JsonOption = False,
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Key of a stage, or its beginning; or: checkpoint."),
+    ],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="With checkpoint: its name in the catalogue.")
+    ] = "",
+    results: arguments.Results = Path("results"),
+    json: arguments.Json = False,
 ) -> None:
-    """Show a stage's spec, cost and files."""
+    """Show a stage's spec, cost and files; or a published checkpoint with its sources."""
+    if run == "checkpoint":
+        _checkpoint(name, as_json=json)
+        return
+    if name:
+        raise BadInput(f"show takes one run, and also {name!r} was given")
     kind, key = find_run(results, run)
     found = _describe(store_of(results), kind, key)
     if json:
@@ -46,6 +53,31 @@ def show(
             print(f"\n{part}\n" + "\n".join(f"  {line}" for line in lines))
     if found["files"]:
         print("\n" + columns(("file", "bytes"), found["files"].items()))
+
+
+def _checkpoint(name: str, *, as_json: bool) -> None:
+    """An entry of the catalogue, as the row that it fills, with what is not checked of it."""
+    from distillbench.api.checkpoints import checkpoints
+    from distillbench.files.marks import did_you_mean
+
+    known = checkpoints()
+    if name not in known:
+        near = did_you_mean(name, known)
+        raise BadInput(f"unknown checkpoint {name!r}; see: distillbench list checkpoints.{near}")
+    entry = asdict(known[name])
+    if as_json:
+        print_json(entry)
+        return
+    params = {k: v for k, v in entry.pop("params").items() if k != "note"}
+    if not entry["unchecked"] and not entry["unpublished"]:
+        entry["unchecked"] = "nothing, but it was not run with the real weights"
+    for key, value in entry.items():
+        if value:
+            shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            print(f"{key:13}{shown}")
+    if params:
+        print(f"\na row: {{method: pretrained, params: {{recipe: {name}}}}}, which is")
+        print("\n".join(f"  {line}" for line in _lines(params)))
 
 
 def _describe(store: Any, kind: str, key: str) -> dict[str, Any]:

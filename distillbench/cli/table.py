@@ -1,6 +1,7 @@
 """`distillbench table`: tables, costs and claims of what is finished, without torch.
 
-With `--report` the figures and report.html as well; the hidden command `report` is that.
+With `--report` the figures and report.html as well, which is all that a run writes at its end; the
+hidden command `report` is that.
 """
 
 from __future__ import annotations
@@ -11,19 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distillbench.cli.common import (
-    FileArgument,
-    JsonOption,
-    MaxCellsOption,
-    PluginOption,
-    ProfileOption,
-    ResultsOption,
-    SetOption,
-    examples,
-    open_experiment,
-    print_json,
-    store_of,
-)
+from distillbench.cli import arguments
+from distillbench.cli.common import examples, open_experiment, print_json, store_of
 
 if TYPE_CHECKING:
     from distillbench.report.record import Report
@@ -40,18 +30,23 @@ REPORT_EPILOG = examples("distillbench report experiments/smoke.yaml")
 
 
 def table(
-    file: FileArgument,
-    profile: ProfileOption = None,
-    results: ResultsOption = Path("results"),
-    sets: SetOption = None,
-    max_cells: MaxCellsOption = None,
+    file: arguments.File,
+    profile: arguments.Profile = None,
+    results: arguments.Results = Path("results"),
+    sets: arguments.Set = None,
+    max_cells: arguments.MaxCells = None,
     pages: Annotated[
-        bool, typer.Option("--report", help="Draw the figures and write report.html, too.")
+        bool, typer.Option("--report", help="Draw figures/ and write report.html, too.")
     ] = False,
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
-    """Write and show the tables of whatever is finished; missing cells say why."""
+    """Write and show tables, costs and claims of whatever is finished; missing cells say why.
+
+    Into the results folder of the experiment: each table and cost as .tex, .body.tex, .csv, .md and
+    .json, claims.csv, .md and .json, plan.json. Figures and report.html stay as they are; --report
+    makes them too, as a run does at its end.
+    """
     from distillbench.report.render import build_report, write_reports, write_tables
 
     experiment, plan = open_experiment(
@@ -63,8 +58,16 @@ def table(
         print_json(report_json(made, paths))
     else:
         print_tables(made)
-        print(f"written to {results / plan.name}")
+        older = "" if pages else _older_pages(results / plan.name)
+        print(f"written to {results / plan.name}{older}")
     made.check()
+
+
+def _older_pages(outdir: Path) -> str:
+    """What is said of a report that a run left there, whose numbers need not be these."""
+    if not (outdir / "report.html").exists():
+        return ""
+    return "; figures/ and report.html there are older: --report makes them anew"
 
 
 @wraps(table)

@@ -7,17 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from distillbench.cli.common import (
-    JsonOption,
-    MaxCellsOption,
-    PluginOption,
-    ProfileOption,
-    SetOption,
-    examples,
-    open_experiment,
-    print_json,
-    use_plugins,
-)
+from distillbench.cli import arguments
+from distillbench.cli.common import examples, open_experiment, print_json, use_plugins
 from distillbench.errors import BadInput
 from distillbench.files.plaintext import visible
 
@@ -31,11 +22,11 @@ EPILOG = examples(
 
 def validate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Experiment files.")],
-    profile: ProfileOption = None,
-    sets: SetOption = None,
-    max_cells: MaxCellsOption = None,
-    plugin: PluginOption = None,
-    json: JsonOption = False,
+    profile: arguments.Profile = None,
+    sets: arguments.Set = None,
+    max_cells: arguments.MaxCells = None,
+    plugin: arguments.Plugin = None,
+    json: arguments.Json = False,
 ) -> None:
     """Check files in every profile they have: schema, plug-ins, grid, tables, claims."""
     use_plugins(plugin)

@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""The mathematics: pure functions of tensors beside the papers' equations; knows no other room."""

@@ -1,49 +1,53 @@
 """Grids of times: the solver grid of consistency methods, segment edges, re-noising ranges.
 
-Indices and times are integer tensors of shape (B,); lists of nodes are plain tuples, first to last.
-`final` is where the trajectory ends, `NoiseProcess.final`: 0, or CLEAN (-1) for schedules with a
-clean end; since a grid's first time is stride - 1, clamping at either works alike.
+Indices are integer tensors of shape (B,), times integers of diffusion and reals of flow models;
+lists of nodes are plain tuples, first to last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from distillbench.core.lazy import torch
 
 __all__ = [
-    "gamma_end", "grid_stride", "grid_time", "lower_bounds", "previous_time",
-    "segment_start", "tau_ranges", "uniform_int",
+    "SolverGrid", "gamma_end", "lower_bounds", "segment_start", "tau_ranges", "uniform_int",
+    "uniform_time",
 ]  # fmt: skip
 
 
-def grid_stride(steps: int, num_timesteps: int = 1000) -> int:
-    """k = T / N of a solver grid of N steps.
+@dataclass(frozen=True)
+class SolverGrid:
+    """The times g_0 < g_1 < .. < g_N between which a teacher's solver steps, N steps in all.
 
-    Raises:
-        ValueError: N does not divide T, which would leave the noisiest time out of the grid.
+    Step j leads from g_{j+1} to g_j. g_0 is where trajectories end, `NoiseProcess.final`.
+
+    Attributes:
+        times: N + 1 integers, or reals of a flow model.
     """
-    if num_timesteps % steps:
-        raise ValueError(f"{steps} solver steps do not divide {num_timesteps} timesteps")
-    return num_timesteps // steps
 
+    times: tuple[float, ...]
 
-def grid_time(index: torch.Tensor, stride: int) -> torch.Tensor:
-    """g_j = k (j + 1) - 1: 19, 39, .., 999 for 50 solver steps."""
-    return stride * (index + 1) - 1
+    def at(self, index: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """g_index, (B,): integers, or reals in the precision of `like` (float64 or float32)."""
+        if all(isinstance(t, int) for t in self.times):
+            return torch.tensor(self.times, device=index.device)[index]
+        double = like.dtype == torch.float64
+        dtype = torch.float64 if double else torch.float32
+        return torch.tensor(self.times, dtype=dtype, device=index.device)[index]
 
-
-def previous_time(t: torch.Tensor, stride: int, final: int = 0) -> torch.Tensor:
-    """The grid time before t, max(t - k, final): 0, 19, .., 979 for 50 solver steps."""
-    return (t - stride).clamp(min=final)
+    def step(self, index: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(t, u), start and end of the solver steps `index`."""
+        return self.at(index + 1, like), self.at(index, like)
 
 
 def segment_start(index: torch.Tensor, steps: int, segments: int) -> torch.Tensor:
-    """Grid index b(j) of the lower edge of j's segment: the largest floor(i N / k_seg) <= j.
+    """Grid index b(j) of the lower edge of step j's segment: the largest floor(i N / k_seg) <= j.
 
     TSCD (Hyper-SD, arXiv 2404.13686) and PCM (arXiv 2405.18407) with edges on the solver grid; the
-    edge's time is `previous_time(grid_time(b))`. One segment gives TCD: b = 0.
+    edge's time is g_b. One segment gives TCD: b = 0.
     """
     piece = ((index + 1) * segments - 1) // steps
     return piece * steps // segments
@@ -56,6 +60,13 @@ def uniform_int(u: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch
     """
     # float64: a float32 product may round up to `high`.
     return low + (u.double() * (high - low)).floor().long()
+
+
+def uniform_time(u: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Times uniform on [low, high] per sample, integers or reals as the bounds are."""
+    if high.is_floating_point():
+        return low + u.to(high.dtype) * (high - low)
+    return uniform_int(u, low, high + 1)
 
 
 def gamma_end(next_time: torch.Tensor, gamma: float) -> torch.Tensor:

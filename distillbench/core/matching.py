@@ -92,13 +92,17 @@ def fisher_surrogate(
     real: torch.Tensor,
     fake: torch.Tensor,
     weight: torch.Tensor | None,
+    alpha: float = 1.0,
 ) -> torch.Tensor:
-    """<f_real - f_fake, f_fake - x0>, whose gradient lowers the Fisher divergence (TDM, table 8).
+    """<f_real - f_fake, f_real - x0 - alpha (f_real - f_fake)> (SiD, arXiv 2404.04057).
+
+    alpha = 1 is <f_real - f_fake, f_fake - x0>, TDM's Fisher divergence (table 8).
 
     In x0 space and up to a factor of sigma^4 / alpha^2 the divergence is E |f_real - f_fake|^2. If
     f_fake is E[x0 | x_tau] and gradients flow through x_tau, both scores and x0, this form has half
     its gradient at a fixed sampling law (score identity, arXiv 2404.04057, with alpha = 1). The
     formula and its `weight`, (B, 1, ..), are our choice; the paper does not say.
     """
-    product = sample_mean((real - fake) * (fake - x0))
+    towards = fake - x0 if alpha == 1 else real - x0 - alpha * (real - fake)
+    product = sample_mean((real - fake) * towards)
     return (product if weight is None else weight.reshape(-1) * product).mean()

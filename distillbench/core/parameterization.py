@@ -25,7 +25,8 @@ def x0_eps(
         raw: network output at x_t, (B, ...).
         x_t: its input.
         alpha, sigma: of its time, broadcastable to x_t.
-        prediction_type: epsilon | v_prediction (alpha eps - sigma x0) | sample | flow (eps - x0).
+        prediction_type: epsilon | v_prediction (alpha eps - sigma x0) | sample | flow (eps - x0) |
+            velocity (x0 - eps, as InstaFlow has it, arXiv 2309.06380).
 
     Raises:
         ValueError: unknown prediction type.
@@ -38,6 +39,8 @@ def x0_eps(
         return raw, (x_t - alpha * raw) / sigma
     if prediction_type == "flow":
         return x_t - sigma * raw, x_t + alpha * raw
+    if prediction_type == "velocity":
+        return x_t + sigma * raw, x_t - alpha * raw
     raise ValueError(_unknown(prediction_type))
 
 
@@ -57,6 +60,8 @@ def raw_output(
         return x0
     if prediction_type == "flow":
         return eps - x0
+    if prediction_type == "velocity":
+        return x0 - eps
     raise ValueError(_unknown(prediction_type))
 
 
@@ -69,5 +74,5 @@ def guided(cond: torch.Tensor, uncond: torch.Tensor, scale: float | torch.Tensor
 
 
 def _unknown(prediction_type: str) -> str:
-    allowed = "epsilon, v_prediction, sample, flow"
+    allowed = "epsilon, v_prediction, sample, flow, velocity"
     return f"prediction type {prediction_type!r} is not one of {allowed}"

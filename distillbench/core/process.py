@@ -43,7 +43,8 @@ class NoiseProcess:
         num_timesteps: T; the noisiest time is T - 1 for "vp" and T for "flow".
         alphas, sigmas: float64 (T,), the values at times 0..T-1.
         final: time that a deterministic sampler ends at: 0 where the schedule stops at its first
-            training time (diffusers' set_alpha_to_one=False), CLEAN where it reaches the data.
+            training time (diffusers' set_alpha_to_one=False), CLEAN where it reaches the data. For
+            "flow" time 0 is the data itself.
     """
 
     kind: Literal["vp", "flow"]
@@ -87,7 +88,7 @@ class NoiseProcess:
     def flow(num_timesteps: int = 1000) -> NoiseProcess:
         """Rectified flow x_t = (1 - sigma) x0 + sigma eps with sigma = t / T."""
         sigmas = torch.arange(num_timesteps, dtype=torch.float64) / num_timesteps
-        return NoiseProcess("flow", num_timesteps, 1.0 - sigmas, sigmas, CLEAN)
+        return NoiseProcess("flow", num_timesteps, 1.0 - sigmas, sigmas, final=0)
 
     # ---- use ----------------------------------------------------------------------------
 
@@ -131,15 +132,19 @@ class NoiseProcess:
         return ((alpha / sigma) ** 2).reshape(-1).float()
 
     def halfway(self, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
-        """Integer times strictly between s < t nearest to the middle in half log-SNR.
+        """Times strictly between s < t at the middle in half log-SNR, for "vp" the nearest integer.
 
         Used by the second-order trajectory function (TCD, arXiv 2402.19159, section 4.1). Where
-        t - s = 1 there is no such time and t itself is returned; s must not be CLEAN. A time
-        without signal (zero terminal SNR) counts as the noisiest one that has some.
+        there is no such time (of integers, where t - s = 1) t itself is returned; s must not be
+        CLEAN. Half log-SNR is infinite without signal and without noise: a time without signal
+        (zero terminal SNR) counts as the noisiest one that has some, T of "flow" as T - 1, and its
+        time 0 as T / 50, about where Stable Diffusion's time 0 has its noise (our choice).
 
         Raises:
-            TypeError: real-valued times.
+            TypeError: real-valued times of "vp".
         """
+        if self.kind == "flow":
+            return self._halfway_of_flow(t, s)
         if t.is_floating_point() or s.is_floating_point():
             raise TypeError("the time halfway is defined between integer times")
         lambdas = (self.alphas / self.sigmas).log().to(t.device)
@@ -148,6 +153,15 @@ class NoiseProcess:
         nearest = (lambdas[None, :] - middle[:, None]).abs().argmin(1)
         inside = torch.minimum(torch.maximum(nearest, s + 1), t - 1)
         return torch.where(t - s > 1, inside, t)
+
+    def _halfway_of_flow(self, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        """Where sigma / alpha is the geometric mean of those at both ends."""
+        total = self.num_timesteps
+        high = t.double().clamp(max=total - 1)
+        low = torch.where(s > 0, s, total / 50).double().clamp(max=total - 1)
+        mean = (high / (total - high) * low / (total - low)).sqrt()
+        middle = total * mean / (1 + mean)
+        return torch.minimum(torch.maximum(middle, s.double()), t.double()).to(t.dtype)
 
     def _tables(self, dtype: torch.dtype, device: torch.device) -> _Tables:
         # Entry i holds time i - 1, so that CLEAN is entry 0. Kept per device: a copy to the GPU

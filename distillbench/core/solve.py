@@ -65,7 +65,7 @@ def second_order_jump(
     s: torch.Tensor,
     x0_at: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """TCF(2) between any two integer times s <= t, through the time halfway in half log-SNR.
+    """TCF(2) between any two times s <= t, through the time halfway in half log-SNR.
 
     `second_order_step` where there is a time between; the first-order step where there is none and
     from a time without signal, and its limit x0_m at the clean end; h is infinite at both (our
@@ -82,8 +82,7 @@ def second_order_jump(
     lambda_t, lambda_m, lambda_s = ((a / b).log() for a, b in (at_t, at_m, at_s))
     share = (lambda_s - lambda_t) / (2 * (lambda_m - lambda_t))
     inside = (per_sample(m < t, x_t) > 0) & (at_t[0] > 0)
-    clean = per_sample(s < 0, x_t) > 0
-    share = torch.where(inside, torch.where(clean, 1.0, share), 0.0)
+    share = torch.where(inside, torch.where(at_s[1] == 0, 1.0, share), 0.0)
     # -alpha_s (e^-h - 1) in a form that is finite at the clean end.
     ratio = at_s[1] / at_t[1]
     return ratio * x_t + (at_s[0] - ratio * at_t[0]) * ((1 - share) * x0_t + share * x0_m)
@@ -127,8 +126,9 @@ def boundary_scalings(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """c_skip and c_out of latent consistency models (arXiv 2310.04378, section 4.1), float64.
 
-    With tau = timestep_scaling * t (t the time index, not t / 1000): c_skip = d^2 / (tau^2 + d^2),
-    c_out = tau / sqrt(tau^2 + d^2), so that time 0, and CLEAN, give (1, 0).
+    With tau = timestep_scaling * t (t the time index, not t / 1000; 1000 sigma of flow models):
+    c_skip = d^2 / (tau^2 + d^2), c_out = tau / sqrt(tau^2 + d^2), so that time 0, and CLEAN, give
+    (1, 0).
     """
     tau = timestep_scaling * t.double().clamp(min=0)
     norm = tau**2 + sigma_data**2

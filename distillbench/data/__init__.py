@@ -1,0 +1,1 @@
+"""What a training or a sampling reads: prompt sets, captioned pictures, batches by (seed, step)."""

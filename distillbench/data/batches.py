@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from distillbench.core.noise import generator
 from distillbench.data.captions import read_captions
 from distillbench.data.pictures import Resize, fitted, open_picture
 from distillbench.errors import BadInput, NotSupported
+from distillbench.specs.stages import FitSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,7 +78,7 @@ class DataSource:
         batch_size: samples of a micro-batch.
         latents: whether the method needs real latents.
         images: a folder with captioned images, "" for the backbone's own world.
-        fit: `resize` and `background` of an `ImageFolder`, where they are not the defaults.
+        fit: how images come to their size, where that is not the default.
         device: where batches are put.
     """
 
@@ -90,13 +91,18 @@ class DataSource:
         batch_size: int,
         latents: bool = False,
         images: str = "",
-        fit: Mapping[str, Any] | None = None,
+        fit: FitSpec | None = None,
         device: str = "cpu",
     ) -> None:
         self.backbone, self.seed, self.batch_size = backbone, seed, batch_size
         self.device, self.latents = device, latents
         size = backbone.image_size()
-        self.images = ImageFolder(Path(images), size=size, **(fit or {})) if images else None
+        fitted = fit or FitSpec(resize="center-crop", background="white")
+        self.images = (
+            ImageFolder(Path(images), size=size, resize=fitted.resize, background=fitted.background)
+            if images
+            else None
+        )
         self.prompts = self.images.captions if self.images else tuple(prompts)
         with torch.no_grad():
             self.uncond = backbone.encode_null().to(device)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from distillbench.api.prompts import PromptSet
 from distillbench.data.captions import read_captions
 from distillbench.errors import BadInput
 from distillbench.files.hashes import file_sha256, folder_book
+from distillbench.specs.stages import DataSpec
 
 __all__ = ["captions_identity", "images_identity", "planned_images"]
 
@@ -45,19 +44,18 @@ def captions_identity(folder: Path) -> str:
     return PromptSet("", texts, ("",) * len(texts)).sha256
 
 
-def planned_images(data: Mapping[str, Any], runtime: Mapping[str, Any]) -> str:
+def planned_images(data: DataSpec, folder: str) -> str:
     """The folder of training images, or of captions alone, that a stage was planned with.
 
     Args:
-        data: the `data` of the stage's spec.
-        runtime: names the folder as `images`; without, "" is returned.
+        data: of the stage's spec.
+        folder: where they lie; "" where none are read, and then that is returned.
 
     Raises:
         BadInput: it holds something else by now, or is not there.
     """
-    folder = str(runtime.get("images", ""))
-    pictures = data.get("images_sha256", "")
-    planned = pictures or (data.get("prompts_sha256", "") if folder else "")
+    pictures = data.images_sha256
+    planned = pictures or (data.prompts_sha256 if folder else "")
     identity = images_identity if pictures else captions_identity
     if planned and (not Path(folder).is_dir() or identity(Path(folder)) != planned):
         raise BadInput(

@@ -79,15 +79,15 @@ def prompt_file(name: str) -> str:
     return str(Path(os.path.expanduser(name)).absolute())
 
 
-def planned_prompts(name: str, sha256: str, *, file: str = "") -> PromptSet:
-    """The set that a stage was planned with: a named one, or what lies in `file`.
+def planned_prompts(name: str, sha256: str) -> PromptSet:
+    """The set of that name, or in that file, that a stage was planned with.
 
     Raises:
         BadInput: it is another by now, or not there.
     """
-    found = load_prompts(name or file)
-    if sha256 not in ("", found.sha256):
-        raise BadInput(f"prompt set {name or file} changed since this stage was planned")
+    found = load_prompts(name)
+    if sha256 != found.sha256:
+        raise BadInput(f"prompt set {name} changed since this stage was planned")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any
@@ -10,9 +11,9 @@ from pydantic import BaseModel
 
 from distillbench.api.registry import BACKBONES, METHODS, METRICS, Registry, display_name
 from distillbench.errors import BadInput, PluginError
-from distillbench.experiment.expand import merged
+from distillbench.experiment.factors import merged
 from distillbench.experiment.names import check_names
-from distillbench.experiment.schema import CellConfig, Experiment
+from distillbench.experiment.schema import CellConfig, Experiment, RowConfig
 from distillbench.files.explain import validated
 from distillbench.files.marks import (
     MapNode,
@@ -54,8 +55,8 @@ def load_experiment(
     for text in sets:
         tree = _with_override(tree, text, problems)
     experiment = validated(Experiment, tree, problems, owner="an experiment")
-    for partial in _partials(tree):
-        validated(CellConfig, partial, problems, owner="a row")
+    for model, partial in _partials(tree):
+        validated(model, partial, problems, owner="a row")
     _check_covered(written, problems)
     if problems.lines:
         _check_plugins(tree, problems)
@@ -145,7 +146,8 @@ def _rename_methods(tree: MapNode, problems: Problems) -> None:
 
 def _with_override(tree: MapNode, text: str, problems: Problems) -> MapNode:
     key, equals, value = text.partition("=")
-    parts: list[str | int] = [int(p) if p.isdecimal() else p for p in key.strip().split(".")]
+    dotted = re.sub(r"\[(\d+)\]", r".\1", key.strip())  # rows[1].nfe, as errors write it
+    parts: list[str | int] = [int(p) if p.isdecimal() else p for p in dotted.split(".")]
     if not equals or not all(part != "" for part in parts):
         problems.add(Mark(f"--set {text}"), "an override is a.b=value, e.g. base.train.updates=100")
         return tree
@@ -164,19 +166,19 @@ def _with_override(tree: MapNode, text: str, problems: Problems) -> MapNode:
 # ---- what is wrong besides the schema --------------------------------------------------------
 
 
-def _partials(tree: MapNode) -> list[MapNode]:
+def _partials(tree: MapNode) -> Iterator[tuple[type[BaseModel], MapNode]]:
     """Entries that must fit a row: they are validated alone, so that each error shows once."""
-    found: list[Any] = []
-    for key in ("rows", "include"):
-        items = tree.get(key)
-        found += items if isinstance(items, list) else []
+    listed = [tree.get(key) for key in ("rows", "include")]
+    rows = [row for items in listed if isinstance(items, list) for row in items]
     by_method = tree.get("for_method")
-    found += by_method.values() if isinstance(by_method, dict) else ()
-    ablate = tree.get("ablate")
-    for factor, items in ablate.items() if isinstance(ablate, dict) else ():
-        overlay = factor.split(".")[0] not in CellConfig.model_fields
-        found += items if overlay and isinstance(items, list) else []
-    return [item for item in found if isinstance(item, MapNode)]
+    parts = [*by_method.values()] if isinstance(by_method, dict) else []
+    for holder in (*rows, tree):
+        ablate = holder.get("ablate") if isinstance(holder, MapNode) else None
+        for factor, items in ablate.items() if isinstance(ablate, dict) else ():
+            overlay = factor.split(".")[0] not in CellConfig.model_fields
+            parts += (items if isinstance(items, list) else [items]) if overlay else []
+    yield from ((RowConfig, row) for row in rows if isinstance(row, MapNode))
+    yield from ((CellConfig, part) for part in parts if isinstance(part, MapNode))
 
 
 def _check_plugins(tree: MapNode, problems: Problems) -> None:

@@ -25,6 +25,7 @@ __all__ = ["descriptions", "reference"]
 PARTS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("The file", schema.Experiment),
     ("A row: `base`, an entry of `rows` or `include`, an overlay", schema.CellConfig),
+    ("An entry of `rows` or `include`", schema.RowConfig),
     ("`train`", schema.TrainConfig),
     ("`data`", schema.DataConfig),
     ("`sample`", schema.SampleConfig),
@@ -79,6 +80,7 @@ def _part(title: str, model: type[BaseModel]) -> str:
     rows = "".join(
         f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {_cell(told[name])} |\n"
         for name, field in model.model_fields.items()
+        if name in model.__annotations__
     )
     head = "| key | type | default | meaning |\n|---|---|---|---|\n"
     return f"\n## {title}\n\n{summary}\n\n{head}{rows}"

@@ -1,6 +1,6 @@
 """The experiment file as typed models; unknown keys are errors everywhere.
 
-What a cell of the grid is made of is a `CellConfig`. `base` is one; each entry of `rows`, each
+What a cell of the grid is made of is a `CellConfig`. `base` is one; each entry of `rows` and of
 `include`, and each overlay of `ablate` is a partial one merged over it. Method, metric and backbone
 parameters are free mappings here and are checked against the plug-in's own `Config` afterwards.
 `load` reads the file, `expand` turns it into points.
@@ -18,6 +18,7 @@ from pydantic import (
     PrivateAttr,
 )
 
+from distillbench.experiment.compared import ReferenceConfig
 from distillbench.experiment.names import Label, Name
 from distillbench.experiment.outputs import ClaimConfig, FigureConfig, Model, TableConfig
 from distillbench.files.limits import Limits
@@ -25,8 +26,8 @@ from distillbench.files.marks import MapNode
 from distillbench.files.renamed import renamed
 
 __all__ = [
-    "BackboneRef", "CellConfig", "DataConfig", "Experiment", "MetricRef", "ReferenceConfig",
-    "SampleConfig", "TrainConfig",
+    "BackboneRef", "CellConfig", "DataConfig", "Experiment", "MetricRef",
+    "ReferenceConfig", "RowConfig", "SampleConfig", "TrainConfig",
 ]  # fmt: skip
 
 
@@ -34,12 +35,9 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) else [value]
 
 
-def _named(value: Any) -> Any:
-    return {"use": value} if isinstance(value, str) else value
-
-
-def _claim(value: Any) -> Any:
-    return {"text": value} if isinstance(value, str) else value
+def _bare(key: str) -> BeforeValidator:
+    """A text in place of a mapping is that entry of it."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 class BackboneRef(Model):
@@ -131,29 +129,6 @@ class SampleConfig(Model):
     batch_size: PositiveInt = 50
 
 
-class ReferenceConfig(Model):
-    """The sample set that metrics such as FID compare with: a teacher at the same n and prompts.
-
-    Attributes:
-        method, params: a method without nets, and its parameters.
-        nfe: its network evaluations.
-        guidance_scale: one for all backbones, or a mapping from their aliases; none is what the
-            method recommends.
-        noise: "same" starts from the noise of the row that is compared; only a cell that is its own
-            reference is compared with other noise, so that its row shows a floor and not zero. Rows
-            of shared noise may fall below that floor. "other" compares every row with other noise,
-            so that the teacher's own row is the floor of all.
-        floor_seed: added to the seed where the noise is other.
-    """
-
-    method: str = "teacher"
-    params: dict[str, Any] = Field(default_factory=dict)
-    nfe: PositiveInt = 25
-    guidance_scale: float | dict[str, float] | None = None
-    noise: Literal["same", "other"] = "same"
-    floor_seed: PositiveInt = 1000
-
-
 class CellConfig(Model):
     """One point of the grid, or a partial one that is merged over `base`.
 
@@ -172,7 +147,11 @@ class CellConfig(Model):
             none is given; a list makes one row each, all written by one training. Tables and
             selections call the number `updates`.
         guidance_scale: at sampling; None is what the method recommends.
-        sampler: overrides of the method's own sampling recipe (e.g. solver).
+        sampler: overrides of the method's own sampling recipe (e.g. solver); another `kind` keeps
+            its times and scales.
+        sample_on: alias of a backbone of the same architecture, a fine-tune, that the student is
+            carried over to for sampling: an adapter is put on it, of a whole network the
+            difference from its base is added. Such a row stands for that backbone in tables.
         train: how it is trained.
         data: what it is trained on.
         sample: what is sampled from it.
@@ -197,7 +176,30 @@ class CellConfig(Model):
     )
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)
+    sample_on: str = ""
     tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
+
+
+def _values_or_overlay(value: Any) -> Any:
+    if not isinstance(value, list | tuple | dict) or not value:
+        raise ValueError("a list of values is needed, or one overlay such as {params: {...}}")
+    return value
+
+
+Values = dict[str, Annotated[list[Any], Field(min_length=1)]]
+Changes = dict[str, Annotated[list[Any] | dict[str, Any], BeforeValidator(_values_or_overlay)]]
+
+
+class RowConfig(CellConfig):
+    """What it may hold besides the keys of a row; in `rows` merged over what the file says.
+
+    Attributes:
+        grid, zip, ablate: as those of the file, for this row alone.
+    """
+
+    grid: Values = Field(default_factory=dict)
+    zip: Values = Field(default_factory=dict)
+    ablate: Changes = Field(default_factory=dict)
 
 
 class Experiment(Model):
@@ -213,10 +215,12 @@ class Experiment(Model):
         backbones: alias -> registered backbone.
         rows: partial cells; `methods` is another name for the key. None given: one row, the base.
         grid: dotted path -> values; the product of all, for every row.
-        zip: dotted path -> values; the lists are walked in step.
-        ablate: dotted path -> values, or a name -> overlays; one factor at a time round each cell.
+        zip: dotted path -> values; the lists are walked in step. A `label` among them names the
+            cells, in place of the values.
+        ablate: one factor at a time round each cell: dotted path -> values; a name -> overlays, or
+            a label -> one overlay, which that labels.
         exclude: cells to leave out: field, tag, parameter or dotted path -> value or values.
-        include: further partial cells, outside grid, zip and ablate.
+        include: further partial cells, outside the file's grid, zip and ablate.
         seeds: run seeds of every row.
         limits: how large the grid and its rows may be.
         metrics: scores of every row; a bare name is a metric with its defaults.
@@ -231,24 +235,24 @@ class Experiment(Model):
     threads: Annotated[int, Field(gt=0, le=1024)] = 1
     base: CellConfig = CellConfig()
     for_method: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    backbones: dict[Name.backbone, Annotated[BackboneRef, BeforeValidator(_named)]] = Field(
+    backbones: dict[Name.backbone, Annotated[BackboneRef, _bare("use")]] = Field(
         default_factory=dict
     )
     rows: list[dict[str, Any]] = Field(default_factory=list)
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
-    zip: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
-    ablate: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    grid: Values = Field(default_factory=dict)
+    zip: Values = Field(default_factory=dict)
+    ablate: Changes = Field(default_factory=dict)
     exclude: list[dict[str, Any]] = Field(default_factory=list)
     include: list[dict[str, Any]] = Field(default_factory=list)
     seeds: Annotated[list[NonNegativeInt], BeforeValidator(_as_list)] = Field(
         default_factory=lambda: [0], min_length=1
     )
     limits: Limits = Limits()
-    metrics: list[Annotated[MetricRef, BeforeValidator(_named)]] = Field(default_factory=list)
+    metrics: list[Annotated[MetricRef, _bare("use")]] = Field(default_factory=list)
     reference: ReferenceConfig | None = None
     tables: list[TableConfig] = Field(default_factory=list)
     figures: list[FigureConfig] = Field(default_factory=list)
-    claims: list[Annotated[ClaimConfig, BeforeValidator(_claim)]] = Field(default_factory=list)
+    claims: list[Annotated[ClaimConfig, _bare("text")]] = Field(default_factory=list)
 
     # The merged file with its line marks, and the profile merged into it; an experiment made in
     # code has neither.

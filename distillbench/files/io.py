@@ -1,6 +1,6 @@
-"""Files of the store: JSON, JSON lines and safetensors, with errors that say what to do.
+"""Files of the store: JSON and JSON lines, with errors that say what to do.
 
-Nothing here is ever pickled. Whole files are replaced atomically, so a reader sees the old bytes
+Whole files are replaced atomically, so a reader sees the old bytes
 or the new ones and never a half-written file.
 """
 
@@ -15,17 +15,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distillbench.errors import ArtifactError, BadInput, StorageError
 
-if TYPE_CHECKING:
-    import torch
-
 __all__ = [
-    "append_jsonl", "fsync_dir", "fsync_file", "json_text", "load_tensors", "read_json",
-    "read_jsonl", "remove", "require_folder", "save_tensors", "sha256", "storage_error",
-    "storage_guard", "unusable_path", "write_json", "write_jsonl",
+    "append_jsonl", "fsync_dir", "fsync_file", "json_text", "read_json", "remove",
+    "require_folder", "sha256", "storage_error", "storage_guard", "unusable_path", "write_json",
+    "write_jsonl",
 ]  # fmt: skip
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -193,21 +190,6 @@ def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
             os.close(handle)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read every line. Raises ArtifactError with the line number of the first bad one."""
-    rows = []
-    with storage_guard(path):
-        lines = _read_text(path).split("\n")
-    if not lines[-1]:
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise ArtifactError(f"{path}:{number}: truncated or altered (no JSON)") from error
-    return rows
-
-
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -215,35 +197,3 @@ def _read_text(path: Path) -> str:
         raise ArtifactError(f"{path}: missing") from error
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path}: truncated or altered (no UTF-8)") from error
-
-
-def save_tensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], *, metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write safetensors atomically (tensors are made contiguous). Raises StorageError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    with _replacing(path) as scratch:
-        flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        try:
-            save_file(flat, scratch, metadata=dict(metadata) if metadata else None)
-        except SafetensorError as error:
-            known = storage_error(error, path)
-            if known is None:
-                raise
-            raise known from error
-
-
-def load_tensors(path: Path, *, device: str = "cpu") -> dict[str, torch.Tensor]:
-    """Read safetensors onto `device`. Raises ArtifactError when missing or truncated."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(path, device=device)
-        return tensors
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: missing") from error
-    except SafetensorError as error:
-        raise ArtifactError(f"{path}: truncated or altered ({error})") from error

@@ -8,14 +8,15 @@ from typing import Any
 __all__ = ["leaves"]
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "", *, between: str = ".") -> Iterator[tuple[str, Any]]:
     """`("a.b", 1)` for every value that is no mapping; tuples become lists, as JSON has them.
 
     An empty mapping is a leaf of its own.
     """
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            yield from leaves(inner, f"{path}.{key}" if path else str(key))
+            name = f"{path}{between}{key}" if path else str(key)
+            yield from leaves(inner, name, between=between)
     elif isinstance(value, tuple):
         yield path, list(value)
     else:

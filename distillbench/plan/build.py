@@ -1,15 +1,8 @@
 """From an experiment to its plan: content-keyed stages, and the cells that need them.
 
-What a stage's `spec` holds (all of it decides the result, so its hash is the stage's key):
-
-    train   identity, backbone {name, params, revision}, method {name, version, params},
-            train (settings without save_every), data {prompts_sha256,
-            images_sha256; fit of images that are read}, seed, teacher; for a method without
-            nets data = {}, seed = 0 and train holds the precision where it is not float32
-    sample  identity, train (key), backbone, method, sampler (the whole recipe),
-            prompts {sha256, n}, seed, batch_size
-    score   identity, sample (key), reference (sample key or null),
-            metric {name, version, params, revision}
+What a stage's spec holds is said by its record in `specs.stages`: all of it decides the result, so
+that its hash is the stage's key. For a method without nets a train stage has no data, the seed 0,
+and of the settings the precision alone, where it is not float32.
 """
 
 from __future__ import annotations

@@ -171,15 +171,14 @@ class _Here:
     """The code that would make stages now, asked for once for all of the same plug-ins."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], dict[str, Any] | None] = {}
+        self._known: dict[tuple[tuple[str, str], ...], dict[str, Any] | None] = {}
 
     def of(self, stage: Stage) -> dict[str, Any] | None:
         """None where a plug-in is not there any more, so that nothing can be compared."""
-        parts = (stage.spec.get(role, {}) for role in ("backbone", "method", "metric"))
-        named = tuple(str(part.get("name", "")) for part in parts)
+        named = tuple((role, plugin.name) for role, plugin in stage.record.plugins.items())
         if named not in self._known:
             try:
-                self._known[named] = made_by(stage.spec)
+                self._known[named] = made_by(stage.record)
             except PluginError:
                 self._known[named] = None
         return self._known[named]

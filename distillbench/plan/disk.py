@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from distillbench.api import registry
-from distillbench.api.backbone import Footprint
+from distillbench.api.backbone import Backbone, Footprint
 from distillbench.api.method import NetSpec
 from distillbench.errors import DistillbenchError
 from distillbench.files.places import Need
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.stage import Stage
+from distillbench.specs.stages import SampleSpec, ScoreSpec, TrainSpec
 
 __all__ = ["disk_need"]
 
@@ -48,17 +48,17 @@ def disk_need(stages: Iterable[Stage], folder: Path) -> Need | None:
 
 def _writes(stage: Stage, sizes: dict[str, Footprint]) -> tuple[int, int]:
     """Bytes a stage leaves, and bytes it takes while it runs, as far as they are known."""
-    if stage.kind == "score" or (stage.kind == "train" and not stage.spec["data"]):
+    spec = stage.record
+    if isinstance(spec, ScoreSpec) or (isinstance(spec, TrainSpec) and not spec.trains):
         return 0, 0
-    known = canonical_json(stage.spec["backbone"])
+    known = canonical_json(spec.backbone.plain())
     if known not in sizes:
         sizes[known] = _footprint(stage)
-    if stage.kind == "sample":
-        return int(stage.spec["prompts"]["n"]) * sizes[known].sample_bytes, 0
+    if isinstance(spec, SampleSpec):
+        return spec.prompts.n * sizes[known].sample_bytes, 0
     if not sizes[known].parameters:
         return 0, 0
-    method = stage.plugin("method")
-    built = registry.build_method(method["name"], method["params"], _backbone(stage))
+    built = registry.build_method(*stage.plugin("method"), _backbone(stage))
     trained = {n: _trained(net, sizes[known].parameters) for n, net in built.nets().items()}
     return 4 * trained[built.student], 4 * MOMENTS * CHECKPOINTS * sum(trained.values())
 
@@ -70,14 +70,12 @@ def _trained(net: NetSpec, parameters: int) -> int:
     return parameters if net.kind == "copy" else 0
 
 
-def _backbone(stage: Stage) -> Any:
-    backbone = stage.plugin("backbone")
-    return registry.build_backbone(backbone["name"], backbone["params"])
+def _backbone(stage: Stage) -> Backbone:
+    return registry.build_backbone(*stage.plugin("backbone"))
 
 
 def _footprint(stage: Stage) -> Footprint:
     try:
-        found: Footprint = _backbone(stage).footprint()
+        return _backbone(stage).footprint()
     except DistillbenchError:  # its weights are missing, which is told elsewhere
         return Footprint()
-    return found

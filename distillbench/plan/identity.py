@@ -7,10 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["IDENTITY_VERSION", "canonical_json", "content_key"]
+from distillbench.specs.stages import IDENTITY_VERSION
 
-IDENTITY_VERSION = 2
-"""Part of every key. Raise it when specs change their meaning without changing their fields."""
+__all__ = ["IDENTITY_VERSION", "canonical_json", "content_key"]
 
 KEY_LENGTH = 20
 

@@ -14,7 +14,8 @@ from distillbench.api.fields import same_network
 from distillbench.api.registry import METHODS
 from distillbench.experiment.expand import Point
 from distillbench.files.marks import did_you_mean
-from distillbench.plan.resolve import Resolved, UsedBackbone
+from distillbench.plan.resolve import Resolved
+from distillbench.plan.used import UsedBackbone
 
 __all__ = ["LINKS", "Link", "Links", "label_of"]
 
@@ -57,7 +58,7 @@ class Links:
         return found or [
             (p, r) for p, r in near
             if p.centre and _name(p, r) == label
-            and all(k in point.varied and point.varied[k] == v for k, v in p.varied.items())
+            and all(k in point.varied and point.varied[k] == v for k, v in p.untold.items())
         ]  # fmt: skip
 
     def _near(self, resolved: Resolved) -> tuple[list[tuple[Point, Resolved]], ...]:
@@ -79,7 +80,7 @@ class Links:
 def _unfit(resolved: Resolved, other: Resolved, link: Link) -> str:
     """Why a run cannot be the teacher, or the start, of another; "" when it can."""
     name, theirs = other.method.name, other.method.nets()
-    if not theirs:
+    if not theirs:  # published weights have no kind that is known before they are read
         return f"{name} trains nothing that could be a row's {link}"
     spec = theirs[other.method.student]
     if link == "teacher":
@@ -102,7 +103,7 @@ def _unfit(resolved: Resolved, other: Resolved, link: Link) -> str:
 def _resized(one: UsedBackbone, two: UsedBackbone) -> bool:
     """Whether they are two sizes of one network."""
     alike = same_network(one.backbone.config, two.backbone.config)
-    return alike and one.alias != two.alias and one.spec["revision"] == two.spec["revision"]
+    return alike and one.alias != two.alias and one.spec.revision == two.spec.revision
 
 
 def label_of(point: Point, resolved: Resolved) -> str:

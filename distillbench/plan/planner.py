@@ -19,6 +19,7 @@ from distillbench.plan.resolve import Resolved, Resolver
 from distillbench.plan.stage import Cell, Stage
 from distillbench.plan.stages import Stages
 from distillbench.plan.trainings import Trainings
+from distillbench.specs.stages import MetricSpec, PromptsSpec, SampleSpec, ScoreSpec
 
 if TYPE_CHECKING:
     from distillbench.api.metric import Metric
@@ -75,7 +76,7 @@ class Planner:
             label = label_of(point, resolved)
             samples = [self._sample(point, resolved, seed, label) for seed in point.seeds]
             config = point.config
-            name = [config.label, config.group, dict(config.tags), resolved.used.alias]
+            name = [config.label, config.group, dict(config.tags), resolved.shown.alias]
             twin = canonical_json([*name, resolved.recipe.nfe, [s.key for s in samples]])
             if twin in seen:
                 row, other = seen[twin]
@@ -101,17 +102,15 @@ class Planner:
 
     def _other_teachers(self, cells: Sequence[Cell]) -> list[str]:
         """A note for each backbone whose reference is not the teacher its rows show."""
-        specs = {key: stage.spec for key, stage in self.made.stages.items()}
-        used = {c.backbone: specs[key]["reference"] for c in cells for key in c.scores.values()
-                if specs[key]["reference"]}  # fmt: skip
-        notes = [*_several_references(cells, specs)]
-        for alias, key in used.items():
-            recipe = specs[key]["sampler"]
-            teachers = [specs[c.sample]["sampler"] for c in cells
+        stages = self.made.stages
+        notes = [*_several_references(cells, stages)]
+        for alias, keys in _references(cells, stages).items():
+            recipe = stages[keys[-1]].read(SampleSpec).sampler
+            teachers = [stages[c.sample].read(SampleSpec).sampler for c in cells
                         if c.backbone == alias and not c.ranked]  # fmt: skip
-            alike = [t for t in teachers if len(t["timesteps"]) == len(recipe["timesteps"])]
+            alike = [t for t in teachers if len(t.timesteps) == len(recipe.timesteps)]
             if alike and recipe not in alike:
-                scale = f"guidance_scale {recipe['guidance_scale']:g}"
+                scale = f"guidance_scale {recipe.guidance_scale:g}"
                 notes.append(f"{alias}: the reference ({scale}) is no teacher among the rows; "
                              "distances to it are not to theirs")  # fmt: skip
         return notes
@@ -125,20 +124,19 @@ class Planner:
         settings: Mapping[str, Any],
     ) -> Cell:
         config = point.config
-        seed = int(sample.spec["seed"])
         return Cell(
             row=row,
             label=label_of(point, resolved) if config.label or point.suffix else "",
             group=config.group,
             method=resolved.method.name,
             title=resolved.method.title or resolved.method.name,
-            backbone=resolved.used.alias,
+            backbone=resolved.shown.alias,
             nfe=point.nfe,
-            seed=seed,
+            seed=sample.read(SampleSpec).seed,
             guidance_scale=resolved.guidance_scale,
             updates=(point.updates or config.train.updates) if resolved.trains else 0,
             final=point.updates is None,
-            ranked=resolved.trains and not resolved.method.denoises,
+            ranked=resolved.method.has_student and not resolved.method.denoises,
             train=sample.needs[0],
             sample=sample.key,
             scores={name: self._score(name, point, resolved, sample).key for name in self.metrics},
@@ -152,44 +150,49 @@ class Planner:
     def _sample(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
         train = self.trainings.stage(point, resolved, seed, label)
         prompts, n = self.prompts(point, resolved, "sample"), point.config.sample.n
-        spec = {
-            "identity": IDENTITY_VERSION,
-            "train": train.key,
-            "backbone": resolved.used.spec,
-            "method": resolved.method_spec,
-            "sampler": resolved.recipe.model_dump(mode="json"),
-            "prompts": {"sha256": prompts.sha256, "n": n},
-            "seed": seed,
-            "batch_size": point.config.sample.batch_size,
-        }
+        spec = SampleSpec(
+            identity=IDENTITY_VERSION,
+            train=train.key,
+            backbone=resolved.used.spec,
+            method=resolved.method_spec,
+            sampler=resolved.recipe,
+            prompts=PromptsSpec(sha256=prompts.sha256, n=n),
+            seed=seed,
+            batch_size=point.config.sample.batch_size,
+        )
+        if resolved.on is not None:
+            spec = spec.model_copy(update={"sample_on": resolved.on.spec})
         guided = GUIDED_COST if resolved.recipe.guidance_scale != 1 else 1.0
         cost = n * resolved.recipe.nfe * guided
         snapshot = f" after {point.updates}" if point.updates else ""
-        text = f"{label} {resolved.used.alias} nfe {resolved.recipe.nfe}{snapshot} seed {seed}"
+        text = f"{label} {resolved.shown.alias} nfe {resolved.recipe.nfe}{snapshot} seed {seed}"
         needs = (train.key, *self.trainings.teachers(train))
-        runtime = {**self.made.runtime, **prompts.runtime, "settings": resolved.settings}
-        return self.made.stage("sample", spec, text, needs=needs, cost=cost, runtime=runtime)
+        settings = dict(resolved.settings)
+        if resolved.on is not None:
+            settings["sample_on"] = resolved.on.settings
+        runtime = {**self.made.runtime, **prompts.runtime, "settings": settings}
+        return self.made.stage(spec, text, needs=needs, cost=cost, runtime=runtime)
 
     def _score(self, name: str, point: Point, resolved: Resolved, sample: Stage) -> Stage:
         metric = self.metrics[name]
         reference = (
             self._reference(point, resolved, sample) if metric.info.needs_reference else None
         )
-        spec = {
-            "identity": IDENTITY_VERSION,
-            "sample": sample.key,
-            "reference": reference.key if reference else None,
-            "metric": self._metric_specs[name],
-        }
+        spec = ScoreSpec(
+            identity=IDENTITY_VERSION,
+            sample=sample.key,
+            reference=reference.key if reference else None,
+            metric=self._metric_specs[name],
+        )
         needs = (sample.key, reference.key) if reference else (sample.key,)
-        cost = float(sample.spec["prompts"]["n"])
+        cost = float(sample.read(SampleSpec).prompts.n)
         settings = {"metric": split(metric.config).marked}
         return self.made.stage(
-            "score", spec, f"{name} of {sample.label}", needs=needs, cost=cost,
+            spec, f"{name} of {sample.label}", needs=needs, cost=cost,
             runtime={**self.made.runtime, "settings": settings},
         )  # fmt: skip
 
-    def _metric_spec(self, name: str, metric: Metric) -> dict[str, Any]:
+    def _metric_spec(self, name: str, metric: Metric) -> MetricSpec:
         try:
             revision = metric.revision()
         except DistillbenchError as error:
@@ -197,12 +200,10 @@ class Planner:
             mark, _ = locate(self.experiment.tree, ("metrics", index, "use"))
             self.problems.add(mark, error.line)
             revision = ""
-        return {
-            "name": metric.name,
-            "version": metric.version,
-            "params": split(metric.config).decisive,
-            "revision": revision,
-        }
+        params = dict(split(metric.config).decisive)
+        return MetricSpec(
+            name=metric.name, version=metric.version, params=params, revision=revision
+        )
 
     def _reference(self, point: Point, resolved: Resolved, sample: Stage) -> Stage | None:
         """The teacher's samples a metric compares with, of the row's own noise where that is asked.
@@ -210,10 +211,10 @@ class Planner:
         Samples that would be compared with themselves get another seed.
         """
         config = self.experiment.reference
-        teacher = self._resolver.reference(resolved.used)
+        teacher = self._resolver.reference(resolved.shown)
         if config is None or teacher is None:
             return None
-        seed = int(sample.spec["seed"])
+        seed = sample.read(SampleSpec).seed
         point = point.unlinked()  # the backbone's own teacher, whatever the row was trained from
         if config.noise == "same":
             stage = self._sample(point, teacher, seed, "reference")
@@ -244,17 +245,21 @@ def _snapshot_only_rows(cells: Sequence[Cell]) -> list[str]:
             "them where they name updates" for name in dict.fromkeys(names)]  # fmt: skip
 
 
-def _several_references(
-    cells: Sequence[Cell], specs: Mapping[str, Mapping[str, Any]]
-) -> Iterator[str]:
-    """A note for each backbone whose rows are compared with different samples of the teacher."""
-    found: dict[str, set[str]] = {}
+def _references(cells: Sequence[Cell], stages: Mapping[str, Stage]) -> dict[str, list[str]]:
+    """Backbone -> keys of the samples that its rows are compared with, in their order."""
+    found: dict[str, list[str]] = {}
     for cell in cells:
-        for reference in filter(None, (specs[key]["reference"] for key in cell.scores.values())):
-            apart = {name: v for name, v in specs[reference].items() if name != "seed"}
-            found.setdefault(cell.backbone, set()).add(canonical_json(apart))
-    for alias, references in found.items():
-        if len(references) > 1:
+        for score in cell.scores.values():
+            if reference := stages[score].read(ScoreSpec).reference:
+                found.setdefault(cell.backbone, []).append(reference)
+    return found
+
+
+def _several_references(cells: Sequence[Cell], stages: Mapping[str, Stage]) -> Iterator[str]:
+    """A note for each backbone whose rows are compared with different samples of the teacher."""
+    for alias, keys in _references(cells, stages).items():
+        samples = (stages[key].read(SampleSpec) for key in dict.fromkeys(keys))
+        if len({canonical_json({**sample.plain(), "seed": 0}) for sample in samples}) > 1:
             yield (
                 f"{alias}: rows are compared with different samples of the reference, as they "
                 "differ in sample.n, sample.batch_size, sample.prompts or train.precision"

@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +15,7 @@ import distillbench
 from distillbench.plan.devices import gpu_names
 from distillbench.plan.origin import origin_of
 from distillbench.plan.stage import Stage
+from distillbench.specs.stages import AnySpec
 
 __all__ = ["made_by", "provenance"]
 
@@ -31,15 +31,15 @@ def provenance(stage: Stage, *, device: str, attempt: int) -> dict[str, Any]:
         "attempt": attempt,
         "started": time.time(),
         "code": {"distillbench": distillbench.__version__, **_checkout()},
-        **made_by(stage.spec),
+        **made_by(stage.record),
         "python": platform.python_version(),
         "device": _device(device),
-        "threads": stage.runtime.get("threads", 1),
+        "threads": stage.options.threads,
         "host": platform.node(),
     }
 
 
-def made_by(spec: Mapping[str, Any]) -> dict[str, Any]:
+def made_by(spec: AnySpec) -> dict[str, Any]:
     """The code that makes a stage of this spec here: sources of plug-ins, versions of packages.
 
     Raises:
@@ -48,10 +48,9 @@ def made_by(spec: Mapping[str, Any]) -> dict[str, Any]:
     from distillbench.api.registry import BACKBONES, METHODS, METRICS
 
     known: dict[str, Any] = {"backbone": BACKBONES, "method": METHODS, "metric": METRICS}
-    named = {role: spec[role]["name"] for role in known if role in spec}
     found = {
-        role: {"name": name, **origin_of(known[role].get(name)).as_json()}
-        for role, name in named.items()
+        role: {"name": plugin.name, **origin_of(known[role].get(plugin.name)).as_json()}
+        for role, plugin in spec.plugins.items()
     }
     return {"plugins": found, "packages": dict(_packages())}
 

@@ -17,6 +17,7 @@ from distillbench.plan.devices import visible_gpus
 from distillbench.plan.disk import disk_need
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.stage import Plan, Stage
+from distillbench.specs.stages import Plugin, SampleSpec, ScoreSpec
 
 if TYPE_CHECKING:
     from distillbench.store.layout import Store
@@ -122,64 +123,72 @@ class _Survey:
         return [Requirement(need, tuple(keys)) for need, keys in found.items()]
 
     def _needs(self, stage: Stage) -> Iterator[Need]:
-        spec = stage.spec
-        if stage.kind == "score":
-            yield from self._metric(stage)
-            return
-        if stage.kind == "train" and not spec["data"]:
-            return  # nothing is trained or read
-        yield from self._plugins(stage)
-        yield from _data(spec["data"] if stage.kind == "train" else {}, spec.get("prompts", {}))
-        half = stage.kind == "train" and spec["train"].get("precision") == "float16"
-        if half and not self.setup.elsewhere:
-            yield _gpu(self.setup.gpus)
+        spec = stage.record
+        if isinstance(spec, ScoreSpec):
+            yield from self._metric(stage, spec)
+        elif isinstance(spec, SampleSpec):
+            yield from self._plugins(stage)
+            yield from _prompt_set(spec.prompts.sha256)
+        elif spec.trains or spec.method.weights is not None:
+            yield from self._plugins(stage)
+            yield from _prompt_set(spec.data.prompts_sha256)
+            yield from _images(spec.data.images_sha256)
+            if spec.train.precision == "float16" and not self.setup.elsewhere:
+                yield _gpu(self.setup.gpus)
 
     def _plugins(self, stage: Stage) -> Sequence[Need]:
         theirs, method = stage.plugin("backbone"), stage.plugin("method")
+        there = stage.spec.get("sample_on")
 
         def ask() -> Iterator[Need]:
-            backbone = registry.build_backbone(theirs["name"], theirs["params"])
-            yield from backbone.requirements()
-            yield from registry.build_method(
-                method["name"], method["params"], backbone
-            ).requirements()
+            backbone = registry.build_backbone(*theirs)
+            built = registry.build_method(*method, backbone)
+            own = list(built.requirements())
+            told = {need.name for need in own if need.problem}
+            yield from (n for n in built.backbone.requirements() if n.name not in told)
+            if there:
+                yield from registry.build_backbone(*stage.plugin("sample_on")).requirements()
+            yield from own
 
-        return self._ask(["plug-ins", theirs, method], ask, theirs)
+        return self._ask(["plug-ins", theirs, method, there], ask, theirs)
 
-    def _metric(self, stage: Stage) -> Sequence[Need]:
-        sampled = self.plan.stages[stage.spec["sample"]]
-        metric, asked = stage.plugin("metric"), sampled.spec["prompts"]
-        name = str(sampled.runtime.get("prompts", ""))
+    def _metric(self, stage: Stage, spec: ScoreSpec) -> Sequence[Need]:
+        sampled = self.plan.stages[spec.sample]
+        metric, asked = stage.plugin("metric"), sampled.read(SampleSpec).prompts
+        name = sampled.options.prompts
 
         def ask() -> Iterator[Need]:
-            built = registry.build_metric(metric["name"], metric["params"])
-            yield from built.requirements(asked["n"], _prompts(name))
+            built = registry.build_metric(*metric)
+            yield from built.requirements(asked.n, _prompts(name))
 
-        return self._ask(["metric", metric, asked, name], ask, metric)
+        return self._ask(["metric", metric, asked.plain(), name], ask, metric)
 
     def _ask(
-        self, about: list[Any], ask: Callable[[], Iterator[Need]], plugin: Mapping[str, Any]
+        self, about: list[Any], ask: Callable[[], Iterator[Need]], plugin: Plugin
     ) -> Sequence[Need]:
         known = canonical_json(about)
         if known not in self._asked:
             try:
                 self._asked[known] = tuple(ask())
             except DistillbenchError as error:
-                self._asked[known] = (Need("weights", plugin["name"], error.line),)
+                self._asked[known] = (Need("weights", plugin.name, error.line),)
         return self._asked[known]
 
 
-def _data(data: Mapping[str, Any], sampled: Mapping[str, Any]) -> Iterator[Need]:
-    """Prompt sets and images that keys say were not on this disk when planning."""
-    for part in (data.get("prompts_sha256", ""), sampled.get("sha256", "")):
-        if part.startswith(MISSING):
-            name = part.removeprefix(MISSING)
-            size, terms, what = PROMPT_SETS.get(name, (0, "", "its prompts"))
-            folder = data_root() / "prompts" / name
-            fix = f"put {what} there, one list of strings in a {{style}}.json each"
-            yield Need("prompts", name, f"no prompt files in {folder}", fix, size, terms)
-    if (images := data.get("images_sha256", "")).startswith(MISSING):
-        name = images.removeprefix(MISSING)
+def _prompt_set(content: str) -> Iterator[Need]:
+    """A prompt set that its key says was not on this disk when planning."""
+    if content.startswith(MISSING):
+        name = content.removeprefix(MISSING)
+        size, terms, what = PROMPT_SETS.get(name, (0, "", "its prompts"))
+        folder = data_root() / "prompts" / name
+        fix = f"put {what} there, one list of strings in a {{style}}.json each"
+        yield Need("prompts", name, f"no prompt files in {folder}", fix, size, terms)
+
+
+def _images(content: str) -> Iterator[Need]:
+    """Images that their key says were not on this disk when planning."""
+    if content.startswith(MISSING):
+        name = content.removeprefix(MISSING)
         folder = data_root() / "images" / name
         fix = "put captions.jsonl and its images there, or name a folder with a slash"
         yield Need("images", name, f"no folder {folder}", fix)

@@ -6,18 +6,22 @@ Everything here runs without torch and reports what does not fit at the place it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from distillbench.api.backbone import Backbone
 from distillbench.api.fields import split
 from distillbench.api.registry import BACKBONES, METHODS, METRICS, display_name
+from distillbench.api.samplers import crossed, from_recipe
 from distillbench.errors import DistillbenchError, PluginError
 from distillbench.experiment.expand import Point
 from distillbench.experiment.schema import BackboneRef, CellConfig, Experiment
 from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, locate, merge
 from distillbench.plan.identity import canonical_json
+from distillbench.plan.used import UsedBackbone, not_carried
+from distillbench.plan.weights import identity_of
+from distillbench.specs.stages import BackboneSpec, MethodSpec
 
 if TYPE_CHECKING:
     from distillbench.api.method import Method
@@ -28,39 +32,32 @@ __all__ = ["Resolved", "Resolver", "UsedBackbone"]
 
 
 @dataclass(frozen=True)
-class UsedBackbone:
-    """An alias with its (unloaded) backbone.
-
-    Attributes:
-        spec: the identity that goes into keys.
-        settings: what is in no key, such as the place of its weights.
-    """
-
-    alias: str
-    backbone: Backbone
-    spec: Mapping[str, Any]
-    settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Resolved:
     """A method on a backbone with one sampling recipe.
 
     Attributes:
         method_spec: what decides a training of the method. Where there is none, all that its
             settings do is in the recipe.
+        on: the backbone its student is carried over to for sampling, None for its own.
     """
 
     used: UsedBackbone
     method: Method
-    method_spec: Mapping[str, Any]
+    method_spec: MethodSpec
     recipe: Sampler
+    on: UsedBackbone | None = None
+
+    @property
+    def shown(self) -> UsedBackbone:
+        """The backbone it is sampled on, and stands for."""
+        return self.on or self.used
 
     @property
     def settings(self) -> dict[str, Mapping[str, Any]]:
         """What a stage needs beside its spec to build the plug-ins; see `fields`."""
         config = self.method.config
-        marked = split(config).marked if self.trains else config.model_dump(mode="json")
+        own = self.trains or self.method.published() is not None
+        marked = split(config).marked if own else config.model_dump(mode="json")
         return {"backbone": self.used.settings, "method": marked}
 
     @property
@@ -111,19 +108,28 @@ class Resolver:
         if method is None:
             return None
         self._check_latents(point, method, used)
-        return self._resolved(method, used, point.config, point.tree)
+        resolved = self._resolved(method, used, point.config, point.tree)
+        if resolved is None or not point.config.sample_on:
+            return resolved
+        mark = _mark(point.tree, "sample_on")
+        on = self.backbone(point.config.sample_on, mark)
+        if on is not None and (what := not_carried(method, used, on)):
+            self.problems.add(mark, what)
+        return None if on is None else replace(resolved, on=on)
 
     def reference(self, used: UsedBackbone) -> Resolved | None:
-        """The reference teacher on a backbone; None when there is none or it does not fit."""
+        """The reference teacher of rows on a backbone; None where there is none that fits."""
         config = self.experiment.reference
         tree, _ = self._subtree(("reference",))
         if config is None:
             return None
+        used = self.backbone(config.alias_for(used.alias), _mark(tree, "backbone")) or used
         method = self._method(config.method, tree, used)
         if method is None:
             return None
-        if method.nets():
-            what = f"{config.method!r} is trained; a reference must be a method without nets"
+        if method.has_student:
+            how = "trained" if method.nets() else "made of published weights"
+            what = f"{config.method!r} is {how}; a reference must be a method without nets"
             self.problems.add(_mark(tree, "method"), what)
             return None
         scale = config.guidance_scale
@@ -171,7 +177,7 @@ class Resolver:
             for what in backbone.problems():
                 self.problems.add(at, what)
         parts = split(backbone.config)
-        spec = {"name": ref.use, "params": parts.decisive, "revision": revision}
+        spec = BackboneSpec(name=ref.use, params=dict(parts.decisive), revision=revision)
         return UsedBackbone(alias, backbone, spec, parts.marked)
 
     def _method(self, name: str, tree: MapNode, used: UsedBackbone) -> Method | None:
@@ -190,26 +196,40 @@ class Resolver:
         self, method: Method, used: UsedBackbone, cell: CellConfig, tree: MapNode
     ) -> Resolved | None:
         try:
-            recipe = method.sampler(cell.nfe[0])
+            recipe = from_recipe(method.sampler(cell.nfe[0]).model_dump(mode="json"))
         except (DistillbenchError, ValueError) as error:
             self.problems.add(_mark(tree, "nfe"), _one_line(error))
             return None
         final = self._overridden(recipe, cell, tree)
         if final is None:
             return None
-        if used.backbone.embeds_guidance and final.guidance_scale != 1:
+        try:
+            method.check_recipe(final)
+        except DistillbenchError as error:
+            self.problems.add(_mark(tree, "sampler" if "sampler" in tree else "nfe"), error.line)
+            return None
+        if method.backbone.embeds_guidance and final.guidance_scale != 1:
             what = f"backbone {used.alias!r} is told its guidance by its parameter guidance_embed"
             self.problems.add(_mark(tree, "guidance_scale"), f"{what}; use guidance_scale: 1")
             return None
-        spec = {
-            "name": method.name,
-            "version": method.version,
-            "params": split(method.config).decisive if method.nets() else {},
-        }
+        params = dict(split(method.config).decisive) if method.has_student else {}
+        spec = MethodSpec(name=method.name, version=method.version, params=params)
+        if published := method.published():
+            weights = identity_of(published, used.backbone, tree, self.problems)
+            if weights is None:
+                return None
+            spec = spec.model_copy(update={"weights": weights})
         return Resolved(used, method, spec, final)
 
     def _overridden(self, recipe: Sampler, cell: CellConfig, tree: MapNode) -> Sampler | None:
         over: Any = tree.get("sampler") or MapNode()
+        kind = over.get("kind", recipe.kind)
+        if kind != recipe.kind:
+            try:
+                recipe = crossed(recipe, str(kind))
+            except (DistillbenchError, ValueError) as error:
+                self.problems.add(_mark(over, "kind"), _one_line(error))
+                return None
         if cell.guidance_scale is not None:
             field = "guidance_scale" if recipe.embed_scale is None else "embed_scale"
             scale = MapNode()

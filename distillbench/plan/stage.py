@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, TypeVar
 
 from distillbench.experiment.select import PLAIN, Fields
+from distillbench.specs.context import Role, Runtime
+from distillbench.specs.stages import SPECS, AnySpec, Plugin
+from distillbench.specs.stages import Kind as StageKind
 
 __all__ = ["Cell", "Plan", "Stage", "StageKind", "fields_of", "lineage"]
 
-StageKind = Literal["train", "sample", "score"]
+_SpecT = TypeVar("_SpecT", bound=AnySpec)
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,9 @@ class Stage:
     Attributes:
         kind: train | sample | score.
         key: content key, also the stage's folder name in the store.
-        spec: JSON-able description; see `plan.build` for the exact fields of each kind.
+        spec: JSON-able, as it is hashed and stored; `read` gives its fields.
         needs: keys of the stages whose output it reads.
-        runtime: settings that never change a number (device, threads, save interval).
+        runtime: JSON-able settings that never change a number; `options` has its fields.
         label: short text for humans.
         cost: relative work, for ordering and progress.
     """
@@ -35,18 +39,40 @@ class Stage:
     label: str = ""
     cost: float = 1.0
 
-    def plugin(self, role: str) -> dict[str, Any]:
-        """A plug-in of the spec ("backbone", "method", "metric") with all of its settings.
+    @property
+    def name(self) -> str:
+        """Its label, or its key where it has none."""
+        return self.label or self.key
 
-        The spec holds those that decide; see `fields`.
+    @cached_property
+    def record(self) -> AnySpec:
+        """The spec, typed. Raises BadInput where it is none of this version."""
+        return SPECS[self.kind].read(self.spec, of=f"{self.kind} stage {self.key}")
+
+    def read(self, kind: type[_SpecT]) -> _SpecT:
+        """The spec of a stage that is known to be of a kind.
+
+        Raises:
+            BadInput: it is none of this version.
+            TypeError: the stage is of another kind.
         """
-        more = self.runtime.get("settings", {}).get(role, {})
-        return {**self.spec[role], "params": {**self.spec[role]["params"], **more}}
+        if not isinstance(self.record, kind):
+            raise TypeError(f"a {self.kind} stage has no {kind.__name__}")
+        return self.record
+
+    @cached_property
+    def options(self) -> Runtime:
+        """The settings in `runtime`, typed. Raises BadInput where they are none of this version."""
+        return Runtime.read(self.runtime, of=f"{self.kind} stage {self.key}")
+
+    def plugin(self, role: Role) -> Plugin:
+        """The plug-in of a role with all of its settings."""
+        return self.record.plugin(role, self.options)
 
 
 def lineage(stage: Stage) -> str:
     """Key of the whole training whose checkpoints a stage writes and continues from."""
-    return str(stage.runtime.get("lineage", stage.key))
+    return stage.options.lineage or stage.key
 
 
 @dataclass(frozen=True)

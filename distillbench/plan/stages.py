@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distillbench.plan.identity import content_key
-from distillbench.plan.stage import Stage, StageKind
+from distillbench.plan.stage import Stage
+from distillbench.specs.stages import AnySpec
 
 __all__ = ["Stages"]
 
@@ -17,17 +18,17 @@ class Stages:
     """Makes stages.
 
     Attributes:
-        runtime: what every stage is told beside its spec.
+        runtime: what every stage is told beside its spec; most are told more.
         stages: key -> stage, each after those it needs.
     """
 
     runtime: Mapping[str, Any]
     stages: dict[str, Stage] = field(default_factory=dict)
 
-    def stage(self, kind: StageKind, spec: Mapping[str, Any], label: str, **more: Any) -> Stage:
+    def stage(self, spec: AnySpec, label: str, **more: Any) -> Stage:
         """The stage of a spec, made at its first mention; `more` are further fields of it."""
-        key = content_key(spec)
+        plain = spec.plain()
+        key = content_key(plain)
         if key not in self.stages:
-            more.setdefault("runtime", self.runtime)
-            self.stages[key] = Stage(kind, key, spec, label=label, **more)
+            self.stages[key] = Stage(spec.kind, key, plain, label=label, **more)
         return self.stages[key]

@@ -7,13 +7,15 @@ reason is how their specs differ. What another experiment or another row left is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from distillbench.errors import ArtifactError
 from distillbench.files.leaves import leaves
 from distillbench.plan.stage import Plan, Stage
+from distillbench.specs.stored import Glance, StoredStage
 
 if TYPE_CHECKING:
     from distillbench.store.layout import Store
@@ -52,7 +54,7 @@ def plan_status(plan: Plan, store: Store, *, whole: Plan | None = None) -> dict[
 def _status(
     stage: Stage,
     store: Store,
-    stored: Mapping[str, Mapping[str, Any]],
+    stored: Mapping[str, StoredStage],
     found: Mapping[str, StageStatus],
     replaced: dict[str, str],
 ) -> StageStatus:
@@ -73,44 +75,32 @@ def _status(
     return StageStatus(stage.key, "stale", "; ".join(causes))
 
 
-def _stored(store: Store, kind: str, used: Mapping[str, Stage]) -> dict[str, Mapping[str, Any]]:
+def _stored(store: Store, kind: str, used: Mapping[str, Stage]) -> dict[str, StoredStage]:
     """Records of finished stages that a plan has no use for."""
     specs = {}
     for key in store.keys(kind):
         path = store.path(kind, key) / "spec.json"
         if key not in used and path.is_file():
-            specs[key] = json.loads(path.read_text(encoding="utf-8"))
+            with suppress(ArtifactError):  # damage is told where it is used
+                specs[key] = StoredStage.read(path)
     return specs
 
 
 def _nearest(
-    stage: Stage, stored: Mapping[str, Mapping[str, Any]], replaced: Mapping[str, str]
+    stage: Stage, stored: Mapping[str, StoredStage], replaced: Mapping[str, str]
 ) -> tuple[str, list[str]] | None:
     candidates = []
+    own = stage.label, stage.options.experiment, Glance.model_validate(stage.spec).anchor
     for key, record in stored.items():
-        spec, runtime = record["spec"], record.get("runtime", {})
-        if (record.get("label"), runtime.get("experiment")) != _row(stage):
+        if (record.label, record.runtime.experiment, record.glance.anchor) != own:
             continue
-        if _anchor(spec) != _anchor(stage.spec):
-            continue
-        changes = list(differences(spec, stage.spec, replaced))
+        changes = list(differences(record.spec, stage.spec, replaced))
         if len(changes) <= MOST_DIFFERENCES:
             candidates.append((len(changes), key, changes))
     if not candidates:
         return None
     _, key, changes = min(candidates)
     return key, changes
-
-
-def _row(stage: Stage) -> tuple[Any, ...]:
-    """The row and experiment it belongs to, as the records of finished stages have them."""
-    return stage.label, stage.runtime.get("experiment")
-
-
-def _anchor(spec: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What never changes between a stage and its predecessor."""
-    named = [(spec.get(part) or {}).get("name") for part in ("backbone", "method", "metric")]
-    return (*named, spec.get("seed"))
 
 
 def differences(

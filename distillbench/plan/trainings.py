@@ -23,6 +23,7 @@ from distillbench.plan.links import LINKS, Link, Links, label_of
 from distillbench.plan.resolve import Resolved
 from distillbench.plan.stage import Stage
 from distillbench.plan.stages import Stages
+from distillbench.specs.stages import DataSpec, FitSpec, TrainSettings, TrainSpec
 
 __all__ = ["Trainings"]
 
@@ -69,7 +70,7 @@ class Trainings:
         own, theirs = (self._spec(p, r, seed) for p, r in ((point, resolved), found[0]))
         student = resolved.method.nets().get(resolved.method.student)
         adapter = link == "init" and student is not None and student.kind == "lora"
-        if adapter and own["teacher"] != theirs["teacher"]:
+        if adapter and own.teacher != theirs.teacher:
             return (
                 f"the adapter of {label!r} fits the teacher it was trained on alone, which is "
                 "another here; give both rows one teacher, or set nets: copy in both"
@@ -84,7 +85,7 @@ class Trainings:
     def stage(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
         """The training of a row, up to the update of its snapshot."""
         spec = self._spec(point, resolved, seed)
-        key, trains = content_key(spec), resolved.trains
+        key, trains = content_key(spec.plain()), resolved.trains
         for link in LINKS:
             if getattr(point.config, link):
                 other, its = self._run(point, resolved, link)
@@ -98,37 +99,37 @@ class Trainings:
             runtime["images"] = str(images_folder(point.config.data.images))
         elif trains:
             runtime |= self.datasets.prompts(point, resolved, "data").runtime
+        theirs = resolved.method.published() is not None
         own = trains or bool(point.config.teacher)  # else one stage of many rows and seeds
-        title = label if own else resolved.method.title or resolved.method.name
+        title = label if own or theirs else resolved.method.title or resolved.method.name
         name = f"{title} {resolved.used.alias}" + (f" seed {seed}" if own else "")
-        starts, cost = self._starts_from(spec), _cost(point, resolved)
+        starts = self._starts_from(spec)
+        cost = _cost(point, resolved)
         needs, done = starts, 0.0
         for stop in sorted(self._stops.get(key, ())):
-            cut = {**spec, "train": {**spec["train"], "stop": stop}}
+            train = spec.train.model_copy(update={"stop": stop})
+            cut = spec.model_copy(update={"train": train})
             share = stop / point.config.train.updates
             stage = self.made.stage(
-                "train", cut, f"{name} to update {stop}", needs=needs, cost=cost * (share - done),
+                cut, f"{name} to update {stop}", needs=needs, cost=cost * (share - done),
                 runtime={**runtime, "lineage": key},
             )  # fmt: skip
             if stop == point.updates:
                 return stage
             needs, done = (*starts, stage.key), share
-        return self.made.stage(
-            "train", spec, name, needs=needs, cost=cost * (1 - done), runtime=runtime
-        )
+        return self.made.stage(spec, name, needs=needs, cost=cost * (1 - done), runtime=runtime)
 
     def teachers(self, train: Stage) -> tuple[str, ...]:
         """Keys of the run whose net is a training's teacher, of that run's teacher, and so on."""
-        return tuple(self._chain(train.spec))
+        return tuple(self._chain(train.read(TrainSpec)))
 
-    def _chain(self, spec: Any) -> Iterator[str]:
-        key = spec["teacher"]
-        while key:
-            yield key
-            key = self.made.stages[key].spec["teacher"]
+    def _chain(self, spec: TrainSpec) -> Iterator[str]:
+        while spec.teacher:
+            yield spec.teacher
+            spec = self.made.stages[spec.teacher].read(TrainSpec)
 
-    def _starts_from(self, spec: Any) -> tuple[str, ...]:
-        first = (spec["init"],) if "init" in spec else ()
+    def _starts_from(self, spec: TrainSpec) -> tuple[str, ...]:
+        first = (spec.init,) if spec.init else ()
         return tuple(dict.fromkeys((*self._chain(spec), *first)))
 
     @property
@@ -147,42 +148,42 @@ class Trainings:
     # ---- specs ----------------------------------------------------------------------------
 
     def _key(self, point: Point, resolved: Resolved, seed: int) -> str:
-        return content_key(self._spec(point, resolved, seed))
+        return content_key(self._spec(point, resolved, seed).plain())
 
-    def _spec(self, point: Point, resolved: Resolved, seed: int) -> dict[str, Any]:
+    def _spec(self, point: Point, resolved: Resolved, seed: int) -> TrainSpec:
         """What decides a training, from its first update to its last."""
         config, trains = point.config, resolved.trains
         settings = config.train.model_dump(mode="json", exclude={"save_every"})
         runs: dict[str, str] = {link: self._key(*self._run(point, resolved, link), seed)
                 for link in LINKS if getattr(config, link)}  # fmt: skip
-        spec: dict[str, Any] = {
-            "identity": IDENTITY_VERSION,
-            "backbone": resolved.used.spec,
-            "method": resolved.method_spec,
-            "train": settings if trains else _precision(config.train.precision),
-            "data": self._data(point, resolved) if trains else {},
-            "seed": seed if trains else 0,
-            "teacher": None,
-        }
-        return {**spec, **runs}
+        return TrainSpec(
+            identity=IDENTITY_VERSION,
+            backbone=resolved.used.spec,
+            method=resolved.method_spec,
+            train=TrainSettings(**(settings if trains else _precision(config.train.precision))),
+            data=self._data(point, resolved) if trains else DataSpec(),
+            seed=seed if trains else 0,
+            **{"teacher": None, **runs},
+        )
 
     def _run(self, point: Point, resolved: Resolved, link: Link) -> tuple[Point, Resolved]:
         """The row, at the end of its training, that another starts from."""
         other, its = self.links.named(point, resolved, link)[0]
         return other.whole(), its
 
-    def _data(self, point: Point, resolved: Resolved) -> dict[str, Any]:
+    def _data(self, point: Point, resolved: Resolved) -> DataSpec:
         """What is read of them: a method that takes no latents reads the images' captions alone."""
         data, pictures = point.config.data, "latents" in resolved.method.needs
         if not data.images:
             found = self.datasets.prompts(point, resolved, "data")
-            return {"prompts_sha256": found.sha256, "images_sha256": ""}
+            return DataSpec(prompts_sha256=found.sha256, images_sha256="")
         read = self._read(point, data.images, pictures)
         if not pictures and not read.startswith("missing:"):
-            return {"prompts_sha256": read, "images_sha256": ""}
-        spec = {"prompts_sha256": "", "images_sha256": read}
-        fit = data.model_dump(include={"resize", "background"})
-        return {**spec, "fit": fit} if pictures else spec
+            return DataSpec(prompts_sha256=read, images_sha256="")
+        if not pictures:
+            return DataSpec(prompts_sha256="", images_sha256=read)
+        fit = FitSpec(resize=data.resize, background=data.background)
+        return DataSpec(prompts_sha256="", images_sha256=read, fit=fit)
 
     def _read(self, point: Point, images: str, pictures: bool) -> str:
         """Identity of training images or of their captions; one for all rows."""

@@ -9,14 +9,14 @@ from rich.text import Text
 
 from distillbench.analysis.verdicts import Verdict
 from distillbench.api.metric import MetricInfo
-from distillbench.report.claim_writers import claim_texts
+from distillbench.report.claim_writers import claim_texts, why
 from distillbench.report.table import Cell, Column, Table
 from distillbench.report.writers import UNICODE_ARROWS
 
 __all__ = ["claims_table", "console_table", "notes_text"]
 
 _STYLES = {1: "bold green", 2: "underline"}
-_VERDICTS = {"holds": "bold green", "fails": "bold red", "undecided": "yellow"}
+_VERDICTS = {"holds": "bold green", "fails": "bold red", "undecided": "yellow", "differ": "cyan"}
 
 
 def console_table(table: Table) -> RichTable:
@@ -55,9 +55,9 @@ def claims_table(verdicts: Sequence[Verdict], infos: Mapping[str, MetricInfo]) -
     for verdict in verdicts:
         text = claim_texts(verdict, infos)
         claim = Text(verdict.text)
-        if verdict.reason:
-            claim.append(f"\n{verdict.reason}", style="dim")
-        word = Text(verdict.verdict, style=_VERDICTS[verdict.verdict])
+        if reason := why(verdict):
+            claim.append(f"\n{reason}", style="dim")
+        word = Text(text[1], style=_VERDICTS[verdict.verdict])
         shown.add_row(word, claim, *(Text(text[i]) for i in (4, 5, 7, 8)))
     return shown
 

@@ -15,14 +15,15 @@ from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell as GridCell
 from distillbench.plan.stage import StageKind
 from distillbench.report.table import MISSING, Cell, Column, Footnotes, Line, Run, Table
+from distillbench.specs.stages import TrainSpec
 
-__all__ = ["cost_table"]
+__all__ = ["MEASURED", "Costs", "Measure", "cost_table"]
 
 Cost = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class _Measure:
+class Measure:
     """One cost column: which stage it reads, and how a number is got from its cost.json."""
 
     column: Column
@@ -31,9 +32,9 @@ class _Measure:
     format: str = ",.0f"
 
 
-def _measure(key: str, label: str, span: str, read: Any, spec: str = ",.0f") -> _Measure:
+def _measure(key: str, label: str, span: str, read: Any, spec: str = ",.0f") -> Measure:
     kind: StageKind = "sample" if span == "Sampling" else "train"
-    return _Measure(Column(key, label, "number", span), kind, read, spec)
+    return Measure(Column(key, label, "number", span), kind, read, spec)
 
 
 def _evaluations(cost: Cost, *, role: str) -> float | None:
@@ -56,7 +57,7 @@ def _per_sample(cost: Cost) -> float | None:
     return 1000 * cost["seconds"] / cost["samples"] if cost.get("samples") else None
 
 
-_MEASURES = (
+MEASURED = (
     _measure("train_seconds", "wall s", "Training", lambda c: c.get("seconds"), ",.1f"),
     _measure("train_cpu_seconds", "CPU s", "Training", lambda c: c.get("cpu_seconds"), ",.1f"),
     _measure("student_updates", "student updates", "Training", lambda c: c.get("student_updates")),
@@ -84,25 +85,26 @@ def cost_table(experiment: Experiment, results: Results) -> Table:
         Column("label", "Method", "field"), Column("backbone", "Backbone", "field"),
         Column("nfe", "NFE", "field"), Column("seeds", "Seeds", "field"),
     )  # fmt: skip
-    costs = _Costs(results, footnotes)
+    costs = Costs(results, footnotes)
     lines = []
     for row in results.select({}):
         backbone = labels.get(row.first.backbone, row.first.backbone)
         heads = (row.name, backbone, row.first.nfe, len(row.cells))
         cells = [Cell(str(value), value) for value in heads]
-        cells += [costs.cell(row, measure) for measure in _MEASURES]
+        cells += [costs.cell(row, measure) for measure in MEASURED]
         cells.append(Cell(str(row.evaluations), row.evaluations))
         lines.append(Line((*cells, costs.device(row)), row.first.group, row.first.ranked))
     last = Column("evaluations", "Evaluations per sample", "field"), _DEVICE
-    columns = (*fields, *(m.column for m in _MEASURES), *last)
+    columns = (*fields, *(m.column for m in MEASURED), *last)
     caption = f"Measured cost of {experiment.title or experiment.name}"
-    specs = [stage.spec for stage in results.plan.stages.values() if stage.kind == "train"]
-    linked = any(spec.get("teacher") or spec.get("init") for spec in specs)
+    trains = [stage for stage in results.plan.stages.values() if stage.kind == "train"]
+    specs = [stage.read(TrainSpec) for stage in trains]
+    linked = any(spec.teacher or spec.init for spec in specs)
     notes = (*_NOTES, *([_LINKED] if linked else []))
     return Table("cost", caption, columns, tuple(lines), footnotes.all, notes)
 
 
-class _Costs:
+class Costs:
     """cost.json of the stages behind the cells."""
 
     def __init__(self, results: Results, footnotes: Footnotes) -> None:
@@ -127,7 +129,7 @@ class _Costs:
             return f"{kind} stage {key[:8]} has no readable cost.json"
         return cost
 
-    def cell(self, row: Row, measure: _Measure) -> Cell:
+    def cell(self, row: Row, measure: Measure) -> Cell:
         """Mean over the seeds that have the measure."""
         runs = tuple(Run(c.seed, c.train, c.sample) for c in row.cells)
         found = [self.read(cell, measure.kind) for cell in row.cells]

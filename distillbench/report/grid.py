@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distillbench.analysis.aggregate import Results
 from distillbench.analysis.columns import backbone_labels
-from distillbench.analysis.rows import Row
 from distillbench.errors import ArtifactError
 from distillbench.experiment.outputs import FigureConfig
 from distillbench.experiment.schema import Experiment
 from distillbench.report.exact import exact_points
-from distillbench.report.samples import pick_balanced, read_lines, read_samples
+from distillbench.report.samples import pick_balanced, read_samples
+from distillbench.report.strips import Strip, comparable, strips_of
 from distillbench.report.style import COLOURS, new_figure, save
 
 if TYPE_CHECKING:
@@ -30,16 +29,6 @@ TILE, GAP, LEFT, TOP, DPI = 128, 6, 190, 64, 100
 _POINTS = 300
 
 
-@dataclass(frozen=True)
-class _Strip:
-    """One line of the grid: its label, and either samples or why there are none."""
-
-    label: str
-    lines: Sequence[Mapping[str, Any]] = ()
-    folder: Path = Path()
-    missing: str = ""
-
-
 def draw_grid(
     config: FigureConfig, experiment: Experiment, results: Results, folder: Path
 ) -> list[Path]:
@@ -50,7 +39,7 @@ def draw_grid(
     """
     labels = backbone_labels(experiment)
     rows = [row for row in results.select(config.where) if row.first.sample]
-    strips = _comparable([_strip(results, row, labels, rows) for row in rows])
+    strips = comparable(strips_of(results, rows, labels))
     shown = next((strip for strip in strips if not strip.missing), None)
     positions = pick_balanced(shown.lines, config.samples) if shown else []
     width = LEFT + max(len(positions), 4) * (TILE + GAP)
@@ -72,37 +61,7 @@ def draw_grid(
     return save(figure, folder / config.name, (".png",), tight=False)
 
 
-def _strip(results: Results, row: Row, labels: Mapping[str, str], rows: Sequence[Row]) -> _Strip:
-    seed = rows[0].first.seed
-    cell = next((c for c in row.cells if c.seed == seed), row.first)
-    label = f"{row.name}, NFE {cell.nfe}"
-    if not cell.final:
-        label += f", {cell.updates} updates"
-    if len({r.first.backbone for r in rows}) > 1:
-        label += f", {labels.get(cell.backbone, cell.backbone)}"
-    if cell.seed != seed:
-        return _Strip(label, missing=f"has no seed {seed}")
-    if not results.store.is_done("sample", cell.sample):
-        return _Strip(label, missing=results.missing_stage(cell.sample))
-    folder = results.store.path("sample", cell.sample)
-    try:
-        return _Strip(label, read_lines(folder), folder)
-    except ArtifactError as error:
-        return _Strip(label, missing=str(error))
-
-
-def _comparable(strips: list[_Strip]) -> list[_Strip]:
-    """Strips of other prompts than the first one's are named, not shown under wrong titles."""
-    first = next((strip.lines for strip in strips if not strip.missing), ())
-    prompts = [line["prompt"] for line in first]
-    return [
-        strip if strip.missing or [line["prompt"] for line in strip.lines] == prompts
-        else _Strip(strip.label, missing="sampled from other prompts")
-        for strip in strips
-    ]  # fmt: skip
-
-
-def _draw(axes: Axes, strip: _Strip, positions: Sequence[int], y: float, results: Results) -> None:
+def _draw(axes: Axes, strip: Strip, positions: Sequence[int], y: float, results: Results) -> None:
     missing, samples = strip.missing, []
     if not missing:
         try:
@@ -135,15 +94,15 @@ def _tile(image: np.ndarray) -> np.ndarray:
 # ---- points --------------------------------------------------------------------------------
 
 
-def _cloud(axes: Axes, strip: _Strip, prompt: str, x: float, y: float, results: Results) -> None:
+def _cloud(axes: Axes, strip: Strip, prompt: str, x: float, y: float, results: Results) -> None:
     """Samples of one prompt over exact draws of it, in the tile at (x, y)."""
     import numpy as np
 
     places = [i for i, line in enumerate(strip.lines) if line["prompt"] == prompt][:_POINTS]
     points = np.stack(read_samples(strip.folder, places))[:, :2]
     backbone = results.plan.stages[strip.folder.name].plugin("backbone")
-    params = json.dumps(backbone["params"], sort_keys=True)
-    exact = exact_points(backbone["name"], params, prompt, _POINTS)
+    params = json.dumps(backbone.params, sort_keys=True)
+    exact = exact_points(backbone.name, params, prompt, _POINTS)
     cloud = points if exact is None else exact
     centre = (cloud.max(0) + cloud.min(0)) / 2
     reach = 0.6 * float((cloud.max(0) - cloud.min(0)).max()) or 1.0

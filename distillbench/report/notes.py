@@ -116,7 +116,7 @@ def reference_note(
         return []
     found: dict[str, dict[str, None]] = {}
     for backbone, side in sides:
-        scale = side.sampler.get("guidance_scale", 1)
+        scale = side.guidance_scale
         text = f"{backbone} ({reference.nfe} evaluations, guidance {plain(scale)})"
         found.setdefault(side.key, {})[text] = None
     names = list(dict.fromkeys(" and ".join(texts) for texts in found.values()))

@@ -84,7 +84,7 @@ def write_reports(report: Report, outdir: Path) -> list[Path]:
     with storage_guard(outdir):
         paths = write_tables(report, outdir)
         figures = draw_figures(report, outdir / "figures")
-        html = write_text(outdir / "report.html", report_html(report, figures))
+        html = write_text(outdir / "report.html", report_html(report, figures, outdir))
     return [*paths, *figures, html]
 
 

@@ -40,6 +40,7 @@ from distillbench.report.table import (
     Table,
     rank,
 )
+from distillbench.specs.stages import ScoreSpec
 
 __all__ = ["build_table", "tables_of"]
 
@@ -247,7 +248,7 @@ class _Builder:
         """The stage keys of one seed."""
         key = cell.scores.get(metric, "")
         stage = self.results.plan.stages.get(key)
-        reference = (stage.spec.get("reference") if stage else "") or ""
+        reference = (stage.read(ScoreSpec).reference if stage else "") or ""
         return Run(cell.seed, cell.train, cell.sample, key, reference)
 
     def paper_cell(self, row: Row, key: str, metric: str) -> Cell:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from distillbench.errors import StageFailed
 from distillbench.plan.stage import Plan, Stage
 from distillbench.run.attempt import Attempt
 from distillbench.run.elsewhere import Elsewhere
-from distillbench.run.executor import Executor, Result, width
+from distillbench.run.executor import Result, width
 from distillbench.run.ledger import Ledger
 from distillbench.run.options import Outcome, RunOptions, open_executor
 from distillbench.run.order import Order
@@ -30,8 +30,6 @@ __all__ = ["execute"]
 _TRIES: Mapping[str, int] = {"died": 3, "oom": 2}
 _TICK = 0.2
 
-Start = Callable[..., Executor]
-
 
 def execute(
     plan: Plan,
@@ -39,12 +37,8 @@ def execute(
     options: RunOptions | None = None,
     *,
     progress: Progress | None = None,
-    start: Start = open_executor,
 ) -> Outcome:
     """Bring every stage of the plan to its commit, or say why not.
-
-    Args:
-        start: makes the executor, as `open_executor` does.
 
     Raises:
         BadInput: the machine lacks what was asked for; nothing was started.
@@ -54,7 +48,7 @@ def execute(
     store.prepare()
     shown = progress or open_progress(store.root.parent / plan.name / "log.txt")
     try:
-        return _Driver(plan, store, options, shown, start).run()
+        return _Driver(plan, store, options, shown).run()
     finally:
         shown.close()
 
@@ -62,9 +56,7 @@ def execute(
 class _Driver:
     """One run of one plan."""
 
-    def __init__(
-        self, plan: Plan, store: Store, options: RunOptions, progress: Progress, start: Start
-    ) -> None:
+    def __init__(self, plan: Plan, store: Store, options: RunOptions, progress: Progress) -> None:
         self.name = secrets.token_hex(6)
         self.plan = plan
         self.store = store
@@ -77,7 +69,6 @@ class _Driver:
         self.tries: dict[str, int] = dict.fromkeys(plan.stages, 0)
         self.signals = Signals()
         self.stopping = False
-        self.start = start
         self.cramped: float | None = None  # since when nothing that is left fits anywhere
 
     # ---- the run --------------------------------------------------------------------------
@@ -93,7 +84,7 @@ class _Driver:
             self._give_up(stages[key], problems[key], log=self.ledger.old_log(stages[key]))
         if self.order.left and not self.stopping:
             with self.signals.counted():
-                self.executor = self.start(self.plan, self.store, self.options, run=self.name)
+                self.executor = open_executor(self.plan, self.store, self.options, run=self.name)
             with self.signals.counted():  # again: Ray installs handlers of its own
                 try:
                     self._work()
@@ -123,7 +114,7 @@ class _Driver:
             self.cramped = None
             holder = self.elsewhere.holder(stage)
             if holder is not None:
-                self.progress.say(f"wait   {stage.label or stage.key}: {holder.name} runs it")
+                self.progress.say(f"wait   {stage.name}: {holder.name} runs it")
                 self.elsewhere.wait(stage)
                 continue
             self.tries[stage.key] += 1
@@ -264,7 +255,7 @@ class _Driver:
 
     def _tell(self, attempt: Attempt, notes: Sequence[str]) -> None:
         for text in attempt.untold(notes):
-            self.progress.say(f"note   {attempt.stage.label or attempt.stage.key}: {text}")
+            self.progress.say(f"note   {attempt.stage.name}: {text}")
 
     def _end_lost(self, attempt: Attempt) -> None:
         stage = attempt.stage

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from distillbench.plan.stage import Stage
+from distillbench.specs.stages import TrainSpec
 
 __all__ = ["Executor", "Job", "Result", "Status", "width"]
 
@@ -108,4 +109,4 @@ class Executor(Protocol):
 
 def width(stage: Stage) -> int:
     """Slots a stage needs: the data-parallel processes of its training."""
-    return int(stage.spec.get("train", {}).get("processes", 1)) if stage.kind == "train" else 1
+    return stage.read(TrainSpec).train.processes if stage.kind == "train" else 1

@@ -51,7 +51,7 @@ class Ledger:
         aside = self.store.reset(stage.kind, stage.key)
         if aside is not None:
             self.progress.say(f"redo   {stage.kind} {stage.key}: {problem}")
-            self.progress.say(f"altered files of {stage.label or stage.key} moved to {aside}")
+            self.progress.say(f"altered files of {stage.name} moved to {aside}")
 
     def done(self, stage: Stage) -> bool:
         """Whether a stage is done; one that is made anew only when its successor is there."""

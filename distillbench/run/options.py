@@ -74,7 +74,7 @@ def open_executor(plan: Plan, store: Store, options: RunOptions, *, run: str) ->
     for name, count in (("--workers", options.workers), ("--gpus", options.gpus)):
         if count is not None and count < (name == "--workers"):
             raise BadInput(f"{name} {count}: too few")
-    threads = max((int(s.runtime.get("threads", 1)) for s in plan.stages.values()), default=1)
+    threads = max((s.options.threads for s in plan.stages.values()), default=1)
     start = _cluster if options.address else _machine
     executor = start(store, options, run, threads)
     try:
@@ -133,7 +133,7 @@ def _require_fit(plan: Plan, executor: Executor) -> None:
     for stage in plan.stages.values():
         if width(stage) > executor.widest:
             raise BadInput(
-                f"{stage.label or stage.key}: needs {width(stage)} slots (GPUs, or processor "
+                f"{stage.name}: needs {width(stage)} slots (GPUs, or processor "
                 f"shares) on one machine; there are {executor.widest} ({executor.room})",
                 hint="Lower train.processes, or raise --gpus or --workers",
             )

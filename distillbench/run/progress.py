@@ -245,7 +245,7 @@ def open_progress(log: Path, *, stream: IO[str] | None = None) -> Progress:
 
 
 def _title(stage: Stage) -> str:
-    return f"{stage.kind:<6} {stage.label or stage.key}"
+    return f"{stage.kind:<6} {stage.name}"
 
 
 def _clock(seconds: float) -> str:

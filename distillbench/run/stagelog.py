@@ -41,7 +41,7 @@ class StageLog:
         _line(
             f"start {stage.kind} {stage.key} ({stage.label or 'no label'}), attempt {job.attempt}"
         )
-        _line(f"on {where}, {stage.runtime.get('threads', 1)} thread(s)")
+        _line(f"on {where}, {stage.options.threads} thread(s)")
         _line(f"spec {json.dumps(dict(stage.spec), sort_keys=True, default=str)}")
         return self
 

@@ -29,6 +29,7 @@ from distillbench.plan.stage import Stage, lineage
 from distillbench.run.environment import captured, set_threads
 from distillbench.run.executor import Job, Result
 from distillbench.run.stagelog import StageLog
+from distillbench.specs.context import StageContext
 from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
 from distillbench.store.record import read_sealed, seal
@@ -106,7 +107,7 @@ def _run_claimed(
     tmp = store.begin(stage.kind, stage.key)
     write_json(tmp / "spec.json", _identity(stage))
     with captured(tmp / "log.txt"), StageLog(job, tmp) as log:
-        set_threads(int(stage.runtime.get("threads", 1)))
+        set_threads(stage.options.threads)
         attempts = _attempts(store, job, claims[0])
         inputs = _call(store, job, tmp, claims, should_stop, log)
     write_json(tmp / "provenance.json", {"attempts": attempts})
@@ -219,15 +220,8 @@ def _call(
     contents = {name: store.content(*name.split("/")) for name in sorted(read)}
     module, _, name = STAGE_FUNCTIONS[stage.kind].partition(":")
     function = getattr(importlib.import_module(module), name)
-    function(
-        dict(stage.spec),
-        **inputs,
-        out=tmp,
-        runtime=dict(stage.runtime),
-        device=job.device,
-        progress=progress,
-        should_stop=should_stop,
-    )
+    context = StageContext(job.device, progress, should_stop, stage.options)
+    function(stage.record, context, **inputs, out=tmp)
     return contents
 
 

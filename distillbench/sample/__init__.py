@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""Drawing a student's samples. The samplers themselves, and their NFE, are in `api.sampler`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,14 @@ import torch
 
 from distillbench.api.backbone import Backbone, Prediction
 from distillbench.api.sampler import Sampler
-from distillbench.api.samplers import from_recipe
 from distillbench.core.noise import sample_noise
 from distillbench.data.prompts import planned_prompts
 from distillbench.errors import Interrupted, StageFailed
 from distillbench.files.io import write_json
 from distillbench.finite import NotFinite, require_finite
 from distillbench.numerics import Meter, repeatable
+from distillbench.specs.context import Runtime, StageContext
+from distillbench.specs.stages import SampleSpec
 from distillbench.store.samples import SampleWriter
 from distillbench.student.files import Student, load_student
 
@@ -49,45 +50,46 @@ class Work:
             yield range(start, min(start + self.batch_size, len(self.prompts)))
 
 
-def sample_stage(
-    spec: Mapping[str, Any],
-    *,
-    train_dir: Path,
-    out: Path,
-    runtime: Mapping[str, Any],
-    device: str,
-    progress: Callable[[dict[str, Any]], None],
-    should_stop: Callable[[], bool],
-) -> None:
+def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, out: Path) -> None:
     """Sample the student in `train_dir` as `spec` says and write the samples into `out`.
 
     Writes samples-00000.safetensors and so on (at most 256 samples each), samples.jsonl (one line
     per sample), samples.json and cost.json.
 
     Raises:
-        Interrupted: `should_stop` said so; a sample stage starts afresh.
+        Interrupted: it was asked to stop; a sample stage starts afresh.
     """
-    asked = spec["prompts"]
-    chosen = planned_prompts(
-        asked.get("name", ""), asked.get("sha256", ""), file=runtime.get("prompts", "")
-    )  # fmt: skip
-    order = [i % len(chosen.prompts) for i in range(asked["n"])]
+    runtime = context.runtime
+    chosen = planned_prompts(runtime.prompts, spec.prompts.sha256)
+    order = [i % len(chosen.prompts) for i in range(spec.prompts.n)]
     prompts = [chosen.prompts[i] for i in order]
-    work = Work(from_recipe(spec["sampler"]), prompts, spec["seed"], spec["batch_size"])
-    meter = Meter(device)
-    with repeatable(runtime.get("threads", 1)):
-        settings = runtime.get("settings", {}).get("backbone")
-        student = load_student(train_dir, device, settings=settings)
+    work = Work(spec.sampler, prompts, spec.seed, spec.batch_size)
+    meter = Meter(context.device)
+    with repeatable(runtime.threads):
+        told = runtime.settings
+        student = load_student(
+            train_dir, context.device, settings=told.get("backbone"),
+            method_settings=told.get("method") if spec.method.weights is not None else None,
+            on=_elsewhere(spec, runtime),
+        )  # fmt: skip
         meter.watch(student.method.backbone)
         shards = SampleWriter(out)
         for positions in work.batches():
-            if should_stop():
+            if context.should_stop():
                 raise Interrupted(f"stopped after {positions[0]} of {len(prompts)} samples")
             shards.add(_batch(student, work, positions))
-            progress({"kind": "sample", "done": positions[-1] + 1, "total": len(prompts)})
+            context.progress({"kind": "sample", "done": positions[-1] + 1, "total": len(prompts)})
     categories = [chosen.categories[i] if chosen.categories else "" for i in order]
-    shards.close(prompts, categories, spec["seed"])
+    shards.close(prompts, categories, spec.seed)
     write_json(out / "cost.json", {**meter.totals(), "samples": len(prompts)})
+
+
+def _elsewhere(spec: SampleSpec, runtime: Runtime) -> dict[str, Any] | None:
+    """The backbone that a student is carried over to, with all of its settings."""
+    if spec.sample_on is None:
+        return None
+    params = spec.plugin("sample_on", runtime).params
+    return {**spec.sample_on.plain(), "params": params}
 
 
 def generate_images(
@@ -113,7 +115,7 @@ def _batch(student: Student, work: Work, positions: range) -> torch.Tensor:
             return sample_noise(work.seed, positions, backbone.latent_shape, stream).to(device)
 
         x0 = work.sampler.sample(
-            denoise, noise("start"), backbone.process, lambda i: noise(f"step {i}")
+            denoise, noise("start"), backbone.process_of(student.net), lambda i: noise(f"step {i}")
         )
         try:
             return backbone.decode(require_finite(x0, "latents")).cpu()

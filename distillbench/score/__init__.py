@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""The networks behind metrics, each loaded once a process, and the evaluation of one metric."""

@@ -5,16 +5,16 @@ Also the catalogue of OpenAI's CLIP files, which several scorers build on.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distillbench.files.marks import did_you_mean
 from distillbench.files.places import Need
 from distillbench.score.weights import ClipSource, Published, Resize, clip_folder, identity
 from distillbench.world import weights as shipped
 
-__all__ = ["OPENAI", "Choice", "checked"]
+__all__ = ["OPENAI", "Choice", "checked", "published_or_path"]
 
 OPENAI = {
     weights.name: weights
@@ -55,12 +55,19 @@ OPENAI = {
 
 def checked(weights: str, named: Mapping[str, Published]) -> str:
     """`weights` itself. Raises ValueError when it is neither a known name nor a path."""
-    if weights in {"tiny", *named} or _is_path(weights):
+    return _one_of(weights, ["tiny", *named])
+
+
+def published_or_path(weights: str, named: Mapping[str, Published]) -> str:
+    """The same for a scorer that has no tiny counterpart."""
+    return _one_of(weights, list(named))
+
+
+def _one_of(weights: str, words: Sequence[str]) -> str:
+    if weights in words or _is_path(weights):
         return weights
-    near = difflib.get_close_matches(weights, ["tiny", *named], n=1)
-    ask = f"; did you mean {near[0]!r}?" if near else ""
-    names = ", ".join(["tiny", *named])
-    raise ValueError(f"unknown weights {weights!r}: {names}, or a path with a slash in it{ask}")
+    known = f"{', '.join(words)}, or a path with a slash in it"
+    raise ValueError(f"unknown weights {weights!r}: {known}.{did_you_mean(weights, words)}")
 
 
 def _is_path(weights: str) -> bool:
@@ -73,7 +80,7 @@ class Choice:
 
     Attributes:
         weights: "tiny", a name out of `named`, or a path.
-        tiny: folder name of the shipped weights.
+        tiny: folder name of the shipped weights; "" where there are none.
         named: published checkpoints by name.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from distillbench.api.metric import Metric, Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.errors import Interrupted, NotSupported, StageFailed
 from distillbench.score.progress import listening
+from distillbench.specs.context import Runtime, StageContext
+from distillbench.specs.stages import ScoreSpec
 
 __all__ = ["check_samples", "check_scores", "evaluate", "modality_of", "score_stage"]
 
@@ -28,61 +30,58 @@ Row = dict[str, Any]
 
 
 def score_stage(
-    spec: Mapping[str, Any],
+    spec: ScoreSpec,
+    context: StageContext,
     *,
     sample_dir: Path,
     reference_dir: Path | None,
     out: Path,
-    runtime: Mapping[str, Any],
-    device: str,
-    progress: Callable[[dict[str, Any]], None],
-    should_stop: Callable[[], bool],
 ) -> None:
     """Score the samples in `sample_dir` into `out`.
 
     Args:
-        spec: the stage's spec; its "metric" part names the plug-in, its parameters and identity.
+        spec: names the metric, its parameters and identity.
+        context: is told {"kind": "score", "done", "total"} as batches go by, and asked to stop.
         sample_dir, reference_dir: finished sample stages; the second only for metrics that compare.
         out: gets scores.jsonl and protocol.json.
-        runtime: settings that change no number.
-        device: where networks run.
-        progress: gets {"kind": "score", "done", "total"} as batches go by.
-        should_stop: polled with each of these.
 
     Raises:
         StageFailed: the metric changed since the plan, or a value is missing or not finite.
-        Interrupted: `should_stop` was true.
+        Interrupted: it was asked to stop.
     """
     from distillbench.files.io import write_json, write_jsonl
     from distillbench.numerics import repeatable
     from distillbench.store.samples import load_samples
 
-    metric = _metric(spec["metric"], runtime)
+    metric = _metric(spec, context.runtime)
 
     def beat(done: int, total: int) -> None:
-        progress({"kind": "score", "done": done, "total": total})
-        if should_stop():
+        context.progress({"kind": "score", "done": done, "total": total})
+        if context.should_stop():
             raise Interrupted(f"{metric.name}: stopped; the same command scores it again")
 
-    with listening(beat), repeatable(runtime.get("threads", 1)):
+    with listening(beat), repeatable(context.runtime.threads):
         beat(0, 1)
         samples = load_samples(sample_dir)
         reference = load_samples(reference_dir) if reference_dir else None
-        scores = evaluate(metric, samples, reference, device=device)
+        scores = evaluate(metric, samples, reference, device=context.device)
     write_jsonl(out / "scores.jsonl", rows(samples, scores))
     write_json(out / "protocol.json", protocol(metric, samples, scores))
 
 
-def _metric(wanted: Mapping[str, Any], runtime: Mapping[str, Any]) -> Metric:
+def _metric(spec: ScoreSpec, runtime: Runtime) -> Metric:
     """The metric a spec names, refused when it is no longer what the plan hashed."""
     from distillbench.api.registry import build_metric
 
-    more = runtime.get("settings", {}).get("metric", {})
-    metric = build_metric(wanted["name"], {**wanted["params"], **more})
-    for what, now in (("version", metric.version), ("revision", metric.revision())):
-        if wanted[what] != now:
+    wanted = spec.metric
+    metric = build_metric(*spec.plugin("metric", runtime))
+    for what, planned, now in (
+        ("version", wanted.version, metric.version),
+        ("revision", wanted.revision, metric.revision()),
+    ):
+        if planned != now:
             raise StageFailed(
-                f"metric {wanted['name']}: its {what} is {now!r}, the plan says {wanted[what]!r}",
+                f"metric {wanted.name}: its {what} is {now!r}, the plan says {planned!r}",
                 hint="run the same command again to plan with what is installed now",
             )
     return metric
@@ -169,7 +168,10 @@ def check_scores(metric: Metric, samples: Samples, scores: Scores) -> None:
         for index, value in enumerate(values):
             if not math.isfinite(value):
                 raise _not_finite(metric, samples, index, f"column {column!r} ({value})")
-    for kind, numbers in (("aggregate", scores.aggregate), ("standard error of", scores.stderr)):
+    blocks = {f"{c}#{i}": v for c, values in scores.blocks.items() for i, v in enumerate(values)}
+    for kind, numbers in (
+        ("aggregate", scores.aggregate), ("standard error of", scores.stderr), ("block of", blocks),
+    ):  # fmt: skip
         for column, value in numbers.items():
             if not math.isfinite(value):
                 raise StageFailed(f"{metric.name}: {kind} column {column!r} is {value}")
@@ -184,7 +186,7 @@ def _not_finite(metric: Metric, samples: Samples, index: int, what: str) -> Stag
 
 
 def rows(samples: Samples, scores: Scores) -> Iterator[Row]:
-    """Rows of scores.jsonl: samples first, then aggregates with their n and, if known, stderr."""
+    """Rows of scores.jsonl: samples, aggregates with n and, if known, stderr, left-out blocks."""
     for column, values in scores.per_sample.items():
         named = zip(samples.prompts, samples.categories, values, strict=True)
         for index, (prompt, category, value) in enumerate(named):
@@ -204,6 +206,9 @@ def rows(samples: Samples, scores: Scores) -> Iterator[Row]:
         if column in scores.stderr:
             row["stderr"] = float(scores.stderr[column])
         yield row
+    for column, left_out in scores.blocks.items():
+        for block, value in enumerate(left_out):
+            yield {"kind": "block", "column": column, "block": block, "value": float(value)}
 
 
 def protocol(metric: Metric, samples: Samples, scores: Scores) -> dict[str, Any]:

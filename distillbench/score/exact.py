@@ -1,16 +1,37 @@
-"""Samples of the exact mixture world beside the distribution they should have, by condition."""
+"""Samples of the exact mixture world beside the distribution they should have, by condition.
+
+A score of that world is an `ExactMetric` whose `info` is an `exact_info`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
-from distillbench.api.metric import Samples
+from pydantic import BaseModel, ConfigDict
+
+from distillbench.api.metric import Metric, MetricInfo, Samples
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput
 from distillbench.world.mixture import CONDITIONS, labels_of, mixture
 
-__all__ = ["Condition", "by_condition", "world_revision"]
+__all__ = ["Condition", "ExactMetric", "by_condition", "exact_info"]
+
+exact_info = partial(MetricInfo, modality=frozenset({"point"}), per_sample=False)
+
+
+class ExactMetric(Metric):
+    """What the scores of this world share."""
+
+    class Config(BaseModel):
+        """There are no settings."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def revision(self) -> str:
+        """Hash of the world's numbers."""
+        return hashlib.sha256(repr(mixture()).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -54,8 +75,3 @@ def by_condition(samples: Samples, *, at_least: int = 1) -> list[Condition]:
         weights = torch.tensor(world.weights[label], dtype=torch.float64)
         found.append(Condition(index, points, centres, weights, world.std))
     return found
-
-
-def world_revision() -> str:
-    """Hash of the world's numbers."""
-    return hashlib.sha256(repr(mixture()).encode()).hexdigest()[:16]

@@ -19,7 +19,13 @@ from torch.nn.functional import normalize
 
 from distillbench.api.metric import Samples
 from distillbench.errors import BadInput, NotSupported
-from distillbench.score.preprocess import clean_resize, crop_square, pad_square, standardise
+from distillbench.score.preprocess import (
+    centre_patch,
+    clean_resize,
+    crop_square,
+    pad_square,
+    standardise,
+)
 from distillbench.score.progress import tick
 from distillbench.score.weights import ClipSource, arch_of
 
@@ -185,25 +191,30 @@ class FeatureNet(Protocol):
         """(n, dim) float32 features on the CPU."""
         ...
 
+    def encode(self, data: Tensor) -> Tensor:
+        """The same of uint8 pictures (n, H, W, 3)."""
+        ...
+
 
 class InceptionNet:
     """Inception-v3 pool features, 2048-d, through NVIDIA's TorchScript export of the 2015 net.
 
     The protocol of clean-fid's `clean` mode (arXiv 2104.11222): each channel resized by PIL in
-    float32, bicubic, to 299x299, aspect ratio not kept, then (x - 128) / 128.
+    float32, bicubic, to 299x299, aspect ratio not kept, then (x - 128) / 128. Patches are the
+    central 299 pixels as they are (SDXL-Lightning, arXiv 2402.13929).
     """
 
     dim = 2048
     side = 299
-    resize = "clean-299"
 
-    def __init__(self, checkpoint: Path, device: str = "cpu") -> None:
-        self.device = device
+    def __init__(self, checkpoint: Path, device: str = "cpu", rule: str = "resize") -> None:
+        self.device, self.rule = device, rule
+        self.resize = f"{'clean' if rule == 'resize' else rule}-{self.side}"
         self.layers: Any = _torchscript(checkpoint, device).eval().layers
         self._kept = _Kept()
 
     def features(self, samples: Samples) -> Tensor:
-        """(n, 2048) float32 features on the CPU."""
+        """(n, 2048) float32 features on the CPU. Raises NotSupported: smaller than a patch."""
         return self._kept.get(samples.key, lambda: self.encode(samples.data))
 
     @torch.no_grad()
@@ -211,7 +222,8 @@ class InceptionNet:
         """Features of uint8 pictures (n, H, W, 3)."""
         parts = []
         for batch in _batches(data):
-            pixels = clean_resize(batch, self.side).to(self.device)
+            fitted = clean_resize if self.rule == "resize" else centre_patch
+            pixels = fitted(batch, self.side).to(self.device)
             parts.append(self.layers((pixels - 128) / 128).flatten(1).float().cpu())
         return torch.cat(parts)
 
@@ -222,36 +234,45 @@ class TinyNet:
     Args:
         folder: config.json and model.safetensors of a `world.networks.AttributeNet`.
         device: where it runs.
+        rule: "patch" shows it the central quarter of the picture, every pixel doubled.
     """
 
     side = 32
-    resize = "none"
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, device: str = "cpu", rule: str = "resize") -> None:
         from distillbench.world.oracle import load_net
 
-        self.device = device
+        self.device, self.rule = device, rule
+        self.resize = "none" if rule == "resize" else f"{rule}-{self.side // 2}"
         self.net = load_net(folder).to(device)
         self.dim = self.net.features.out_features
         self._kept = _Kept()
 
     def features(self, samples: Samples) -> Tensor:
         """(n, dim) float32 features on the CPU. Raises NotSupported for another picture size."""
-        if tuple(samples.data.shape[1:]) != (self.side, self.side, 3):
-            raise NotSupported(
-                f"the tiny feature net sees 32x32 pictures, not {tuple(samples.data.shape[1:3])}",
-                hint="use the published extractor for pictures of other sizes",
-            )
         return self._kept.get(samples.key, lambda: self.encode(samples.data))
 
     @torch.no_grad()
     def encode(self, data: Tensor) -> Tensor:
-        """Features of uint8 pictures (n, 32, 32, 3)."""
-        pixels = data.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        """Features of uint8 pictures (n, 32, 32, 3). Raises NotSupported for another size."""
+        if self.rule == "patch":
+            half = centre_patch(data, self.side // 2).repeat_interleave(2, 2)
+            data = half.repeat_interleave(2, 3).permute(0, 2, 3, 1)
+        pixels = self.pixels(data)
         return torch.cat([self.net.embed(b.to(self.device)).cpu() for b in _batches(pixels)])
+
+    def pixels(self, data: Tensor) -> Tensor:
+        """What the network sees: (n, 3, 32, 32) in -1..1. Raises NotSupported for another size."""
+        if tuple(data.shape[1:]) != (self.side, self.side, 3):
+            raise NotSupported(
+                f"the tiny feature net sees {self.side}x{self.side} pictures, not "
+                f"{tuple(data.shape[1:3])}",
+                hint="use the published extractor for pictures of other sizes",
+            )
+        return data.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 @lru_cache(maxsize=4)
-def feature_net(path: Path, device: str = "cpu") -> FeatureNet:
+def feature_net(path: Path, device: str = "cpu", rule: str = "resize") -> FeatureNet:
     """The process's one feature net at `path`: a folder is a tiny net, a file the Inception."""
-    return TinyNet(path, device) if path.is_dir() else InceptionNet(path, device)
+    return TinyNet(path, device, rule) if path.is_dir() else InceptionNet(path, device, rule)

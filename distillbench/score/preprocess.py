@@ -11,16 +11,26 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-__all__ = ["clean_resize", "crop_square", "pad_square", "standardise"]
+from distillbench.errors import NotSupported
+
+__all__ = ["centre_patch", "clean_resize", "crop_square", "pad_square", "standardise", "stretch"]
 
 # OpenAI's CLIP statistics; HPSv2, AeS and every open_clip network here use the same.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def standardise(pixels: Tensor) -> Tensor:
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def standardise(
+    pixels: Tensor,
+    means: tuple[float, ...] = CLIP_MEAN,
+    deviations: tuple[float, ...] = CLIP_STD,
+) -> Tensor:
     """(x - mean) / std per channel, for x in 0..1."""
-    mean, std = torch.tensor(CLIP_MEAN), torch.tensor(CLIP_STD)
+    mean, std = torch.tensor(means), torch.tensor(deviations)
     return (pixels - mean[:, None, None]) / std[:, None, None]
 
 
@@ -59,6 +69,25 @@ def _crop(image: np.ndarray, size: int) -> Tensor:
     left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
     square = np.asarray(picture)[top : top + size, left : left + size]
     return torch.from_numpy(square.copy()).permute(2, 0, 1)
+
+
+def stretch(images: Tensor, size: int) -> Tensor:
+    """8-bit PIL bicubic to a square, the aspect ratio not kept; 0..1."""
+    shape, bicubic = (size, size), Image.Resampling.BICUBIC
+    fitted = [np.array(Image.fromarray(i).resize(shape, bicubic)) for i in images.numpy()]
+    return torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).float() / 255
+
+
+def centre_patch(images: Tensor, size: int) -> Tensor:
+    """The central `size` pixels as they are, 0..255. Raises NotSupported for smaller pictures."""
+    height, width = images.shape[1:3]
+    if min(height, width) < size:
+        raise NotSupported(
+            f"a patch has {size} pixels a side, the pictures are {width}x{height}",
+            hint="patch distances are for larger pictures",
+        )
+    top, left = (height - size) // 2, (width - size) // 2
+    return images[:, top : top + size, left : left + size].permute(0, 3, 1, 2).float()
 
 
 def clean_resize(images: Tensor, size: int) -> Tensor:

@@ -17,6 +17,7 @@ from distillbench.files.hashes import file_sha256
 from distillbench.files.places import Need, data_root
 
 __all__ = [
+    "CHECKPOINTS",
     "ClipSource",
     "Published",
     "Resize",
@@ -28,6 +29,7 @@ __all__ = [
 
 Resize = Literal["crop", "pad", "pad-legacy"]
 CARD = "card.json"
+VOCABULARY = "vocab.txt"
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -44,6 +46,7 @@ class Published:
         quickgelu: the network was trained with QuickGELU.
         size: bytes of the file, about.
         license: of the weights, as their project states it.
+        beside: further files of the same source that must lie in the same folder.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Published:
     quickgelu: bool = False
     size: int = 0
     license: str = ""
+    beside: tuple[str, ...] = ()
 
     @property
     def revision(self) -> str:
@@ -83,6 +87,11 @@ class Published:
                 f"{path} is not {self.name!r}: its sha256 is {file_sha256(path)}",
                 hint=f"replace it by {self.file} of {self.source} (sha256 {self.sha256})",
             )
+        if lacking := [name for name in self.beside if not (path.parent / name).is_file()]:
+            raise MissingWeights(
+                f"weights {self.name!r} are not complete: no {path.parent / lacking[0]}",
+                hint=f"put {lacking[0]} of {self.source} there",
+            )
         return path
 
     def need(self) -> Need:
@@ -95,7 +104,8 @@ class Published:
             there = path.exists()
             problem = str(error) if there else f"not on this disk: no file {path}"
             known = f" (sha256 {self.sha256})" if self.sha256 else ""
-            fix = f"get {self.file} of {self.source}{known}"
+            files = " and ".join((self.file, *self.beside))
+            fix = f"get {files} of {self.source}{known}"
         return Need("weights", self.name, problem, fix, self.size, self.license)
 
     def clip(self, resize: Resize) -> ClipSource:
@@ -170,6 +180,9 @@ def identity(path: Path) -> str:
     if not path.is_dir():
         raise MissingWeights(f"no weights at {path}", hint="name a file or a folder that exists")
     suffixes = (".json", *CHECKPOINTS)
-    files = sorted(p for p in path.iterdir() if p.suffix in suffixes and p.name != CARD)
+    files = sorted(
+        p for p in path.iterdir()
+        if (p.suffix in suffixes or p.name == VOCABULARY) and p.name != CARD
+    )  # fmt: skip
     lines = "".join(sorted(f"{p.suffix} {file_sha256(p)}\n" for p in files))
     return hashlib.sha256(lines.encode()).hexdigest()

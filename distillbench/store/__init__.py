@@ -1,1 +1,4 @@
-"""See the modules of this package."""
+"""Finished work on disk. `layout.Store.commit` is the moment from which a stage counts as done.
+
+`record` is its sealed marker, `claim` keeps two processes from one stage.
+"""

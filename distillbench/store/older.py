@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
+
+from distillbench.errors import ArtifactError, StorageError
+from distillbench.specs.stored import StoredStage
 
 __all__ = ["older_results"]
 
@@ -28,7 +30,6 @@ def older_results(root: Path, version: int, *, used: Collection[str] = ()) -> di
 
 def _identity(path: Path) -> int | None:
     try:
-        identity = json.loads(path.read_bytes())["spec"]["identity"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return StoredStage.read(path).glance.identity
+    except (ArtifactError, StorageError):
         return None
-    return identity if isinstance(identity, int) else None

@@ -12,6 +12,7 @@ from typing import Any
 from distillbench.api.samplers import from_recipe
 from distillbench.errors import ArtifactError, BadInput
 from distillbench.files.io import read_json
+from distillbench.specs.stored import StoredStage
 
 __all__ = ["SampledRow", "sampled_rows", "teacher_runs", "training_recipe"]
 
@@ -40,13 +41,15 @@ def sampled_rows(folder: Path) -> list[SampledRow]:
     for path in sorted(folder.parent.parent.glob("sample/*/spec.json")):
         try:
             text = path.read_text(encoding="utf-8")
-            record = json.loads(text) if folder.name in text else {}
-            if "." in path.parent.name or record.get("spec", {}).get("train") != folder.name:
+            if folder.name not in text or "." in path.parent.name:
                 continue
-            label = _WHICH.sub("", record["label"])
-            row = SampledRow(label, path.parent.name, record["spec"]["sampler"])
+            stage = StoredStage.of(json.loads(text), path)
+            if stage.glance.train != folder.name or stage.glance.sampler is None:
+                continue
+            label = _WHICH.sub("", stage.label)
+            row = SampledRow(label, path.parent.name, stage.glance.sampler)
             found.setdefault(f"{label} {json.dumps(row.sampler, sort_keys=True)}", row)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, ArtifactError):
             continue  # damage of samples is told where they are used
     return list(found.values())
 

@@ -1,0 +1,1 @@
+"""A trained student on disk: its files, its export in diffusers' format, its model card."""

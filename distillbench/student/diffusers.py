@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import diffusers
 import torch
@@ -33,12 +33,14 @@ from distillbench.errors import NotSupported
 from distillbench.files.io import require_folder, storage_guard, write_json
 from distillbench.student.card import write_card
 from distillbench.student.files import load_student
+from distillbench.student.kohya import as_kohya
 from distillbench.student.schedulers import Followed, follow
 from distillbench.student.trial import Teacher
 
-__all__ = ["export_student"]
+__all__ = ["LoraForm", "export_student"]
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
+LoraForm = Literal["diffusers", "kohya", "peft"]
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class _Written:
 
     Attributes:
         left_out: tensors that no pipeline uses.
-        adapter: as an adapter, else as a whole network.
+        loader: what reads the adapter; "" where it is a whole network.
         embeds: the network takes the guidance scale from its pipeline.
         fixed: scalar inputs that are part of the network now, at the recipe's values.
     """
 
     left_out: Mapping[str, Tensor]
-    adapter: bool = False
+    loader: str = ""
     embeds: bool = False
     fixed: Mapping[str, float] = field(default_factory=dict)
 
@@ -64,6 +66,7 @@ def export_student(
     *,
     nfe: int | None = None,
     recipe: Mapping[str, Any] | None = None,
+    lora: LoraForm = "diffusers",
     device: str = "cpu",
 ) -> list[Path]:
     """Write the student of a finished training into the empty folder `out`; returns its files.
@@ -73,6 +76,7 @@ def export_student(
     Args:
         nfe: network evaluations of the recipe written along; None is the training's default.
         recipe: a recipe of another row of the training, in place of both.
+        lora: how an adapter's tensors are named: as diffusers, kohya (and ComfyUI) or peft do.
 
     Raises:
         NotSupported: nothing was trained, the backbone is no diffusers pipeline, or the method is
@@ -83,7 +87,7 @@ def export_student(
     student = load_student(train_dir, device)
     backbone, net = student.method.backbone, student.net
     if net is None:
-        raise NotSupported(f"{student.method.name} trains no student, so there is none to export")
+        raise NotSupported(f"{student.method.name} has no student's weights, so none to export")
     if not isinstance(backbone, PipelineBackbone):
         raise NotSupported(f"students of backbone {backbone.name} have no diffusers form")
     record = json.loads((train_dir / "recipe.json").read_text(encoding="utf-8"))
@@ -91,7 +95,7 @@ def export_student(
     sampler = from_recipe(given) if given else student.method.sampler(nfe or 1)
     # What only decides sampling is the sampler's to say: it may be another row's.
     decisive = {**record["method"], "params": dict(split(student.method.config).decisive)}
-    record |= {"method": decisive, "sampler": sampler}
+    record |= {"method": decisive, "sampler": sampler, "form": lora}
     existed = out.is_dir()
     try:
         with storage_guard(out / "recipe.json"):
@@ -115,10 +119,11 @@ def _write(
 ) -> None:
     kind = json.loads((train_dir / "net.json").read_text(encoding="utf-8"))["kind"]
     sampler: Sampler = record["sampler"]
-    written = _write_weights(out, backbone, net, kind, sampler, on_run=bool(record.get("teacher")))
+    on_run, form = bool(record.get("teacher")), record["form"]
+    written = _write_weights(out, backbone, net, kind, sampler, on_run=on_run, form=form)
     if written.left_out:
         save_file(dict(written.left_out), out / "conditions.safetensors")
-    followed = follow(sampler, _teacher(backbone))
+    followed = follow(sampler, _teacher(backbone, net))
     followed.scheduler.save_pretrained(out / "scheduler")
     recipe = _recipe(backbone, record, sampler, followed, written)
     recipe["training"] = train_dir.resolve().name
@@ -126,8 +131,9 @@ def _write(
     write_card(out, backbone, recipe)
 
 
-def _teacher(backbone: PipelineBackbone) -> Teacher:
-    return Teacher(backbone.process, backbone.prediction_type, dict(backbone.pipe.scheduler.config))
+def _teacher(backbone: PipelineBackbone, net: NetHandle) -> Teacher:
+    process, prediction = backbone.process_of(net), backbone.prediction_of(net)
+    return Teacher(process, prediction, dict(backbone.pipe.scheduler.config))
 
 
 def _split(net: NetHandle) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -139,20 +145,27 @@ def _split(net: NetHandle) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return inside, conditions
 
 
-def _write_adapter(out: Path, backbone: PipelineBackbone, net: NetHandle) -> dict[str, Tensor]:
+def _write_adapter(
+    out: Path, backbone: PipelineBackbone, net: NetHandle, form: LoraForm
+) -> _Written:
     tensors, conditions = _split(net)
     module: Any = net.module
-    config = module.peft_config[net.name]
-    if not hasattr(backbone.pipe, "load_lora_weights"):
+    config, part = module.peft_config[net.name], backbone.network
+    loads = hasattr(backbone.pipe, "load_lora_weights")
+    if form == "peft" or not loads:
+        if form == "kohya":
+            raise NotSupported(f"no tool reads a LoRA of {backbone.name} in kohya's format")
         config.save_pretrained(out)
         peft = {f"base_model.model.{n}": v for n, v in tensors.items()}
         save_file(peft, out / "adapter_model.safetensors", {"format": "pt"})
-        return conditions
-    part = backbone.network
-    settings = {f"{part}.{k}": _plain(v) for k, v in config.to_dict().items()}
-    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
-    save_file({f"{part}.{n}": v for n, v in tensors.items()}, out / LORA_FILE, metadata)
-    return conditions
+        return _Written(conditions, loader="PeftModel")
+    if form == "kohya":
+        save_file(as_kohya(tensors, config), out / LORA_FILE, {"format": "pt"})
+    else:
+        settings = {f"{part}.{k}": _plain(v) for k, v in config.to_dict().items()}
+        metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(settings, sort_keys=True)}
+        save_file({f"{part}.{n}": v for n, v in tensors.items()}, out / LORA_FILE, metadata)
+    return _Written(conditions, loader="load_lora_weights")
 
 
 def _plain(value: Any) -> Any:
@@ -168,7 +181,7 @@ def _fixed(net: NetHandle, sampler: Sampler) -> dict[str, float]:
 
 def _write_weights(
     out: Path, backbone: PipelineBackbone, net: NetHandle, kind: str, sampler: Sampler, *,
-    on_run: bool,
+    on_run: bool, form: LoraForm,
 ) -> _Written:  # fmt: skip
     """An adapter where one can carry the student, else the whole network.
 
@@ -177,7 +190,9 @@ def _write_weights(
     """
     fixed = _fixed(net, sampler)
     if kind == "lora" and not on_run and not fixed:
-        return _Written(_write_adapter(out, backbone, net), adapter=True)
+        return _write_adapter(out, backbone, net, form)
+    if form != "diffusers":
+        raise NotSupported(f"this student is a whole network, which has no form {form!r}")
     tensors, conditions = _split(net)
     module: Any = net.module
     if kind == "lora":
@@ -220,14 +235,13 @@ def _recipe(
 ) -> dict[str, Any]:
     """How to rebuild and sample the student outside this package."""
     base = backbone.config.model_dump(mode="json")
-    loader = "load_lora_weights" if hasattr(backbone.pipe, "load_lora_weights") else "PeftModel"
     whole = f"from_pretrained, subfolder {backbone.network}"
     limits = _limits(sampler, followed, written)
     call = _call(backbone, sampler, followed, written)
     recipe = {
         "pipeline": backbone.pipeline,
         "base": {"backbone": backbone.name, "params": base, "revision": backbone.revision()},
-        "load_with": loader if written.adapter else whole,
+        "load_with": written.loader or whole,
         "precision": record["precision"],
         "method": record["method"],
         "scheduler": type(followed.scheduler).__name__,

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from distillbench.api import registry
 from distillbench.errors import ArtifactError, NotSupported
 from distillbench.files.io import write_json
+from distillbench.specs.stages import TrainSpec
 from distillbench.store.record import check_folder
 from distillbench.store.runs import teacher_runs, training_recipe
 
@@ -31,11 +32,13 @@ __all__ = [
     "load_student",
     "read_tensors",
     "replace_teacher_by_run",
+    "write_net",
     "write_recipe",
     "write_student",
 ]  # fmt: skip
 
 DEFAULT_NFE = (4, 2, 1, 8)
+NET = "net.json"
 
 
 @dataclass(frozen=True)
@@ -53,22 +56,26 @@ class Student:
 
 def write_student(out: Path, net: NetHandle, spec: NetSpec) -> None:
     """Write student.safetensors and net.json; the average where one is kept."""
-    chosen = net if net.ema is None else net.ema
-    tensors = {name: t.detach().cpu().contiguous() for name, t in chosen.tensors().items()}
+    write_net(out, net if net.ema is None else net.ema, net.name, spec.kind, spec.opts)
+
+
+def write_net(out: Path, net: NetHandle, role: str, kind: str, opts: Mapping[str, Any]) -> None:
+    """Write a net's tensors, and how `make_net` makes it again."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in net.tensors().items()}
     save_file(tensors, out / "student.safetensors")
-    record = {"role": net.name, "kind": spec.kind, "opts": dict(spec.opts)}
-    write_json(out / "net.json", record)
+    write_json(out / NET, {"role": role, "kind": kind, "opts": dict(opts)})
 
 
-def write_recipe(out: Path, spec: Mapping[str, Any], method: Method) -> None:
+def write_recipe(out: Path, spec: TrainSpec, method: Method) -> None:
     """Write recipe.json: the default sampling recipe, and what rebuilds any other."""
     record = {
         "default": default_sampler(method).model_dump(mode="json"),
-        "method": {**spec["method"], "params": method.config.model_dump(mode="json")},
-        "backbone": {**spec["backbone"], "params": method.backbone.config.model_dump(mode="json")},
-        "precision": spec["train"].get("precision", "float32"),
-        "teacher": spec.get("teacher"),
-    }
+        "method": {**spec.method.plain(), "params": method.config.model_dump(mode="json")},
+        "backbone": {**spec.backbone.plain(),
+                     "params": method.base.config.model_dump(mode="json")},
+        "precision": spec.train.precision,
+        "teacher": spec.teacher,
+    }  # fmt: skip
     write_json(out / "recipe.json", record)
 
 
@@ -88,14 +95,21 @@ def default_sampler(method: Method) -> Sampler:
 
 
 def load_student(
-    train_dir: Path, device: str = "cpu", *, settings: Mapping[str, Any] | None = None
+    train_dir: Path,
+    device: str = "cpu",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    method_settings: Mapping[str, Any] | None = None,
+    on: Mapping[str, Any] | None = None,
 ) -> Student:
     """Rebuild a trained student from its folder alone, in the precision it was trained in.
 
     Args:
         train_dir: a finished training.
         device: where networks run.
-        settings: of the backbone, where they are others than at training: weights may have moved.
+        settings, method_settings: of backbone and method, where they are others than at training:
+            weights may have moved.
+        on: name, params and revision of another backbone, to carry the student over to.
 
     Raises:
         ArtifactError: the folder is not that of a finished training, or not as it was committed.
@@ -108,17 +122,60 @@ def load_student(
     given = {**recipe["backbone"]["params"], **(settings or {})}
     backbone = registry.build_backbone(recipe["backbone"]["name"], given)
     parts = recipe["method"]
-    method = registry.build_method(parts["name"], parts["params"], backbone)
+    theirs = {**parts["params"], **(method_settings or {})}
+    method = registry.build_method(parts["name"], theirs, backbone)
     revision = recipe["backbone"].get("revision", backbone.revision())
     if revision != backbone.revision():
         raise ArtifactError(
             f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
             f"{backbone.revision()}"
         )
+    if on is not None and _read(train_dir / NET)["kind"] == "lora":
+        return _carried(method, train_dir, on, device, recipe["precision"])
+    backbone = _own_backbone(method, train_dir, parts.get("weights"))
     backbone.load(device, dtype=recipe["precision"])
     if recipe.get("teacher"):
         replace_teacher_by_run(backbone, train_dir.parent / recipe["teacher"])
-    return Student(method, _net(backbone, train_dir) if method.nets() else None)
+    if on is not None:
+        return _carried(method, train_dir, on, device, recipe["precision"], base=backbone)
+    return Student(method, _net(backbone, train_dir) if (train_dir / NET).is_file() else None)
+
+
+def _carried(
+    method: Method, train_dir: Path, on: Mapping[str, Any], device: str, precision: str,
+    *, base: Backbone | None = None,
+) -> Student:  # fmt: skip
+    """A student on another backbone: its adapter, or its difference from a loaded `base`."""
+    backbone = registry.build_backbone(on["name"], on["params"])
+    if on.get("revision", backbone.revision()) != backbone.revision():
+        raise ArtifactError(
+            f"{train_dir}: to be sampled on revision {on['revision']} of {backbone.name}, this "
+            f"disk holds {backbone.revision()}"
+        )
+    backbone.load(device, dtype=precision)
+    method.backbone = backbone
+    record, tensors = _read(train_dir / NET), read_tensors(train_dir)
+    net = backbone.make_net(record["role"], record["kind"], **record["opts"])
+    if base is not None:
+        before = base.make_net("before", record["kind"], **record["opts"]).tensors()
+        there = net.tensors()
+        tensors = {
+            name: value if name.startswith("conditions.") else there[name] + value - before[name]
+            for name, value in tensors.items()
+        }
+    net.load_tensors(tensors)
+    return Student(method, net)
+
+
+def _own_backbone(method: Method, train_dir: Path, weights: str | None) -> Backbone:
+    """What a method is sampled on; one it brings along must hold the bytes of its training."""
+    published = method.published()
+    if published is not None and published.kind == "pipeline" and published.identity() != weights:
+        raise ArtifactError(
+            f"{train_dir}: made of {published.weights} with sha256 {weights}; this disk holds "
+            f"{published.identity()}"
+        )
+    return method.backbone
 
 
 def replace_teacher_by_run(backbone: Backbone, train_dir: Path) -> None:
@@ -135,7 +192,7 @@ def replace_teacher_by_run(backbone: Backbone, train_dir: Path) -> None:
 
 
 def _net(backbone: Backbone, train_dir: Path, *, name: str = "") -> NetHandle:
-    record = _read(train_dir / "net.json")
+    record = _read(train_dir / NET)
     net = backbone.make_net(name or record["role"], record["kind"], **record["opts"])
     net.load_tensors(read_tensors(train_dir))
     return net

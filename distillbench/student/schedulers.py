@@ -124,6 +124,11 @@ def _of_diffusion(kind: str, sampler: Sampler, family: str, *, clean: bool) -> I
         yield _Candidate("DPMSolverMultistepScheduler", {**PLAIN, **final, "solver_order": 2}, even)
     elif kind == "dpmsolver++2s":
         yield _Candidate("DPMSolverSinglestepScheduler", {**PLAIN, **final, "solver_order": 2})
+    elif sampler.kind == "euler":
+        named = "EulerAncestralDiscreteScheduler" if getattr(sampler, "eta", 0.0) else ""
+        yield _Candidate(named or "EulerDiscreteScheduler", {}, even)
+    elif sampler.kind == "windows":  # nothing of diffusers moves in windows
+        yield _Candidate("DDIMScheduler", {**PLAIN, **end}, even)
     if sampler.kind == "ode":  # Euler's too: EulerDiscreteScheduler starts from other noise
         yield _Candidate("DDIMScheduler", {**PLAIN, **end}, even)
         # One step of first order is DDIM's, at times of any kind.
@@ -194,7 +199,7 @@ def _betas(process: NoiseProcess, *, clean_start: bool) -> list[float]:
 # ---- flow ---------------------------------------------------------------------------------
 
 
-def _flow(candidate: _Candidate, times: Sequence[int], teacher: Teacher) -> Followed:
+def _flow(candidate: _Candidate, times: Sequence[float], teacher: Teacher) -> Followed:
     """A flow scheduler: its number of steps gives the times where a shift and an end can.
 
     Its own default takes the last step from time 9 (shift 3), which no student is trained for.

@@ -105,6 +105,16 @@ class BackboneContract:
         last = backbone.num_timesteps - (backbone.process.kind == "vp")
         assert 0 <= nodes[-1] <= nodes[0] <= last
 
+    def test_solver_grids_rise_to_the_noisiest_time(self, backbone: Backbone) -> None:
+        """N different times, those of few-step students among them where N divides T."""
+        last = backbone.num_timesteps - (backbone.process.kind == "vp")
+        for steps in (1, backbone.num_timesteps):
+            grid = backbone.solver_grid(steps)
+            assert len(grid) == len(set(grid)) == steps
+            assert list(grid) == sorted(grid)
+            assert grid[-1] == last
+            backbone.check_times(tuple(reversed(grid))[: steps // 2 or 1])
+
     def test_noise_grows_with_time(self, backbone: Backbone) -> None:
         """alpha falls, sigma rises, over T times."""
         process = backbone.process

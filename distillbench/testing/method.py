@@ -22,6 +22,9 @@ from distillbench.api.fields import split
 from distillbench.api.method import Method
 from distillbench.api.samplers import from_recipe
 from distillbench.errors import DistillbenchError, Interrupted, NotSupported
+from distillbench.specs.context import Runtime, StageContext
+from distillbench.specs.stages import TrainSpec
+from distillbench.testing.specs import train_spec
 
 __all__ = ["MethodContract", "train", "train_spec"]
 
@@ -35,30 +38,6 @@ assert "torch" not in sys.modules, "planning imported torch"
 """
 
 
-def train_spec(
-    method: str,
-    params: Mapping[str, Any],
-    *,
-    backbone: str = "gmm",
-    backbone_params: Mapping[str, Any] | None = None,
-    prompts: str = "gmm-train",
-    seed: int = 0,
-    **settings: Any,
-) -> dict[str, Any]:
-    """A train stage's spec; `settings` are those of `train` (updates, batch_size, ...)."""
-    built = registry.build_backbone(backbone, backbone_params or {})
-    return {
-        "backbone": {"name": backbone, "params": dict(backbone_params or {}),
-                     "revision": built.revision()},
-        "method": {"name": method, "version": registry.METHODS.get(method).version,
-                   "params": dict(params)},
-        "train": {"updates": 4, "batch_size": 8, **settings},
-        "data": {"prompts": prompts, "images": ""},
-        "seed": seed,
-        "teacher": None,
-    }  # fmt: skip
-
-
 def train(
     spec: Mapping[str, Any],
     folder: Path,
@@ -66,12 +45,14 @@ def train(
     stop_after: int | None = None,
     save_every: int = 1000,
     device: str = "cpu",
+    prompts: str = "",
     images: str = "",
-) -> list[dict[str, Any]]:
+) -> list[Mapping[str, Any]]:
     """Run a train stage into `folder`/out, with checkpoints beside it; returns its progress.
 
     Args:
         stop_after: ask it to stop once that many steps are done.
+        prompts: the set that the spec was made for, where it is not the backbone's own.
         images: folder of training images.
 
     Raises:
@@ -79,18 +60,18 @@ def train(
     """
     from distillbench.train.loop import train_stage
 
-    out, events = folder / "out", list[dict[str, Any]]()
+    out, events = folder / "out", list[Mapping[str, Any]]()
     out.mkdir(parents=True, exist_ok=True)
     asked = iter(range(sys.maxsize))
-    train_stage(
-        spec,
-        out=out,
-        checkpoints=folder / "checkpoints",
-        runtime={"threads": 1, "save_every": save_every, "images": images},
-        device=device,
-        progress=events.append,
-        should_stop=lambda: stop_after is not None and next(asked) >= stop_after,
+    typed = TrainSpec.read(spec, of="a training")
+    own = registry.build_backbone(typed.backbone.name, typed.backbone.params).train_prompts
+    context = StageContext(
+        device,
+        events.append,
+        lambda: stop_after is not None and next(asked) >= stop_after,
+        Runtime(save_every=save_every, prompts=prompts or own, images=images),
     )
+    train_stage(typed, context, out=out, checkpoints=folder / "checkpoints")
     return events
 
 
@@ -117,6 +98,10 @@ class MethodContract:
             self.method, self.params, backbone=self.backbone,
             backbone_params=self.backbone_params, prompts=self.prompts, **settings,
         )  # fmt: skip
+
+    def train(self, spec: Mapping[str, Any], folder: Path, **more: Any) -> None:
+        """Run it on the prompts of the class."""
+        train(spec, folder, prompts=self.prompts, **more)
 
     def weights(self, folder: Path) -> bytes:
         """The trained student's file; empty for a method without nets."""
@@ -223,7 +208,7 @@ class MethodContract:
     def test_training_is_deterministic(self, tmp_path: Path) -> None:
         """Two runs of one seed give the same bytes, another seed gives others."""
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-            train(self.spec(seed=seed), tmp_path / name)
+            self.train(self.spec(seed=seed), tmp_path / name)
         a, b, c = (self.weights(tmp_path / name) for name in "abc")
         assert a == b
         assert a != c or not self.build().nets()
@@ -234,9 +219,9 @@ class MethodContract:
         if not self.build().nets() or not changed:
             return
         spec = self.spec()
-        train(spec, tmp_path / "before")
+        self.train(spec, tmp_path / "before")
         params = {**spec["method"]["params"], **changed}
-        train({**spec, "method": {**spec["method"], "params": params}}, tmp_path / "after")
+        self.train({**spec, "method": {**spec["method"], "params": params}}, tmp_path / "after")
         same = self.weights(tmp_path / "before") == self.weights(tmp_path / "after")
         assert same, f"training reads a field that is marked SAMPLING, one of {', '.join(changed)}"
 
@@ -257,14 +242,14 @@ class MethodContract:
 
     def test_resume_equals_straight_run(self, tmp_path: Path) -> None:
         """A stopped and resumed run ends with the bytes of an uninterrupted one."""
-        train(self.spec(), tmp_path / "straight")
+        self.train(self.spec(), tmp_path / "straight")
         stopped = not self.build().nets()
         try:
-            train(self.spec(), tmp_path / "stopped", stop_after=2)
+            self.train(self.spec(), tmp_path / "stopped", stop_after=2)
         except Interrupted:
             stopped = True
         assert stopped
-        train(self.spec(), tmp_path / "stopped")
+        self.train(self.spec(), tmp_path / "stopped")
         assert self.weights(tmp_path / "straight") == self.weights(tmp_path / "stopped")
 
 

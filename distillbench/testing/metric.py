@@ -19,7 +19,7 @@ import torch
 
 from distillbench.api.metric import Metric, Samples, Scores
 from distillbench.api.registry import build_metric
-from distillbench.errors import NotSupported
+from distillbench.errors import DistillbenchError, NotSupported
 from distillbench.score.evaluate import evaluate, protocol
 
 __all__ = ["MetricContract", "take"]
@@ -45,12 +45,14 @@ class MetricContract:
         name: registered name.
         params: its settings.
         n: samples in a set.
+        modality: of the samples; "" is the first one that the metric scores.
         tolerance: relative, for values that must agree whatever the batch.
     """
 
     name: ClassVar[str]
     params: Mapping[str, Any] = {}
     n: int = 12
+    modality: str = ""
     tolerance: float = 1e-4
 
     # ---- what a subclass may override -------------------------------------------------------
@@ -61,7 +63,7 @@ class MetricContract:
 
     def samples(self, seed: int = 0) -> Samples:
         """Random samples of the metric's modality in two categories."""
-        modality = min(self.build().info.modality)
+        modality = self.modality or min(self.build().info.modality)
         rng = torch.Generator().manual_seed(seed)
         shape = (self.n, *SHAPES[modality])
         if modality == "point":
@@ -158,6 +160,28 @@ class MetricContract:
             foreign = Samples(data, ["a", "b"], ["", ""], 0)
             given = foreign if metric.info.needs_reference else None
             _refused(metric, foreign, given)
+
+    def test_odd_input_has_finite_values_or_a_line_that_refuses_it(self) -> None:
+        given = self.samples()
+        odd_prompts = ["", "x " * 5000, "\u5c71\u306e\u4e0a\u306e\u732b", "e\u0301\n\t\U0001f600"]
+        prompts = [odd_prompts[i % len(odd_prompts)] for i in range(len(given))]
+        for sides in ((1, 1), (1, 40), (40, 3)):
+            data = given.data
+            if data.ndim > 2:
+                shape = (*data.shape[:-3], *sides, 3)
+                data = torch.arange(math.prod(shape)).reshape(shape).remainder(256).to(torch.uint8)
+            samples = dataclasses.replace(given, data=data, prompts=prompts, key="")
+            needed = self.build().info.needs_reference
+            values, refusal = {}, ""
+            try:
+                values = dict(
+                    evaluate(self.build(), samples, samples if needed else None).aggregate
+                )
+            except DistillbenchError as error:
+                refusal = error.line
+            assert values or refusal
+            assert len(refusal.splitlines()) <= 1
+            assert all(math.isfinite(v) for v in values.values())
 
     def test_reference_is_asked_for(self) -> None:
         metric, samples = self.build(), self.samples()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from distillbench.errors import BadInput
+from distillbench.files.leaves import leaves
 from distillbench.world.weights import CARD, hash_files, revision_of
 
 COMMAND: Final = "python -m distillbench.tiny_training train {recipe}"
@@ -151,14 +152,6 @@ def _markdown(card: Mapping[str, Any]) -> str:
         lines.append(f"| {job} | {' | '.join(map(str, cells))} |")
     lines += ["", card["notes"]] if card["notes"] else []
     lines += ["", "Measured on held-out data by `python -m distillbench.tiny_training eval`:", ""]
-    lines += [f"- {line}" for line in _flat(card["quality"])]
+    lines += [f"- {name}: {value}" for name, value in leaves(card["quality"], between=" / ")]
     lines += ["", f"Revision {card['revision']}.", ""]
     return "\n".join(lines)
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> list[str]:
-    out: list[str] = []
-    for key, inner in value.items():
-        name = f"{prefix}{key}"
-        out += _flat(inner, f"{name} / ") if isinstance(inner, Mapping) else [f"{name}: {inner}"]
-    return out

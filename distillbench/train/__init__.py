@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""The one training loop: `loop` steps and resumes, `role` is a learning network, `build` begins."""

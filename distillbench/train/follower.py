@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from distillbench.errors import Interrupted, NonFiniteLoss
 from distillbench.numerics import repeatable
 from distillbench.train.loop import Trainer
 from distillbench.train.ranks import Team
+from distillbench.train.work import Work
 
 __all__ = ["follow", "main"]
 
 
-def follow(job: Mapping[str, Any], team: Team) -> None:
+def follow(work: Work, team: Team) -> None:
     """Train as a rank above 0, which writes nothing and stops when rank 0 does."""
-    paths = Path(job["out"]), Path(job["checkpoints"])
-    with repeatable(job["runtime"].get("threads", 1)):
-        trainer = Trainer(job["spec"], team, *paths, job["runtime"], lambda _: None, lambda: False)
+    with repeatable(work.context.runtime.threads):
+        trainer = Trainer(work, team)
         try:
             trainer.run()
         except (Interrupted, NonFiniteLoss):
@@ -29,12 +25,12 @@ def follow(job: Mapping[str, Any], team: Team) -> None:
 
 
 def main(text: str) -> None:
-    """Entry of the ranks above 0; `text` is the job as JSON."""
-    job = json.loads(text)
-    precision = job["spec"]["train"].get("precision", "float32")
-    member = Team(int(os.environ["WORLD_SIZE"]), job["device"], precision)
+    """Entry of the ranks above 0; `text` is `Work.to_json`."""
+    work = Work.from_json(text)
+    precision = work.spec.train.precision
+    member = Team(int(os.environ["WORLD_SIZE"]), work.context.device, precision)
     try:
-        follow(job, member)
+        follow(work, member)
     finally:
         member.leave()
     sys.stdout.flush()

@@ -5,42 +5,37 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from distillbench.api import registry
-from distillbench.api.method import Batch, Losses, Method
+from distillbench.api.method import Batch, Losses
+from distillbench.api.published import Published
 from distillbench.data.batches import DataSource
 from distillbench.data.imageset import planned_images
 from distillbench.data.prompts import planned_prompts
-from distillbench.errors import BadInput, Interrupted, NonFiniteLoss, PluginError
+from distillbench.errors import Interrupted, NonFiniteLoss, PluginError
 from distillbench.files.io import write_json
 from distillbench.numerics import Meter, repeatable
+from distillbench.specs.context import Runtime, StageContext
+from distillbench.specs.stages import DataSpec, TrainSpec
 from distillbench.student import files as export
 from distillbench.train import ranks, state
+from distillbench.train.build import build
 from distillbench.train.ranks import Team
 from distillbench.train.role import Role, make_role, only
+from distillbench.train.work import Work
 
-__all__ = ["Trainer", "build", "train_stage"]
+__all__ = ["Trainer", "train_stage"]
 
 LOG_ROWS = 200
 HEARTBEAT_SECONDS = 2.0
 
 
-def train_stage(
-    spec: Mapping[str, Any],
-    *,
-    out: Path,
-    checkpoints: Path,
-    runtime: Mapping[str, Any],
-    device: str,
-    progress: Callable[[dict[str, Any]], None],
-    should_stop: Callable[[], bool],
-) -> None:
+def train_stage(spec: TrainSpec, context: StageContext, *, out: Path, checkpoints: Path) -> None:
     """Train what `spec` describes and write the student into `out`.
 
     Continues from the newest checkpoint, and ends with the very bits of an uninterrupted run on the
@@ -48,64 +43,33 @@ def train_stage(
     recipe.json, train.jsonl and cost.json.
 
     Raises:
-        Interrupted: `should_stop` said so; a checkpoint of the last finished step is written.
+        Interrupted: it was asked to stop; a checkpoint of the last finished step is written.
         NonFiniteLoss: a loss or gradient is NaN or infinite.
     """
-    train = spec["train"]
-    size, precision = train.get("processes", 1), train.get("precision", "float32")
-    job = {"spec": dict(spec), "out": str(out), "checkpoints": str(checkpoints),
-           "runtime": dict(runtime), "device": device}  # fmt: skip
-    with (
-        repeatable(runtime.get("threads", 1)),
-        ranks.team(size, job=job, device=device, precision=precision) as team,
-    ):
-        Trainer(spec, team, out, checkpoints, runtime, progress, should_stop).run()
-
-
-def build(spec: Mapping[str, Any], runtime: Mapping[str, Any] | None = None) -> Method:
-    """The method of a stage's spec on its backbone, neither of them loaded.
-
-    Raises:
-        BadInput: the backbone's weights are not those that the stage was planned with.
-    """
-    more = (runtime or {}).get("settings", {})
-    (name, params), (theirs, their_params) = (
-        (spec[part]["name"], {**spec[part]["params"], **more.get(part, {})})
-        for part in ("method", "backbone")
-    )
-    backbone = registry.build_backbone(theirs, their_params)
-    planned = spec["backbone"].get("revision")
-    if planned not in (None, backbone.revision()):
-        raise BadInput(
-            f"the weights of backbone {theirs} are not those that this run was planned with",
-            hint="plan again, and leave them as they are meanwhile",
-        )
-    return registry.build_method(name, params, backbone)
+    work = Work(spec, context, out, checkpoints)
+    with repeatable(context.runtime.threads), ranks.team(work) as team:
+        Trainer(work, team).run()
 
 
 @dataclass
 class Trainer:
     """One run: owns everything about training but the mathematics of the loss."""
 
-    spec: Mapping[str, Any]
+    work: Work
     team: Team
-    out: Path
-    checkpoints: Path
-    runtime: Mapping[str, Any]
-    progress: Callable[[dict[str, Any]], None]
-    should_stop: Callable[[], bool]
     step: int = 0
     roles: dict[str, Role] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     saved_at: str = "none yet"
 
     def __post_init__(self) -> None:
-        self.train: Mapping[str, Any] = self.spec["train"]
+        self.spec, self.context = self.work.spec, self.work.context
+        self.out, self.checkpoints = self.work.out, self.work.checkpoints
+        self.train = self.spec.train
         self.meter = Meter(self.team.device)
-        self.method = build(self.spec, self.runtime)
+        self.method = build(self.spec, self.context.runtime)
         export.default_sampler(self.method)  # a student that nothing can sample is not trained
-        self.method.total_steps = self.train.get("updates", 0)
-        self.stop = self.train.get("stop", self.method.total_steps)
+        self.method.total_steps, self.stop = self.train.updates, self.train.last
 
     # ---- the run --------------------------------------------------------------------------
 
@@ -115,14 +79,29 @@ class Trainer:
             self._set_up()
             self._resume()
             self._steps()
+        elif published := self.method.published():
+            self._adopt(published)
         self._finish()
 
+    def _adopt(self, published: Published) -> None:
+        """Make the student of weights that others trained; in float32, whatever it is sampled in.
+
+        A pipeline of its own is read where it lies.
+        """
+        if published.kind == "pipeline":
+            return
+        self.method.backbone.load(self.team.device)
+        name = self.method.student
+        net, kind, opts = self.method.backbone.adopt(name, published)
+        export.write_net(self.out, net, name, kind, opts)
+
     def _steps(self) -> None:
-        total, save_every = self.train["updates"], self.runtime.get("save_every", 200)
+        total, save_every = self.train.updates, self.context.runtime.save_every
         every, first = max(1, total // LOG_ROWS), self.step
         started, beat = time.perf_counter(), 0.0
+        self._write_log()
         while self.step < self.stop:
-            if self.team.any(self.should_stop()):
+            if self.team.any(self.context.should_stop()):
                 self._save()
                 raise Interrupted(f"stopped after step {self.step} of {total}")
             logged = self.step % every == 0 or self.step == total - 1
@@ -130,11 +109,16 @@ class Trainer:
             self.step += 1
             if logged:
                 self.log.append(json.dumps({"step": self.step, **losses}) + "\n")
+                self._write_log(self.log[-1:])
+            if self.step in (total // 2, total):
+                self._warn()
             now = time.perf_counter()
             if logged or now - beat > HEARTBEAT_SECONDS:
                 beat, rate = now, (self.step - first) / (now - started)
-                self.progress({"kind": "train", "step": self.step, "steps": self.stop,
-                               "steps_per_second": rate, "losses": losses})  # fmt: skip
+                self.context.progress({
+                    "kind": "train", "step": self.step, "steps": self.stop,
+                    "steps_per_second": rate, "losses": losses,
+                })  # fmt: skip
             if self.step < total and (self.step % save_every == 0 or self.step == self.stop):
                 self._save()
 
@@ -157,7 +141,7 @@ class Trainer:
         self, turn: str, batches: dict[tuple[int, int], Batch], repeat: int
     ) -> list[Mapping[str, torch.Tensor]]:
         """One update of one role; returns what each micro-batch reported."""
-        role, accumulate = self.roles[turn], self.train.get("accumulate", 1)
+        role, accumulate = self.roles[turn], self.train.accumulate
         only(turn, self.roles.items())
         reported: list[Mapping[str, torch.Tensor]] = []
         with role.net.active():  # for backward too: checkpointed layers run again in it
@@ -193,27 +177,32 @@ class Trainer:
 
     def _set_up(self) -> None:
         method, backbone, device = self.method, self.method.backbone, self.team.device
-        backbone.load(device, dtype=self.train.get("precision", "float32"))
-        runs = self.checkpoints.parent
-        if self.spec.get("teacher"):
-            export.replace_teacher_by_run(backbone, runs / self.spec["teacher"])
+        backbone.load(device, dtype=self.train.precision)
+        runs, spec, told = self.checkpoints.parent, self.spec, self.context.runtime
+        if spec.teacher:
+            export.replace_teacher_by_run(backbone, runs / spec.teacher)
         self.meter.watch(backbone)
-        data, seed = self.spec["data"], self.spec["seed"]
         self.data = DataSource(
-            backbone, _prompts(data, self.runtime), seed=seed, batch_size=self.train["batch_size"],
-            latents="latents" in method.needs, images=planned_images(data, self.runtime),
-            fit=data.get("fit"), device=device,
+            backbone, _prompts(spec.data, told), seed=spec.seed, batch_size=self.train.batch_size,
+            latents="latents" in method.needs, images=planned_images(spec.data, told.images),
+            fit=spec.data.fit, device=device,
         )  # fmt: skip
-        scale = float(self.train.get("lr_scale", 1.0))
-        for name, spec in method.nets().items():
+        for name, net in method.nets().items():
             self.roles[name] = make_role(
-                method, name, spec, seed=seed, lr_scale=scale, device=device
+                method, name, net, seed=spec.seed, lr_scale=self.train.lr_scale, device=device
             )
-        if self.spec.get("init"):
-            self.roles[method.student].start_from(export.read_tensors(runs / self.spec["init"]))
+        if spec.init:
+            self.roles[method.student].start_from(export.read_tensors(runs / spec.init))
         method.bind({name: role.net for name, role in self.roles.items()})
 
     # ---- files ----------------------------------------------------------------------------
+
+    def _write_log(self, lines: Sequence[str] | None = None) -> None:
+        """Write train.jsonl anew, or lines at its end, so that losses are read while it trains."""
+        if self.team.rank == 0:
+            mode, text = ("w", self.log) if lines is None else ("a", lines)
+            with (self.out / "train.jsonl").open(mode, encoding="utf-8") as file:
+                file.writelines(text)
 
     def _save(self) -> None:
         cost = self._cost()
@@ -246,9 +235,16 @@ class Trainer:
             self.meter.resume(saved.state["cost"])
         self.step, self.log, self.saved_at = saved.step, list(saved.log), str(saved.path)
 
+    def _warn(self) -> None:
+        """Tell what the method finds amiss in the log, and keep it there."""
+        rows = [row for row in map(json.loads, self.log) if "warning" not in row]
+        for text in self.method.warnings(rows):
+            self._tell(f"{self.method.name}: at step {self.step} {text}")
+            self.log.append(json.dumps({"step": self.step, "warning": text}) + "\n")
+
     def _tell(self, text: str) -> None:
         """A line for the user; ranks above 0 see the same and say nothing (see `follower`)."""
-        self.progress({"kind": "train", "note": text})
+        self.context.progress({"kind": "train", "note": text})
 
     def _finish(self) -> None:
         cost = self._cost()
@@ -257,7 +253,7 @@ class Trainer:
         if self.roles:
             name = self.method.student
             export.write_student(self.out, self.roles[name].net, self.method.nets()[name])
-            (self.out / "train.jsonl").write_text("".join(self.log), encoding="utf-8")
+            self._write_log()
         export.write_recipe(self.out, self.spec, self.method)
         write_json(self.out / "cost.json", cost)
 
@@ -277,8 +273,7 @@ def _detached(losses: Losses) -> Mapping[str, torch.Tensor]:
     return {"loss": losses.total.detach(), **{n: v.detach() for n, v in losses.scalars.items()}}
 
 
-def _prompts(data: Mapping[str, Any], runtime: Mapping[str, Any]) -> tuple[str, ...]:
-    if data.get("images_sha256") or runtime.get("images"):
+def _prompts(data: DataSpec, runtime: Runtime) -> tuple[str, ...]:
+    if data.images_sha256 or runtime.images:
         return ()
-    sha256, name = data.get("prompts_sha256", ""), runtime.get("prompts", "")
-    return planned_prompts(data.get("prompts", ""), sha256, file=name).prompts
+    return planned_prompts(runtime.prompts, data.prompts_sha256).prompts

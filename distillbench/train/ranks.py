@@ -7,7 +7,6 @@ one process does with twice the accumulation.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -21,6 +20,7 @@ import torch.distributed as dist
 
 from distillbench.boot import command
 from distillbench.errors import NotSupported, StageFailed
+from distillbench.train.work import Work
 
 __all__ = ["Team", "team"]
 
@@ -72,17 +72,14 @@ class Team:
 
 
 @contextmanager
-def team(size: int, *, job: Mapping[str, Any], device: str, precision: str) -> Iterator[Team]:
+def team(work: Work) -> Iterator[Team]:
     """Start the other ranks of a run, join them as rank 0, and see them end.
-
-    Args:
-        size: number of processes; 1 starts none.
-        job: JSON-able arguments that `follower.main` gets in each other rank.
-        device, precision: of the training.
 
     Raises:
         StageFailed: another rank ended with an error.
     """
+    size, precision = work.spec.train.processes, work.spec.train.precision
+    device = work.context.device
     if size == 1:
         member = Team(1, device, precision)
         try:
@@ -91,7 +88,7 @@ def team(size: int, *, job: Mapping[str, Any], device: str, precision: str) -> I
             member.leave()
         return
     names = _rendezvous(size)
-    others = [_start(job, {**names, "RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(1, size)]
+    others = [_start(work, {**names, "RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(1, size)]
     try:
         with _environment({**names, "RANK": "0", "LOCAL_RANK": "0"}):
             member = Team(size, device, precision)
@@ -116,8 +113,8 @@ def _rendezvous(size: int) -> dict[str, str]:
             "LOCAL_WORLD_SIZE": str(size)}  # fmt: skip
 
 
-def _start(job: Mapping[str, Any], names: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    started = command("distillbench.train.follower:main", json.dumps(dict(job)))
+def _start(work: Work, names: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    started = command("distillbench.train.follower:main", work.to_json())
     return subprocess.Popen(started, env={**os.environ, **names})
 
 

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distillbench.errors import ArtifactError
-from distillbench.files.io import write_json
+from distillbench.files.io import fsync_dir, fsync_file, write_json
 from distillbench.store.record import Done
 
 __all__ = ["Saved", "flatten_adam", "latest", "restore_adam", "save", "sweep"]
@@ -66,10 +66,10 @@ def save(root: Path, step: int, tensors: Tensors, state: Mapping[str, Any], log:
     write_json(building / "state.json", {"step": step, **state})
     Done.of(building).write(building)
     for file in building.iterdir():
-        _flush(file)
+        fsync_file(file)
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
-    _flush(root)
+    fsync_dir(root)
     for old in _up_to(root, step)[:-KEEP]:
         shutil.rmtree(old)
     return folder
@@ -129,11 +129,3 @@ def _up_to(root: Path, step: int) -> list[Path]:
     """Checkpoints of at most so many steps, oldest first."""
     found = sorted(p for p in root.glob("step-????????") if p.name.removeprefix("step-").isdigit())
     return [p for p in found if int(p.name.removeprefix("step-")) <= step]
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -25,7 +25,8 @@ class ConsistencyConfig(NetConfig):
     """Settings of the consistency family.
 
     Attributes:
-        solver_steps: N, the teacher's DDIM grid; one solver step spans T / N times.
+        solver_steps: N, the teacher's DDIM grid; one solver step spans T / N times. Real times of
+            flow models, T S(j / N) with the family's time shift S, may have any N up to T.
         teacher_guidance: scale, or the range it is drawn from, usual convention g = w + 1.
         embed_guidance: feed the drawn scale to the student; None embeds it in full copies only, an
             adapter averages over the range.
@@ -102,11 +103,12 @@ class TCDConfig(TrajectoryConfig):
             (twice the evaluations), "S+" first order with a network that is told its end time.
         ends: draw s on the solver "grid" (students are sampled on it, and a network that is not
             told s has fewer ends to average over), or among all "integers" of [end, u] as in the
-            paper. "S+" profits from the latter, since sampling asks for ends between grid times.
+            paper, for a flow model all "reals". "S+" profits from the latter, since sampling asks
+            for ends between grid times.
         gamma: share of stochasticity in sampling; 0.3 as in the released scheduler, the paper's
             text has 0.2. More steps want more of it.
     """
 
     tcf: Literal["1", "2", "S+"] = "1"
-    ends: Literal["grid", "integers"] = "grid"
+    ends: Literal["grid", "integers", "reals"] = "grid"
     gamma: Annotated[float, SAMPLING] = Field(0.3, ge=0, le=1)

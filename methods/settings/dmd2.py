@@ -62,7 +62,7 @@ class DMD2Config(RolesConfig, GanConfig, RegressionConfig):
             never guided.
         fake_updates: R, updates of the fake score for one of the student (10 on SD v1.5, 5 on
             SDXL, 1 in DMD). A step of training is one update of the student.
-        fake_lr: of the fake score and the discriminator's head.
+        fake_lr: of the fake score.
         student_input: "backward_simulation", the student's own re-noised samples, or "data", noised
             real latents, which the student never meets in sampling.
         ema: decay of an averaged student that is sampled instead of the last one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 __all__ = ["GanConfig"]
 
@@ -20,6 +20,7 @@ class GanConfig(BaseModel):
         discriminator_weight: w_d of the GAN loss of head and fake score.
         adversarial_features: the head reads the bottleneck of the "fake" score, which learns from
             it too, or of the frozen "teacher".
+        disc_lr, disc_betas: of the head's AdamW; None takes the fake score's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +28,8 @@ class GanConfig(BaseModel):
     adversarial_weight: float = Field(0.0, ge=0)
     discriminator_weight: float = Field(1e-2, ge=0)
     adversarial_features: Literal["fake", "teacher"] = "fake"
+    disc_lr: PositiveFloat | None = None
+    disc_betas: tuple[float, float] | None = None
 
     @model_validator(mode="after")
     def _head_is_trained(self) -> Self:

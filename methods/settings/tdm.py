@@ -32,6 +32,8 @@ class MatchingConfig(RolesConfig):
             from pure noise at time 899 (900).
         teacher_guidance: scale, usual convention; the student is sampled without.
         fake_lr: of the fake score, which has to keep up with the student.
+        fake_updates: of the fake score for one of the student, each on samples of its own; 1 as
+            published. A step of training is one update of the student.
         tau: re-noise up to the segment's own node ("disjoint") or anywhere up to T ("terminal").
         random_matching_time: draw the matched time m inside the segment, not at its lower end.
         match: match the noisy states x_m, or ("clean") the clean predictions, as an ablation.
@@ -53,6 +55,7 @@ class MatchingConfig(RolesConfig):
     horizon: PositiveInt | None = None
     teacher_guidance: Annotated[float, renamed("guidance_scale")] = Field(3.5, ge=1)
     fake_lr: PositiveFloat = 5e-4
+    fake_updates: PositiveInt = 1
     tau: Literal["disjoint", "terminal"] = "disjoint"
     random_matching_time: Annotated[bool, renamed("randmid")] = False
     match: Literal["noisy", "clean"] = "noisy"
@@ -119,12 +122,15 @@ class TDMUnifyConfig(MatchingConfig, GanConfig):
 
     Attributes:
         steps_support: the numbers of steps K, drawn uniformly, one for all samples of an update.
+        steps_drawn: "one" K for an update as published, or "all": the mean of the losses of every K
+            on the same prompts and noise, at the cost of them all.
         condition: tell student and fake score K, through an embedding that starts at zero; without,
             the shared fake score sees the mixture of all K's samples (eq. 9). One K alone is
             never told. How K enters the networks is our choice; the paper does not say.
     """
 
     steps_support: Annotated[tuple[PositiveInt, ...], AfterValidator(_distinct)] = (1, 2, 4)
+    steps_drawn: Literal["one", "all"] = "one"
     condition: bool = True
     loss: Annotated[
         Literal["huber", "mse"], renamed("surrogate", note="`surrogate: false` was `loss: mse`")

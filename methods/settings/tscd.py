@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distillbench.api.fields import SAMPLING, renamed
-from distillbench.core.schedules import lcm_grid
 from distillbench.errors import NotSupported
 
 from .consistency import ScaleOrRange, TrajectoryConfig
@@ -141,21 +140,18 @@ class TSCDConfig(RolesConfig, TrajectoryConfig):
         """Whether there is a fake score to match distributions with."""
         return self.one_step and self.w_dmd > 0
 
-    def times(self, nfe: int, total: int, name: str) -> tuple[int, ...]:
-        """Sampling times of `nfe` steps, which stop at every edge of the last phase's segments.
+    def check_steps(self, nfe: int, name: str) -> None:
+        """Refuse sampling steps that do not stop at every edge of the last phase's segments.
 
         Raises:
-            NotSupported: no such times on the solver grid of `total` training times.
+            NotSupported: no such times on the solver grid.
         """
         least = self.stop_at_segments
-        if total % self.solver_steps:
-            raise NotSupported(f"{self.solver_steps} solver steps do not divide {total} times")
         if nfe % least or not 0 < nfe <= self.solver_steps:
             raise NotSupported(
                 f"{name} trained down to {least} segments takes multiples of {least} up to "
                 f"{self.solver_steps} steps, not {nfe}"
             )
-        return lcm_grid(nfe, self.solver_steps, total)
 
     def phase(self, step: int, total_steps: int) -> Phase:
         """The phase of a step in a training of `total_steps`; of 0, the first."""

@@ -7,17 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from distillbench.api.method import Batch, Method, NetSpec
-from distillbench.core.grid import (
-    grid_stride,
-    grid_time,
-    previous_time,
-    segment_start,
-    uniform_int,
-)
+from distillbench.core.grid import SolverGrid, segment_start, uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.loss import pseudo_huber, squared_error
+from distillbench.core.schedules import lcm_times
 from distillbench.core.solve import ddim
-from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -36,7 +30,7 @@ class SolverStep:
     """Two neighbouring points of one teacher trajectory: a guided DDIM step from t to u < t.
 
     Attributes:
-        index: grid index j of t.
+        index: step j of the grid, from t = g_{j+1} to u = g_j.
         t, u: (B,) start and the teacher's end.
         x_t, x_u: the states there, without gradient.
         scale: (B,) guidance scale of the teacher.
@@ -51,15 +45,29 @@ class SolverStep:
 
 
 class Consistency(Method):
-    """Trains one student on real latents; a method of the family writes its own loss."""
+    """Trains one student on real latents; a method of the family writes its own loss.
+
+    Times are those of the backbone's solver grid: integers, or reals of a flow model. A step from t
+    to u is x_u = alpha_u x0 + sigma_u eps for all of them, which is exact where the prediction
+    (x0, eps) stays what it is along the trajectory; with alpha = 1 - sigma it is Euler's step
+    x_t - (sigma_t - sigma_u) v of the guided velocity v = eps - x0.
+    """
 
     needs = frozenset({"prompts", "latents"})
 
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
-        """Refuses flow-matching teachers, whose grid has no integer times."""
+        """Refuses a grid that the backbone has not."""
         super().__init__(config, backbone)
-        if backbone.process_kind != "vp":
-            raise NotSupported(f"{self.name} is implemented for variance-preserving teachers only")
+        self.solver_times = backbone.solver_grid(self.config.solver_steps)
+
+    @property
+    def grid(self) -> SolverGrid:
+        """The solver grid with the end of its trajectories, known once the backbone is loaded."""
+        return SolverGrid((self.backbone.process.final, *self.solver_times))
+
+    def sampling_times(self, steps: int) -> tuple[float, ...]:
+        """`steps` times of the grid from the noisiest on, as LCM's and TCD's schedulers choose."""
+        return lcm_times(steps, self.solver_times)
 
     def student_spec(self, *more: str) -> NetSpec:
         """The student, averaged where its average is the target; `more` are further conditions."""
@@ -85,10 +93,8 @@ class Consistency(Method):
         """x_t from real latents and `noise`, and one DDIM step of the guided teacher from it."""
         process, config = self.backbone.process, self.config
         assert batch.latents is not None, "this method needs real latents"
-        stride = grid_stride(config.solver_steps, process.num_timesteps)
         index = batch.randint(0, config.solver_steps, "index")
-        t = grid_time(index, stride)
-        u = previous_time(t, stride, process.final)
+        t, u = self.grid.step(index, batch.latents)
         low, high = config.teacher_guidance
         scale = low + (high - low) * batch.rand("guidance")
         x_t = process.add_noise(batch.latents, noise, t)
@@ -99,11 +105,8 @@ class Consistency(Method):
 
     def grid_end(self, s: SolverStep, batch: Batch, segments: int = 1) -> torch.Tensor:
         """(B,) ends uniform on the grid from the lower edge of t's segment to u, both included."""
-        config, process = self.config, self.backbone.process
-        low = segment_start(s.index, config.solver_steps, segments)
-        index = uniform_int(batch.rand("end"), low, s.index + 1)
-        stride = grid_stride(config.solver_steps, process.num_timesteps)
-        return previous_time(grid_time(index, stride), stride, process.final)
+        low = segment_start(s.index, self.config.solver_steps, segments)
+        return self.grid.at(uniform_int(batch.rand("end"), low, s.index + 1), s.x_t)
 
     def jumps(
         self, jump: Jump, s: SolverStep, end: torch.Tensor, batch: Batch

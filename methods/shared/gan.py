@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from distillbench.api.method import Batch, Losses, Method, NetSpec
@@ -12,7 +14,7 @@ from distillbench.errors import NotSupported
 from .heads import build_head, logits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -22,6 +24,12 @@ __all__ = ["Adversarial", "Noised"]
 
 Noised = tuple["torch.Tensor", "torch.Tensor"]
 """(x_t, t), (B, ...) and (B,)."""
+
+CHANCE = 2 * math.log(2)
+"""The discriminator's loss where it cannot tell the student's samples from real latents."""
+
+AT_CHANCE = 0.01
+"""A discriminator whose loss is less than this below chance tells nothing."""
 
 
 class Adversarial(Method):
@@ -59,20 +67,41 @@ class Adversarial(Method):
         return "the GAN" if self.adversarial else super().crosses_roles
 
     def with_head(self, nets: Mapping[str, NetSpec]) -> dict[str, NetSpec]:
-        """`nets` and, after the fake score, the head with the fake score's optimizer."""
-        fake = nets["fake"]
-        head = {"head": NetSpec(fake.optim, "head")} if self.adversarial else {}
+        """`nets` and, after the fake score, the head, with its optimizer unless set otherwise."""
+        config, fake = self.config, nets["fake"]
+        given = {"lr": config.disc_lr, "betas": config.disc_betas}
+        own = {name: value for name, value in given.items() if value is not None}
+        head = {"head": NetSpec(replace(fake.optim, **own), "head")} if self.adversarial else {}
         return {"fake": fake, **head, **nets}
+
+    def turns(self, step: int) -> tuple[str, ...]:
+        """R times the fake score, with the head after it where there is one, then the student."""
+        others = ("fake", "head") if self.adversarial else ("fake",)
+        return (*self.config.fake_updates * others, "student")
 
     def make_head(self, name: str) -> torch.nn.Module:
         """The discriminator's head, sized for the backbone's bottleneck."""
         return build_head(self.backbone)
 
+    def warnings(self, log: Sequence[Mapping[str, float]]) -> list[str]:
+        """That the discriminator has stayed at chance, in the log's last quarter on average."""
+        losses = [row["head/discriminator"] for row in log if "head/discriminator" in row]
+        late = losses[-max(len(losses) // 4, 1) :]
+        if not losses or (loss := sum(late) / len(late)) < CHANCE - AT_CHANCE:
+            return []
+        return [
+            f"the discriminator stays at chance (its loss is {loss:.3f}, chance {CHANCE:.3f}): the "
+            "student's samples are as the real ones, or it does not learn; then give it a disc_lr "
+            "and disc_betas of its own, or set adversarial_features: teacher"
+        ]
+
     # ---- losses -----------------------------------------------------------------------------
 
     def head_losses(self, fake: Noised, real: Noised, batch: Batch) -> Losses:
         """Of the head's turn: tell the student's noised samples from noised latents."""
-        return Losses(self.config.discriminator_weight * self._discriminator(fake, real, batch))
+        loss = self._discriminator(fake, real, batch)
+        total = self.config.discriminator_weight * loss
+        return Losses(total, {"discriminator": loss, "chance": torch.full_like(loss, CHANCE)})
 
     def with_discriminator(
         self, losses: Losses, fake: Noised, real: Noised, batch: Batch

@@ -60,7 +60,7 @@ def one_step_scale(config: TSCDConfig, batch: Batch) -> torch.Tensor:
 def _predict(method: Method, batch: Batch) -> Prediction:
     """The student's prediction at (z, T*)."""
     z = batch.randn("one step", "start")
-    t = torch.full((len(batch),), method.backbone.num_timesteps - 1, device=batch.device)
+    t = torch.full((len(batch),), method.backbone.nodes(1)[0], device=batch.device)
     return method.predict("student", z, t, batch)
 
 

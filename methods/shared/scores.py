@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from distillbench.api.method import Batch, Method
 
 __all__ = [
-    "any_time", "denoising_loss", "dmd_losses", "noised", "require_trained", "teacher_samples",
-    "time_between",
+    "any_time", "denoising_loss", "dmd_losses", "matched", "matching_point", "mean_losses",
+    "noised", "require_trained", "teacher_samples", "time_between",
 ]  # fmt: skip
 
 
@@ -62,24 +62,71 @@ def denoising_loss(
 
 
 def dmd_losses(
-    method: Method, pred: Prediction, batch: Batch, stream: str, scale: float | torch.Tensor
+    method: Method,
+    pred: Prediction,
+    batch: Batch,
+    stream: str,
+    scale: float | torch.Tensor,
+    *,
+    shift: float = 1.0,
 ) -> Losses:
     """DMD's surrogate, whose gradient at x0 is (f_psi - f_phi)(x_t, t) / mean |x0 - f_phi| / numel.
 
     f_phi: the teacher guided by `scale`; f_psi: the fake score; t of 2 % to 98 % (DMD,
-    arXiv 2311.18828, eqs. 7 and 8). Logged: the mean |f_phi - f_psi|.
+    arXiv 2311.18828, eqs. 7 and 8), noisier ones oftener with `shift` above 1.
+    Logged: the mean |f_phi - f_psi|.
     """
-    backbone, x0 = method.backbone, pred.x0
-    low = backbone.num_timesteps // 50
-    t = time_between(backbone, batch, stream, low, backbone.num_timesteps - low + 1)
-    clean = torch.full((len(batch),), CLEAN, device=batch.device)
-    noise = batch.randn(stream, "noise")
-    x_t = renoised(backbone.process, x0, pred.eps, clean, t, noise).x_tau
+    x_t, t = matching_point(method, pred, batch, stream, shift=shift)
     with torch.no_grad():
         f_phi = method.teacher(x_t, t, batch, scale).x0
         f_psi = method.predict("fake", x_t, t, batch).x0
+    return matched(pred.x0, f_phi, f_psi)
+
+
+def matching_point(
+    method: Method,
+    pred: Prediction,
+    batch: Batch,
+    stream: str,
+    above: torch.Tensor | None = None,
+    *,
+    shift: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x_t, t) where scores are compared: x0 noised afresh to 2 % to 98 % of the times (DMD).
+
+    Carries x0's gradient. `above` (B,): only times of that range above these. `shift` s: at share
+    s u / (1 + (s - 1) u) of the range where a uniform time is at u.
+    """
+    backbone = method.backbone
+    low = backbone.num_timesteps // 50
+    high = backbone.num_timesteps - low + 1
+    t = time_between(backbone, batch, stream, low, high)
+    if above is not None or shift != 1:
+        u = (t - low) / (high - low)
+        share = shift * u / (1 + (shift - 1) * u)
+        start = low if above is None else above.clamp(low, high - 1)
+        t = (start + share * (high - start)).to(t.dtype)
+    clean = torch.full((len(batch),), CLEAN, device=batch.device)
+    noise = batch.randn(stream, "noise")
+    at = renoised(backbone.process, pred.x0, pred.eps, clean, t, noise, detach=False)
+    return at.x_tau, t
+
+
+def matched(x0: torch.Tensor, f_phi: torch.Tensor, f_psi: torch.Tensor) -> Losses:
+    """DMD's surrogate of two clean predictions without gradient, and their mean distance."""
     loss = gradient_surrogate(x0, (f_psi - f_phi) / abs_mean_normalizer(x0, f_phi))
     return Losses(loss, {"gap": sample_mean((f_phi - f_psi).abs()).mean()})
+
+
+def mean_losses(losses: Sequence[Losses]) -> Losses:
+    """The mean of losses that log the same scalars; of one, the very same."""
+    if len(losses) == 1:
+        return losses[0]
+    scalars = {
+        name: torch.stack([each.scalars[name] for each in losses]).mean()
+        for name in losses[0].scalars
+    }
+    return Losses(torch.stack([each.total for each in losses]).mean(), scalars)
 
 
 def teacher_samples(

@@ -59,13 +59,14 @@ class Segments:
                 segments too short to draw from.
         """
         config, nodes, total = self.config, self.nodes(steps), self.backbone.num_timesteps
+        exact = self.backbone.process_kind == "flow"
         if config.horizon and config.horizon > total:
             raise NotSupported(f"horizon {config.horizon} is above the {total} training times")
         if config.horizon and self.backbone.nodes(steps) != tdm_nodes(steps, total):
-            raise NotSupported(
-                f"horizon is for evenly spaced times, and {self.backbone.name} shifts its own"
-            )
-        exact = self.backbone.process_kind == "flow"
+            what, others = "evenly spaced", f"{self.backbone.name} shifts its own"
+            if exact and self.backbone.time_shift == 1:
+                what, others = "integer", f"those of {self.backbone.name} are real"
+            raise NotSupported(f"horizon is for {what} times, and {others}")
         try:
             tau_ranges(nodes, config.tau, exact=exact)
         except ValueError:

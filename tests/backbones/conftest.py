@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from distillbench.api import registry
 from distillbench.api.backbone import Backbone
 from distillbench.api.method import NetSpec, Optim
 from distillbench.api.nets import NetHandle
+from distillbench.core.noise import sample_noise
 from distillbench.student import files as export
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "blue", "car", "square", "video"]
@@ -306,3 +308,25 @@ def finish(build: Callable[..., Any], tmp_path: Path) -> Callable[..., Finished]
         return Finished(build(family), tmp_path / "run", kind, opts, sampler or RENOISE)
 
     return make
+
+
+# ---- stock pipelines -------------------------------------------------------------------
+
+
+@pytest.fixture
+def same_noise(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, int], None]:
+    """Let pipelines and schedulers draw what our samplers draw, in the next call of one."""
+
+    def begin(backbone: Any, number: int) -> None:
+        calls = iter(["start", *(f"step {i}" for i in range(100))])
+
+        def drawn(*_: Any, dtype: Any = None, **__: Any) -> torch.Tensor:
+            noise = sample_noise(0, range(number), backbone.latent_shape, next(calls))
+            return noise.to(dtype)
+
+        for name, module in list(sys.modules.items()):
+            theirs = name.startswith(("diffusers.pipelines.", "diffusers.schedulers."))
+            if theirs and hasattr(module, "randn_tensor"):
+                monkeypatch.setattr(module, "randn_tensor", drawn)
+
+    return begin

@@ -49,12 +49,17 @@ class TestCogvideox(OfFamily):
 class TestGmm(BackboneContract):
     prompts = ("condition 0", "condition 5")
     starts_as_teacher = False
+    world: ClassVar[str] = "gmm"
 
     @pytest.fixture(scope="class")
     def backbone(self) -> Backbone:
-        backbone = registry.build_backbone("gmm", {})
+        backbone = registry.build_backbone(self.world, {})
         backbone.load()
         return backbone
+
+
+class TestGmmFlow(TestGmm):
+    world = "gmm-flow"
 
 
 class OfWorld(BackboneContract):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 
 from distillbench.api.sampler import Sampler
 from distillbench.api.samplers import from_recipe
-from distillbench.core.noise import sample_noise
+from distillbench.core.schedules import flow_grid, lcm_times
 from distillbench.sample.generate import generate_images
 from distillbench.student.diffusers import export_student
 from distillbench.student.files import Student, load_student
@@ -32,6 +31,7 @@ Build = Callable[..., Any]
 TIMES = [999, 749, 499, 249]
 UNEVEN = [999, 856, 665, 399]
 FLOWING = [1000, 900, 750, 500]
+REAL = lcm_times(4, flow_grid(50, 3.0))  # LCM's and TCD's of a flow teacher
 SAMPLERS: dict[str, dict[str, Any]] = {
     "ddim": {"kind": "ode", "solver": "ddim"},
     "ddim, uneven": {"kind": "ode", "solver": "ddim", "timesteps": UNEVEN},
@@ -84,25 +84,6 @@ UNFOLLOWED = {
 }
 
 
-@pytest.fixture
-def same_noise(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, int], None]:
-    """Let pipelines and schedulers draw what our samplers draw, in the next call of one."""
-
-    def begin(backbone: Any, number: int) -> None:
-        calls = iter(["start", *(f"step {i}" for i in range(100))])
-
-        def drawn(*_: Any, dtype: Any = None, **__: Any) -> torch.Tensor:
-            noise = sample_noise(0, range(number), backbone.latent_shape, next(calls))
-            return noise.to(dtype)
-
-        for name, module in list(sys.modules.items()):
-            theirs = name.startswith(("diffusers.pipelines.", "diffusers.schedulers."))
-            if theirs and hasattr(module, "randn_tensor"):
-                monkeypatch.setattr(module, "randn_tensor", drawn)
-
-    return begin
-
-
 def grey_levels(theirs: Any, ours: torch.Tensor) -> int:
     """The greatest difference of two pictures or clips of uint8."""
     return int(np.abs(np.asarray(theirs).astype(int) - ours.numpy().astype(int)).max())
@@ -135,6 +116,8 @@ def run_readme(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("sdxl", "copy", {"kind": "gamma", "gamma": 0.5, "timesteps": TIMES}),
         ("sd3", "lora", {"kind": "ode", "timesteps": FLOWING, "guidance_scale": 2.0}),
         ("sd3", "copy", {"kind": "renoise", "timesteps": [1000, 899, 500, 111]}),
+        ("sd3", "lora", {"kind": "renoise", "timesteps": REAL, "boundary": True}),
+        ("sd3", "copy", {"kind": "gamma", "timesteps": REAL, "gamma": 1.0}),
         ("pixart", "lora", {"kind": "renoise", "timesteps": TIMES, "guidance_scale": 2.0}),
         ("pixart", "copy", {"kind": "ode", "solver": "dpmsolver++", "timesteps": TIMES}),
         ("cogvideox", "lora", {"kind": "ode", "timesteps": UNEVEN, "guidance_scale": 2.0}),

@@ -13,13 +13,12 @@ from distillbench.api import registry
 from distillbench.api.backbone import Backbone
 from distillbench.api.method import Method
 from distillbench.data.batches import DataSource
-from distillbench.errors import NotSupported
 from distillbench.train.role import Role, make_role, only
 
 PROMPTS = ["a red car", "blue square"]
-DIFFUSION = ["sd", "sdxl", "pixart", "cogvideox"]
+FAMILIES = ["sd", "sdxl", "sd3", "pixart", "cogvideox"]
 GAN = {"adversarial_weight": 0.1}
-TRAINED = [name for name in registry.METHODS.names() if name != "teacher"]
+TRAINED = [name for name in registry.METHODS.names() if name not in ("teacher", "pretrained")]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in TRAINED},
     "sft": ("sft", {"drop_prompt": 0.5}),
@@ -65,10 +64,6 @@ def test_a_step_trains_adapters_and_leaves_the_base(
 ) -> None:
     batch = batch_of(loaded, monkeypatch)
     name, params = CASES[case]
-    if loaded.process_kind == "flow" and name in ("lcm", "tcd", "tscd"):
-        with pytest.raises(NotSupported, match="variance-preserving"):
-            bound(name, loaded, **params)
-        return
     method, roles = bound(name, loaded, **params)
     t = torch.tensor([999, 399])
     x = batch.randn("probe")
@@ -149,7 +144,7 @@ def test_equal_adapters_give_the_pure_guidance_direction(
     assert turn(guided, roles, "student", batch_of(guided.backbone, monkeypatch)) > 0
 
 
-@pytest.mark.parametrize("family", DIFFUSION)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_adversary_reads_middle_features_and_trains_the_adapter(
     family: str, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +160,7 @@ def test_the_adversary_reads_middle_features_and_trains_the_adapter(
             made.optimizer.zero_grad(set_to_none=True)
 
 
-@pytest.mark.parametrize("family", DIFFUSION)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_one_step_stage_trains_student_and_fake_score(
     family: str, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,8 +134,11 @@ def test_list_experiments_and_runs(cli: Cli) -> None:
     assert "not valid YAML" in rows[1]["title"]
     store = _stored("abc123", {"method": {"name": "m"}, "backbone": {"name": "b"}, "seed": 3})
     rows = cli("list", "runs", "--json").json
-    assert rows == [{"run": "abc123", "state": "done", "method": "m", "backbone": "b",
-                     "updates": "", "stop": "", "seed": 3}]  # fmt: skip
+    assert rows[0].pop("bytes") > 0
+    assert rows[0].pop("age_s") >= 0
+    assert rows == [{"run": "abc123", "state": "done", "label": "", "method": "m",
+                     "backbone": "b", "updates": "", "stop": "", "seed": 3, "differs": "",
+                     "detail": ""}]  # fmt: skip
     store.begin("train", "def456")
     assert [row["state"] for row in cli("list", "runs", "--json").json] == ["done", "unfinished"]
 
@@ -297,8 +300,12 @@ def test_tables_and_reports_of_unfinished_runs(cli: Cli) -> None:
     answer = cli("table", "e.yaml", fakes=True)
     assert answer.code == 0
     assert Path("results/t/results.tex").is_file()
+    assert not Path("results/t/report.html").exists()
+    assert "older" not in answer.out
     files = cli("report", "e.yaml", "--json", fakes=True).json["files"]
     assert "results/t/report.html" in files
+    assert "report.html there are older: --report" in cli("table", "e.yaml", fakes=True).out
+    assert "older" not in cli("table", "e.yaml", "--report", fakes=True).out
 
 
 # ---- env and doctor -------------------------------------------------------------------------

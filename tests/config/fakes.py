@@ -10,6 +10,7 @@ from distillbench.api.backbone import Backbone
 from distillbench.api.method import Method, NetSpec, Optim
 from distillbench.api.metric import Metric, MetricInfo
 from distillbench.api.sampler import Sampler
+from distillbench.api.samplers import SAMPLERS
 from distillbench.errors import NotSupported
 from distillbench.files.renamed import renamed
 
@@ -24,6 +25,9 @@ class FakeSampler(Sampler):
 
     def sample(self, *args: Any) -> Any:
         raise NotImplementedError
+
+
+SAMPLERS["fake"] = FakeSampler
 
 
 class FakeTeacher(Method):

@@ -57,7 +57,7 @@ def store(tmp_path: Path, made: Plan) -> Folder:
     """All of it done, by the code that is here."""
     folder = Folder(tmp_path)
     for stage in made.stages.values():
-        folder.write(stage, made_by(stage.spec))
+        folder.write(stage, made_by(stage.record))
     return folder
 
 
@@ -67,7 +67,7 @@ def changes(made: Plan, store: Folder) -> Changes:
 
 def altered(stage: Stage, role: str, file: str) -> dict[str, Any]:
     """The record of a stage that another state of a source file made."""
-    then = copy.deepcopy(made_by(stage.spec))
+    then = copy.deepcopy(made_by(stage.record))
     then["plugins"][role]["files"][file] = "0" * 16
     then["plugins"][role]["sha256"] = "1234abcd" * 8
     return then
@@ -91,10 +91,10 @@ def test_other_source_of_a_method_is_said_once_for_all_of_its_rows(
 
 def test_other_packages_concern_the_rows_that_stand_on_the_stage(made: Plan, store: Folder) -> None:
     teacher = next(s for s in made.stages.values() if s.kind == "train" and not s.spec["data"])
-    then = made_by(teacher.spec)
+    then = made_by(teacher.record)
     store.write(teacher, {**then, "packages": {**then["packages"], "torch": "1.0"}})
     found = changes(made, store)
-    torch = made_by(teacher.spec)["packages"]["torch"]
+    torch = made_by(teacher.record)["packages"]["torch"]
     assert found.causes == {teacher.key: (Cause("torch", "1.0", torch),)}
     assert found.lines() == [f"Made by other code: torch 1.0, now {torch}: DDIM"]
     record = found.as_json()["changed"][0]
@@ -112,7 +112,7 @@ def test_a_metric_concerns_the_tables_that_show_it(made: Plan, store: Folder) ->
 
 
 def test_packages_that_make_no_number_are_not_compared(made: Plan) -> None:
-    now = made_by(next(iter(made.stages.values())).spec)
+    now = made_by(next(iter(made.stages.values())).record)
     assert causes_of({**now, "packages": {**now["packages"], "accelerate": "0"}}, now) == []
     gone = {k: v for k, v in now["packages"].items() if k != "peft"}
     assert [c.was for c in causes_of({**now, "packages": gone}, now)] == ["none"]
@@ -127,7 +127,7 @@ def test_of_records_of_before_the_own_file_of_a_plugin_is_compared(
     plugins = {"method": {"source": "lcm.py", "sha256": "ab" * 32}}
     for stage in made.stages.values():
         if stage.spec.get("method", {}).get("name") == "lcm":
-            store.write(stage, {"plugins": plugins, "packages": made_by(stage.spec)["packages"]})
+            store.write(stage, {"plugins": plugins, "packages": made_by(stage.record)["packages"]})
     (line,) = changes(made, store).lines()
     what = f"source of method lcm abababab, now {OWN[:8]} (methods/lcm.py)"
     assert line == f"Made by other code: {what}: LCM"
@@ -140,7 +140,7 @@ def test_records_of_before_are_unknown_and_no_error(
     plugins = {"method": plugin}
     for stage in made.stages.values():
         if stage.spec.get("method", {}).get("name") == "lcm":
-            store.write(stage, {"plugins": plugins, "packages": made_by(stage.spec)["packages"]})
+            store.write(stage, {"plugins": plugins, "packages": made_by(stage.record)["packages"]})
     (line,) = changes(made, store).lines()
     assert line == "Made before sources were recorded, so perhaps by other code: LCM"
 
@@ -155,7 +155,7 @@ def test_a_record_that_cannot_be_read_is_no_error(made: Plan, store: Folder, tex
 def test_any_attempt_counts(made: Plan, store: Folder) -> None:
     stage = next(s for s in made.stages.values() if s.spec.get("method", {}).get("name") == "tdm")
     then = altered(stage, "method", "methods/tdm.py")
-    store.write(stage, then, made_by(stage.spec))
+    store.write(stage, then, made_by(stage.record))
     assert changes(made, store).causes.keys() == {stage.key}
 
 

@@ -11,7 +11,7 @@ from distillbench.errors import ConfigError
 Errors = Callable[..., list[str]]
 KEYS = (
     "label, group, backbone, method, params, teacher, init, train, data, sample, nfe, snapshots, "
-    "guidance_scale, sampler, tags"
+    "guidance_scale, sampler, sample_on, tags"
 )
 STUDENT = "steps, eta, loss, embed"
 
@@ -25,7 +25,8 @@ CASES = {
     ),
     "unknown key of a row": (
         "rows: [{method: fake-student, nef: 4}]\n",
-        f"e.yaml:4:31: rows[0].nef: unknown key. A row has: {KEYS}. Did you mean 'nfe'?",
+        f"e.yaml:4:31: rows[0].nef: unknown key. A row has: {KEYS}, grid, zip, ablate. Did you "
+        "mean 'nfe'?",
     ),
     "unknown key of train": (
         "rows:\n  - method: fake-student\n    train: {updatse: 4}\n",

@@ -232,11 +232,6 @@ def test_settings_of_unknown_and_unused_methods(plan_of: PlanOf) -> None:
         caught.value
     )
     assert "Did you mean 'fake-student'?" in str(caught.value)
-    with pytest.raises(BadInput, match="list the methods as rows"):
-        plan_of("for_method: {fake-student: {nfe: 1}}\ngrid: {method: [fake-student]}\n")
-    given = "for_method: {fake-student: {nfe: 1}}\nrows: [{method: fake-student}]\n"
-    with pytest.raises(BadInput, match=r"e.yaml:6:16: .*does not reach a method from ablate"):
-        plan_of(given + "ablate: {of: [{method: fake-real}]}\n")
     with pytest.raises(BadInput, match=r"e.yaml:4:29: .*for_method cannot change the method"):
         plan_of("for_method: {fake-student: {method: fake-real}}\nrows: [{method: fake-student}]\n")
     plan = plan_of("for_method: {fake-real: {nfe: 1}}\nrows: [{method: fake-student}]\n")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distillbench.core.grid import (
-    gamma_end,
-    grid_time,
-)
+from distillbench.core.grid import gamma_end
 from distillbench.core.parameterization import guided, raw_output, x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
+from distillbench.core.schedules import solver_grid
 from distillbench.core.solve import (
     boundary_scalings,
     consistency_function,
@@ -250,7 +248,7 @@ def test_gamma_is_not_eta() -> None:
 
 def test_tcd_to_the_clean_end_is_lcm_up_to_the_skip_terms() -> None:
     x, x0, eps = randn(49, 2), randn(49, 2, seed=1), randn(49, 2, seed=2)
-    times = grid_time(torch.arange(1, 50), 20) - 20  # the target's times of j >= 1
+    times = torch.tensor(solver_grid(50)[:-1])  # the target's times of j >= 1
     f = consistency_function(x, x0, times)
     assert worst(f - ddim(x0, eps, *at(CLEAN))) < 4e-5
     assert worst(f - ddim(x0, eps, *at(0))) > 1e-2  # index 0 keeps sigma_0 eps

@@ -6,18 +6,24 @@ import pytest
 import torch
 
 from distillbench.core.grid import (
+    SolverGrid,
     gamma_end,
-    grid_stride,
-    grid_time,
     lower_bounds,
-    previous_time,
     segment_start,
     tau_ranges,
     uniform_int,
+    uniform_time,
 )
 from distillbench.core.parameterization import x0_eps
 from distillbench.core.process import CLEAN, NoiseProcess
-from distillbench.core.schedules import shifted_nodes, tdm_nodes, trailing
+from distillbench.core.schedules import (
+    flow_grid,
+    lcm_times,
+    shifted_nodes,
+    solver_grid,
+    tdm_nodes,
+    trailing,
+)
 from distillbench.core.solve import ddim, transition
 
 SD = NoiseProcess.scaled_linear()
@@ -32,16 +38,20 @@ def at(t: float | torch.Tensor, process: NoiseProcess = SD) -> Pair:
     return process.alpha_sigma(t, torch.empty(1, 1, dtype=torch.float64))
 
 
+LIKE = torch.empty(1, 1, dtype=torch.float64)
+
+
+def grid_of(steps: int, final: int = 0) -> SolverGrid:
+    return SolverGrid((final, *solver_grid(steps)))
+
+
 def worst(difference: torch.Tensor) -> float:
     return difference.abs().max().item()
 
 
 @pytest.mark.parametrize("final", [0, CLEAN])
 def test_solver_table(final: int) -> None:
-    index = torch.arange(50)
-    stride = grid_stride(50)
-    times = grid_time(index, stride)
-    u = previous_time(times, stride, final)
+    times, u = grid_of(50, final).step(torch.arange(50), LIKE)
     assert (len(times), times[0].item(), times[-1].item()) == (50, 19, 999)
     assert u.tolist() == [final, *times[:-1].tolist()]
     z0, eps = randn(50, 3), randn(50, 3, seed=1)
@@ -53,7 +63,7 @@ def test_solver_table(final: int) -> None:
 
 def test_grid_must_divide_the_timesteps() -> None:
     with pytest.raises(ValueError, match="30 solver steps do not divide 1000"):
-        grid_stride(30)
+        solver_grid(30)
 
 
 def test_gamma_end_floors_integers_keeps_reals_and_stops_at_the_end() -> None:
@@ -76,7 +86,7 @@ def test_one_segment_is_tcd() -> None:
 @pytest.mark.parametrize("steps", [40, 50])
 @pytest.mark.parametrize("final", [0, CLEAN])
 def test_grid_ends_stay_in_their_segment(segments: int, steps: int, final: int) -> None:
-    stride = grid_stride(steps)
+    grid = grid_of(steps, final)
     edges = [j * steps // segments for j in range(segments)]
     for j in range(steps):
         index = torch.tensor([j])
@@ -85,8 +95,8 @@ def test_grid_ends_stay_in_their_segment(segments: int, steps: int, final: int) 
         draws = torch.linspace(0, 0.999, 2000)
         m = uniform_int(draws, start, index + 1)
         assert (m.min().item(), m.max().item()) == (start.item(), j)
-        t = grid_time(index, stride)
-        s, u = (previous_time(grid_time(i, stride), stride, final) for i in (m, index))
+        t, u = grid.step(index, LIKE)
+        s = grid.at(m, LIKE)
         assert bool((s <= u).all())
         assert bool((u < t).all())
 
@@ -96,9 +106,9 @@ def test_edges_are_the_times_a_sampler_of_as_many_steps_stops_at(segments: int) 
     """At every integer time, which a grid of 1000 steps has, and on a grid of 40."""
     length = 1000 // segments
     for steps in (1000, 40):
-        index, stride = torch.arange(steps), grid_stride(steps)
-        t = grid_time(index, stride)
-        edge = previous_time(grid_time(segment_start(index, steps, segments), stride), stride)
+        index, grid = torch.arange(steps), grid_of(steps)
+        t, _ = grid.step(index, LIKE)
+        edge = grid.at(segment_start(index, steps, segments), LIKE)
         assert torch.equal(edge, (length * (t // length) - 1).clamp(min=0))
         assert bool((edge < t)[1:].all())
         assert set(edge.tolist()) == {0, *trailing(segments)[1:]}
@@ -114,18 +124,52 @@ def test_times_that_break_the_literal_rule_have_an_end_to_draw(
     t = torch.tensor([19, 139, 259, 519])
     index = (t + 1) // 20 - 1
     start = segment_start(index, 50, segments)
-    edge, u = (previous_time(grid_time(i, 20), 20) for i in (start, index))
+    grid = grid_of(50)
+    edge, u = (grid.at(i, LIKE) for i in (start, index))
     assert edge.tolist() == edges
     assert bool(((edge <= u) & (u < t)).all())
     for draw in (0.0, 1 - 2**-24):
         m = uniform_int(torch.full((4,), draw), start, index + 1)
-        s = previous_time(grid_time(m, 20), 20)
+        s = grid.at(m, LIKE)
         assert torch.equal(s, u if draw else edge)
 
 
 def test_uniform_int_never_reaches_its_upper_bound() -> None:
     u = torch.tensor([0.0, 1 - 2**-24])
     assert uniform_int(u, torch.tensor([20]), torch.tensor([989])).tolist() == [20, 988]
+
+
+def test_times_between_bounds_are_integers_or_reals_as_the_bounds_are() -> None:
+    u = torch.tensor([0.0, 0.5, 1 - 2**-24])
+    whole = uniform_time(u, torch.full((3,), -1), torch.full((3,), 979))
+    assert whole.tolist() == [-1, 489, 979]  # both ends included
+    real = uniform_time(u, torch.zeros(3), torch.full((3,), 57.5))
+    assert real.tolist() == pytest.approx([0.0, 28.75, 57.5])
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [40, 50, 7])
+def test_a_flow_grid_is_real_and_shifted(steps: int, shift: float) -> None:
+    """1000 S(j / N) itself, of which the family's few-step nodes are the floored entries."""
+    grid = flow_grid(steps, shift)
+    assert all(isinstance(t, float) for t in grid)
+    assert (len(grid), grid[-1]) == (steps, 1000.0)
+    u = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+    real = torch.tensor(grid, dtype=torch.float64)
+    assert worst(real - 1000 * shift * u / (1 + (shift - 1) * u)) <= 1e-12 * 1000
+    floored = [int(t + 1e-9) for t in reversed(grid)]
+    assert tuple(floored) == shifted_nodes(steps, shift, flow=True)
+    times, ends = SolverGrid((0, *grid)).step(torch.arange(steps), torch.empty(1))
+    assert times.dtype == ends.dtype == torch.float32
+    assert ends.tolist() == [0.0, *times[:-1].tolist()]
+
+
+def test_sampling_times_of_a_flow_grid_stand_where_those_of_integers_do() -> None:
+    assert lcm_times(4, flow_grid(50)) == (1000, 760, 500, 260)
+    assert lcm_times(4, flow_grid(40, 3.0)) == (1000, 900, 750, 500)
+    for steps in range(1, 51):
+        whole, real = lcm_times(steps), lcm_times(steps, flow_grid(50))
+        assert real == pytest.approx([t + 1 for t in whole])
 
 
 @pytest.mark.parametrize(

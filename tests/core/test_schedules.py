@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from diffusers import DDIMScheduler, LCMScheduler, TCDScheduler
 
-from distillbench.core.schedules import lcm_grid, shifted_nodes, tdm_nodes, trailing
+from distillbench.core.schedules import lcm_times, shifted_nodes, solver_grid, tdm_nodes, trailing
 
 LCM_TABLE = {
     1: (999,),
@@ -19,20 +19,20 @@ LCM_TABLE = {
 
 @pytest.mark.parametrize("steps", LCM_TABLE)
 def test_time_tables(steps: int) -> None:
-    assert lcm_grid(steps) == LCM_TABLE[steps]
+    assert lcm_times(steps) == LCM_TABLE[steps]
 
 
 @pytest.mark.parametrize("kind", [LCMScheduler, TCDScheduler])
 @pytest.mark.parametrize("grid", [40, 50])
-def test_lcm_grid_is_that_of_diffusers_for_every_step_count(kind: type, grid: int) -> None:
+def test_lcm_times_are_that_of_diffusers_for_every_step_count(kind: type, grid: int) -> None:
     scheduler = kind(original_inference_steps=grid)
     for steps in range(1, grid + 1):
         scheduler.set_timesteps(steps)
-        assert lcm_grid(steps, grid) == tuple(scheduler.timesteps.tolist()), steps
+        assert lcm_times(steps, solver_grid(grid)) == tuple(scheduler.timesteps.tolist()), steps
 
 
 def test_26_steps_are_uneven() -> None:
-    times = lcm_grid(26)
+    times = lcm_times(26)
     gaps = [a - b for a, b in pairwise(times)]
     assert sorted(gaps) == [20, 20] + [40] * 23
     assert (times[0], times[-1]) == (999, 39)
@@ -67,4 +67,4 @@ def test_shifted_nodes() -> None:
 
 def test_too_many_steps_for_the_grid() -> None:
     with pytest.raises(ValueError, match="51 steps do not fit"):
-        lcm_grid(51)
+        lcm_times(51)

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from distillbench.api.backbone import Backbone, Cond, Prediction
 from distillbench.core.lazy import torch
 from distillbench.core.parameterization import guided, x0_eps
-from distillbench.core.schedules import shifted_nodes
 from distillbench.world.mixture import labels_of
 
 if TYPE_CHECKING:
@@ -38,8 +37,9 @@ class FlowPlane(Backbone):
     def revision(self) -> str:
         return "1"
 
-    def nodes(self, steps: int) -> tuple[int, ...]:
-        return shifted_nodes(steps, 3.0, flow=True)
+    @property
+    def time_shift(self) -> float:
+        return 3.0
 
     def load(self, device: str = "cpu", *, dtype: str = "float32") -> None:
         from distillbench.core.process import NoiseProcess
@@ -57,7 +57,7 @@ class FlowPlane(Backbone):
         embed_scale: torch.Tensor | None = None,
     ) -> Prediction:  # fmt: skip
         alpha, sigma = self.process.alpha_sigma(t, x_t)
-        told = {"steps_k": steps_k, "guidance": embed_scale}
+        told = {"steps_k": steps_k, "guidance": embed_scale, "end_t": end_t}
 
         def velocity(mean: torch.Tensor) -> torch.Tensor:
             gap = x_t - alpha * mean

@@ -33,7 +33,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 CASES = (
-    {name: (name, {}) for name in registry.METHODS.names()}
+    # What is made of a file of others has tests of its own, on files.
+    {name: (name, {}) for name in registry.METHODS.names() if name != "pretrained"}
     | {f"{name} changed": (name, params) for name, params in PARAMS.items()}
     | VARIANTS
 )

@@ -218,3 +218,41 @@ def test_recomputed_activations_of_a_shared_base_are_refused() -> None:
         with pytest.raises(NotSupported, match="gradient_checkpointing"):
             registry.build_method(name, {"adversarial_weight": 0.1}, backbone)
         registry.build_method(name, {}, backbone).bind({})
+
+
+@pytest.mark.parametrize("name", ["dmd2", "tdm_unify"])
+def test_the_head_has_the_fake_scores_optimizer_or_one_of_its_own(name: str) -> None:
+    backbone = registry.build_backbone("gmm", {})
+    own = {"disc_lr": 3e-5, "disc_betas": [0.5, 0.9]}
+    plain, set_ = (
+        registry.build_method(name, {"adversarial_weight": 0.1, **more}, backbone).nets()
+        for more in ({}, own)
+    )
+    assert plain["head"].optim == plain["fake"].optim
+    assert (set_["head"].optim.lr, set_["head"].optim.betas) == (3e-5, (0.5, 0.9))
+    assert set_["fake"].optim == plain["fake"].optim
+    assert set_["head"].optim.clip_norm == plain["fake"].optim.clip_norm
+
+
+def test_the_discriminators_loss_is_logged_beside_chance() -> None:
+    method, batch = unify(discriminator_weight=0.25)
+    losses = method.loss("head", batch, 0)
+    assert losses.total.item() == pytest.approx(0.25 * losses.scalars["discriminator"].item())
+    assert losses.scalars["chance"].item() == pytest.approx(2 * math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("losses", "warned"),
+    [
+        ([1.44] * 40, True), ([1.386] * 40, True), ([2.0], True),
+        ([1.30] * 40, False), ([1.44] * 30 + [1.0] * 10, False),
+        ([1.0] * 30 + [1.40] * 10, True), ([], False),
+    ],
+)  # fmt: skip
+def test_a_discriminator_that_stays_at_chance_is_warned_of(
+    losses: list[float], warned: bool
+) -> None:
+    method, _ = unify()
+    said = method.warnings([{"head/discriminator": loss, "fake/loss": 1.0} for loss in losses])
+    assert bool(said) == warned
+    assert all("disc_lr" in text and "1.386" in text for text in said)

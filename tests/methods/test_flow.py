@@ -1,4 +1,4 @@
-"""Distribution matching of flow-matching teachers: real times, segments without an offset."""
+"""Students of flow-matching teachers: real times, shifted grids, segments without an offset."""
 
 from __future__ import annotations
 
@@ -13,24 +13,34 @@ import torch
 from distillbench.api.registry import BACKBONES, METHODS, METRICS, PLUGINS_VARIABLE, add_plugin
 from distillbench.api.sampler import Sampler
 from distillbench.core.process import NoiseProcess
+from distillbench.core.schedules import flow_grid, lcm_times
 from distillbench.core.solve import ddim, renoise, transition
-from distillbench.errors import Interrupted, NotSupported
+from distillbench.errors import Interrupted
 from distillbench.methods.tdm import TDM, TDMConfig
 from distillbench.sample.generate import generate_images, load_student
 from distillbench.testing.method import train, train_spec
 
 PLANE = Path(__file__).with_name("flow_plane.py")
 STD = 0.5
-SHARED: dict[str, Any] = {
-    "nets": "copy", "lr": 2e-3, "fake_lr": 1e-2, "weight_decay": 0.0, "teacher_guidance": 1.0,
-    "ema": 0.97,
-}  # fmt: skip
+PLAIN: dict[str, Any] = {"nets": "copy", "lr": 2e-3, "weight_decay": 0.0, "teacher_guidance": 1.0}
+SHARED: dict[str, Any] = {**PLAIN, "fake_lr": 1e-2, "ema": 0.97}
 EULER: dict[str, Any] = {"test_solver": "ddim", "loss": "mse"}
-PARAMS: dict[str, dict[str, Any]] = {
-    "tdm": {**EULER, "steps": 2},
-    "tdm_unify": {**EULER, "steps_support": [1, 2]},
-    "dmd2": {"steps": 2, "fake_updates": 2},
+MATCHING: dict[str, dict[str, Any]] = {
+    "tdm": {**SHARED, **EULER, "steps": 2},
+    "tdm_unify": {**SHARED, **EULER, "steps_support": [1, 2]},
+    "dmd2": {**SHARED, "steps": 2, "fake_updates": 2},
 }
+ONE: dict[str, Any] = {"segments": [1], "w_mse": [1], "w_adv": [0.1]}
+CONSISTENCY: dict[str, dict[str, Any]] = {
+    "lcm": PLAIN,
+    "lcm guided": {"nets": "copy", "solver_steps": 7},
+    "tcd": PLAIN,
+    "tcd S+": {**PLAIN, "tcf": "S+", "ends": "reals"},
+    "tcd 2": {**PLAIN, "tcf": "2"},
+    "tscd": {**PLAIN, "stop_at_segments": 2},
+    "tscd one step": {**PLAIN, **ONE, "one_step": True, "gamma": 0.3},
+}
+PARAMS = MATCHING | CONSISTENCY
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +54,8 @@ def _plane(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def spec(name: str, steps: int, **settings: Any) -> dict[str, Any]:
-    params = SHARED | PARAMS[name]
-    return train_spec(name, params, backbone="flow-plane", updates=steps, **settings)
+    method, params = name.split()[0], PARAMS[name]
+    return train_spec(method, params, backbone="flow-plane", updates=steps, **settings)
 
 
 def points(folder: Path, sampler: Sampler) -> torch.Tensor:
@@ -54,7 +64,7 @@ def points(folder: Path, sampler: Sampler) -> torch.Tensor:
     return generate_images(student, prompts, sampler=sampler, seed=5, batch_size=4000)
 
 
-@pytest.mark.parametrize("name", sorted(PARAMS))
+@pytest.mark.parametrize("name", sorted(MATCHING))
 def test_students_of_a_flow_teacher_get_its_spread(tmp_path: Path, name: str) -> None:
     """Two steps of the teacher narrow its Gaussian; a distilled student's do much less."""
     train(spec(name, 300, batch_size=256), tmp_path / "student")
@@ -80,10 +90,22 @@ def test_a_resumed_run_on_a_flow_teacher_equals_the_straight_one(tmp_path: Path,
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-@pytest.mark.parametrize("name", ["lcm", "tcd", "tscd"])
-def test_consistency_methods_refuse_flow_teachers(tmp_path: Path, name: str) -> None:
-    with pytest.raises(NotSupported, match="variance-preserving"):
-        train(train_spec(name, {}, backbone="flow-plane"), tmp_path)
+@pytest.mark.parametrize(("name", "nfe"), [("lcm", 4), ("tcd", 4), ("tcd 2", 4), ("tscd", 2)])
+def test_consistency_students_of_a_flow_teacher_are_sampled_at_its_shifted_times(
+    tmp_path: Path, name: str, nfe: int
+) -> None:
+    """Two segments of 40 steps end where two of the family's own steps do."""
+    train(spec(name, 1), tmp_path)
+    sampler = load_student(tmp_path / "out").method.sampler(nfe)
+    expected = {4: flow_grid(50, 3.0), 2: flow_grid(40, 3.0)}[nfe]
+    steps = 2 if name == "tcd 2" else nfe
+    assert sampler.timesteps == lcm_times(steps, expected)
+    assert sampler.timesteps[0] == 1000
+    if name == "tscd":
+        assert sampler.timesteps == (1000, 750)
+    made = points(tmp_path, sampler)
+    assert made.shape == (4000, 2)
+    assert bool(made.isfinite().all())
 
 
 def output(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

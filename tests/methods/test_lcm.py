@@ -145,8 +145,3 @@ def test_sampling_times() -> None:
 def test_guidance_below_one_is_refused() -> None:
     with pytest.raises(ValidationError, match="two rising ones"):
         LCMConfig(teacher_guidance=(0.0, 3.0))
-
-
-def test_flow_teachers_are_refused(toy: Any) -> None:
-    with pytest.raises(NotSupported, match="variance-preserving"):
-        LCM(LCMConfig(), toy(output, NoiseProcess.flow()))

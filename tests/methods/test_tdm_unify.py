@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,49 @@ def test_trained_for_all_and_sampled_at_each(tmp_path: Path) -> None:
     told = student.method.sampler(4)
     other = generate_images(student, prompts, sampler=told.model_copy(update={"steps_k": 1}))
     assert not torch.equal(other, made[2])  # the embedding has learnt something
+
+
+def test_all_k_in_an_update_are_the_mean_over_every_k() -> None:
+    method, made = bound(steps_drawn="all")
+    single, _ = bound()
+    single.bind(method.net)
+    batch = made[0]
+    for turn in method.turns(0):
+        ours = method.loss(turn, batch, 0)
+        each = [single.loss(turn, replace(batch, _memo={"steps": i}), 0) for i in range(3)]
+        torch.testing.assert_close(ours.total, torch.stack([e.total for e in each]).mean())
+        assert ours.scalars.keys() == each[0].scalars.keys()
+        for name, value in ours.scalars.items():
+            torch.testing.assert_close(value, torch.stack([e.scalars[name] for e in each]).mean())
+
+
+def test_one_k_alone_is_the_same_however_it_is_drawn() -> None:
+    (one, made), (every, _) = (bound(steps_support=[2], steps_drawn=how) for how in ("one", "all"))
+    every.bind(one.net)
+    for turn in one.turns(0):
+        assert torch.equal(one.loss(turn, made[0], 0).total, every.loss(turn, made[0], 0).total)
+
+
+def test_rollouts_of_all_k_are_run_once_for_both_turns() -> None:
+    method, made = bound(steps_drawn="all")
+    told: Counter[str] = Counter()
+    plain = method.backbone.predict
+
+    def predict(net: Any, *args: Any, **kwargs: Any) -> Any:
+        told[net.name if net else "teacher"] += 1
+        return plain(net, *args, **kwargs)
+
+    method.backbone.predict = predict
+    for turn in method.turns(0):
+        method.loss(turn, made[0], 0)
+    assert told == {"student": 1 + 2 + 4 + 3, "teacher": 3, "fake": 6}
+
+
+@pytest.mark.parametrize("name", ["tdm", "tdm_unify"])
+def test_the_fake_score_is_updated_as_often_as_asked(name: str) -> None:
+    backbone = registry.build_backbone("gmm", {})
+    method = registry.build_method(name, {"fake_updates": 3}, backbone)
+    assert method.turns(0) == ("fake", "fake", "fake", "student")
+    assert registry.build_method(name, {}, backbone).turns(0) == ("fake", "student")
+    with pytest.raises(ConfigError, match="fake_updates"):
+        registry.build_method(name, {"fake_updates": 0}, backbone)

@@ -146,13 +146,17 @@ def test_stages_share_the_training(toy: Any, make_role: Any) -> None:
 
 
 def test_the_loop_tells_how_long_the_training_is(tmp_path: Any) -> None:
+    from distillbench.specs.context import StageContext
+    from distillbench.specs.stages import TrainSpec
     from distillbench.train.loop import Trainer
     from distillbench.train.ranks import Team
+    from distillbench.train.work import Work
 
     spec = train_spec("tscd", {"nets": "copy"}, updates=8)
     team = Team.__new__(Team)
     object.__setattr__(team, "device", "cpu")
-    trainer = Trainer(spec, team, tmp_path, tmp_path, {}, lambda _: None, lambda: False)
+    work = Work(TrainSpec.read(spec, of="it"), StageContext(), tmp_path, tmp_path)
+    trainer = Trainer(work, team)
     method: Any = trainer.method
     assert [phase(method, step).segments for step in range(8)] == [8, 8, 4, 4, 2, 2, 1, 1]
 

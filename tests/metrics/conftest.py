@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from distillbench.api.metric import Samples
+from distillbench.api.registry import METRICS
+from distillbench.score.vbench_totals import DIMENSIONS
 from distillbench.world.networks import AttributeNet
 
 CLIP = {
@@ -78,3 +83,99 @@ def pictures() -> Samples:
     images = (data * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     prompts = [f"a photo of number {i}" for i in range(6)]
     return Samples(images, prompts, ["photo", "anime"] * 3, seed=0)
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of the hub's format with random networks: pick/, dino/, reward/; vgg.pth."""
+    from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
+
+    root = tmp_path_factory.mktemp("hub")
+    torch.manual_seed(4)
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "eos_token_id": 49407, "bos_token_id": 49406}  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "image_size": 32, "patch_size": 8}  # fmt: skip
+    pick = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    pick.save_pretrained(root / "pick")
+    dino = Dinov2Model(Dinov2Config(hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+                                    image_size=28, patch_size=14))  # fmt: skip
+    dino.save_pretrained(root / "dino")
+    random_reward(root / "reward")
+    return root
+
+
+FAKE_VBENCH = """#!{python}
+import json, sys
+import numpy as np
+job, *items = [json.loads(line) for line in sys.stdin]
+if job["dimension"] == {broken!r}:
+    sys.exit("weights of it are missing")
+scores = [float(np.load(item["frames"]).mean()) / 255 for item in items]
+for item, score in zip(items, scores):
+    print(json.dumps({{"id": item["id"], "score": score}}))
+value = sum(sorted(scores)) / len(scores)
+print(json.dumps({{"done": len(items), "value": {value}}}))
+"""
+
+
+def vbench_worker(folder: Path, value: str = "value", broken: str = "") -> str:
+    """An interpreter in name that answers a job by the brightness of its videos."""
+    path = folder / "worker"
+    path.write_text(FAKE_VBENCH.format(python=sys.executable, value=value, broken=broken))
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def vbench_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small VBench_full_info.json where the real one belongs, and a worker beside it."""
+    module = import_module(METRICS.get("vbench").__module__)
+    monkeypatch.setattr(module, "INFO", replace(module.INFO, sha256=""))
+    monkeypatch.setenv("DISTILLBENCH_DATA", str(tmp_path))
+    place = tmp_path / "weights" / "vbench" / "VBench_full_info.json"
+    place.parent.mkdir(parents=True)
+    entries = [{"prompt_en": p, "dimension": list(DIMENSIONS)} for p in ("a cat", "a dog")]
+    place.write_text(json.dumps(entries))
+    return vbench_worker(tmp_path)
+
+
+REWARD = {
+    "vision": {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+               "num_attention_heads": 2, "image_size": 32, "patch_size": 16},
+    "text": {"vocab_size": 64, "hidden_size": 16, "encoder_hidden_size": 16,
+             "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "max_position_embeddings": 48},
+}  # fmt: skip
+
+
+def random_reward(folder: Path) -> None:
+    """ImageReward.pt with the package's own names, vocab.txt, and the sizes of the network."""
+    from transformers import BlipTextConfig, BlipVisionConfig
+    from transformers.models.blip.modeling_blip import BlipVisionModel
+    from transformers.models.blip.modeling_blip_text import BlipTextModel
+
+    folder.mkdir()
+    eye = BlipVisionModel(BlipVisionConfig(**REWARD["vision"]))
+    text = BlipTextModel(BlipTextConfig(**REWARD["text"], is_decoder=True), add_pooling_layer=False)
+    backward = {
+        "embeddings.patch_embedding": "patch_embed.proj", "embeddings.class_embedding": "cls_token",
+        "embeddings.position_embedding": "pos_embed", "encoder.layers.": "blocks.",
+        "self_attn.qkv": "attn.qkv", "self_attn.projection": "attn.proj", "layer_norm1": "norm1",
+        "layer_norm2": "norm2", "post_layernorm": "norm",
+    }  # fmt: skip
+    state = {}
+    for name, value in eye.state_dict().items():
+        for new, old in backward.items():
+            name = name.replace(new, old)
+        state[f"blip.visual_encoder.{name}"] = value + 0.2 * torch.randn_like(value)
+    for name, value in text.state_dict().items():
+        noise = 0.2 * torch.randn_like(value) if value.is_floating_point() else 0
+        state[f"blip.text_encoder.{name}"] = value + noise
+    state["blip.vision_proj.weight"] = torch.zeros(2, 16)
+    state |= {f"mlp.{name}": value for name, value in random_head().items()}
+    torch.save(state, folder / "ImageReward.pt")
+    (folder / "blip.json").write_text(json.dumps(REWARD))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "picture", "thing",
+             "number", *"0123456789", *(f"##{i}" for i in range(10))]  # fmt: skip
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
-from distillbench.api.metric import Samples
+from distillbench.api.metric import Samples, Scores
 from distillbench.api.registry import METRICS
 from distillbench.backbones._gmm import exact_samples
-from distillbench.testing.metric import MetricContract
+from distillbench.score.evaluate import evaluate
+from distillbench.testing.metric import MetricContract, take
 
 
 class TestHps(MetricContract):
@@ -44,6 +46,124 @@ class TestFid(MetricContract):
     @pytest.fixture(autouse=True)
     def _weights(self, scorers: Path) -> None:
         self.params = {"weights": str(scorers / "features")}
+
+
+class TestClipOfVideos(TestClip):
+    modality = "video"
+
+
+class TestAesOfVideos(TestAes):
+    modality = "video"
+
+
+class FeatureContract(MetricContract):
+    """Compares sets by a random feature net."""
+
+    n = 40
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, scorers: Path) -> None:
+        self.params = {"weights": str(scorers / "features")}
+
+
+class TestPatchFid(FeatureContract):
+    name = "patch_fid"
+
+
+class TestKid(FeatureContract):
+    name = "kid"
+
+
+class TestPrecisionRecall(FeatureContract):
+    name = "precision_recall"
+
+
+class TestLpips(FeatureContract):
+    name = "lpips"
+
+    def score(self, samples: Samples) -> Scores:
+        """Against the reference samples of the same prompts: pairs move together."""
+        reference = self.reference()
+        assert reference is not None
+        places = [list(reference.prompts).index(prompt) for prompt in samples.prompts]
+        return evaluate(self.build(), samples, take(reference, places))
+
+
+class SeveralContract(FeatureContract):
+    """Several pictures of a prompt."""
+
+    def samples(self, seed: int = 0) -> Samples:
+        given = super().samples(seed)
+        return dataclasses.replace(given, prompts=[f"thing {i % 10}" for i in range(self.n)])
+
+
+class TestDiversity(SeveralContract):
+    name = "diversity"
+
+
+class TestVendi(SeveralContract):
+    name = "vendi"
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, scorers: Path) -> None:
+        self.params = {"weights": str(scorers / "clip")}
+
+
+class TestCmmd(FeatureContract):
+    name = "cmmd"
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, scorers: Path) -> None:
+        self.params = {"weights": str(scorers / "clip")}
+
+
+class TestFdDinov2(FeatureContract):
+    name = "fd_dinov2"
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, hub: Path) -> None:
+        self.params = {"weights": str(hub / "dino")}
+
+
+class TestPickScore(MetricContract):
+    name = "pick_score"
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, hub: Path) -> None:
+        self.params = {"weights": str(hub / "pick")}
+
+
+class TestImageReward(MetricContract):
+    name = "image_reward"
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, hub: Path) -> None:
+        self.params = {"weights": str(hub / "reward")}
+
+
+class TestTemporalFlickering(MetricContract):
+    name = "temporal_flickering"
+
+
+class TestVbench(MetricContract):
+    name = "vbench"
+    n = 10
+
+    @pytest.fixture(autouse=True)
+    def _worker(self, vbench_data: str) -> None:
+        self.params = {"python": vbench_data, "dimensions": "quality"}
+
+    def samples(self, seed: int = 0) -> Samples:
+        given = super().samples(seed)
+        return dataclasses.replace(given, prompts=["a cat", "a dog"] * (self.n // 2))
+
+
+class TestFrameConsistency(MetricContract):
+    name = "frame_consistency"
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, scorers: Path) -> None:
+        self.params = {"weights": str(scorers / "clip")}
 
 
 class PointContract(MetricContract):

@@ -16,11 +16,11 @@ from distillbench.api.metric import Samples
 from distillbench.api.registry import METRICS, build_metric
 from distillbench.errors import BadInput, MissingWeights, NotSupported
 from distillbench.score.evaluate import evaluate, protocol
-from distillbench.score.jackknife import jackknife
+from distillbench.score.jackknife import block_stderr, leave_out
 
 
 def fid() -> Any:
-    return importlib.import_module(METRICS.get("fid").__module__)
+    return importlib.import_module("distillbench.score.distances")
 
 
 def gaussian(n: int, d: int, seed: int, *, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
@@ -67,10 +67,8 @@ def test_full_covariances_agree_with_the_eigenvalues_of_their_product() -> None:
 def test_few_samples_take_the_nuclear_norm_to_the_same_value() -> None:
     """n <= d: singular covariances; the symmetric form still gives the trace to compare with."""
     a, b = gaussian(7, 12, 6), gaussian(9, 12, 7)
-    a, b = a - a.mean(0), b - b.mean(0)
-    assert math.isclose(
-        float(fid().root_trace_few(a, b)), float(fid().root_trace(a, b)), rel_tol=1e-6
-    )
+    through_moments = fid().frechet(a, fid().moments(b))
+    assert math.isclose(fid().frechet(a, b), through_moments, rel_tol=1e-6)
 
 
 @pytest.mark.parametrize(("n", "d"), [(100, 8), (6, 8)])
@@ -103,7 +101,7 @@ def test_jackknife_error_matches_the_spread_over_fresh_sets() -> None:
     pairs = [(gaussian(200, 4, s), gaussian(200, 4, 1000 + s, shift=0.5)) for s in range(60)]
     spread = torch.tensor([statistic(*pair) for pair in pairs]).std()
     errors = [
-        jackknife(lambda stay, p=pair: statistic(p[0][stay], p[1][stay]), 200, 10)  # type: ignore[misc]
+        block_stderr(leave_out(lambda s, p=pair: statistic(p[0][s], p[1][s]), 200, 10))  # type: ignore[misc]
         for pair in pairs[:20]
     ]
     assert 0.75 < sum(errors) / len(errors) / float(spread) < 1.35
@@ -111,8 +109,25 @@ def test_jackknife_error_matches_the_spread_over_fresh_sets() -> None:
 
 def test_jackknife_of_a_mean_is_its_standard_error() -> None:
     values = gaussian(40, 1, 12).squeeze(1)
-    error = jackknife(lambda stay: float(values[stay].mean()), 40, 40)
-    assert math.isclose(error, float(values.std()) / 40**0.5, rel_tol=1e-9)
+    blocked = torch.stack([values[i::20].mean() for i in range(20)])
+    left_out = leave_out(lambda stay: float(values[stay].mean()), 40, 20)
+    assert math.isclose(block_stderr(left_out), float(blocked.std()) / 20**0.5, rel_tol=1e-9)
+    assert leave_out(lambda stay: 0.0, 39, 20) == []
+
+
+def test_paired_blocks_are_calibrated(scorers: Path) -> None:
+    """A null difference of two sets that share noise with a third: at most 6 % beyond t_9."""
+    wrong, draws = 0, 60
+    for seed in range(draws):
+        base, *more = (gaussian(120, 4, 7 * seed + i) for i in range(4))
+        reference, one, two = (base + 0.7 * x for x in more)
+        left = [
+            leave_out(lambda s, x=x: float(fid().frechet(x[s], reference[s])), 120, 10)  # type: ignore[misc]  # noqa: B023
+            for x in (one, two)
+        ]
+        value = float(fid().frechet(one, reference) - fid().frechet(two, reference))
+        wrong += abs(value) > 2.262 * block_stderr([a - b for a, b in zip(*left, strict=True)])
+    assert wrong / draws <= 0.06 + 2 * math.sqrt(0.06 * 0.94 / draws)
 
 
 # ---- the metric -----------------------------------------------------------------------------
@@ -136,7 +151,9 @@ def test_too_few_samples_are_refused_unless_allowed(scorers: Path) -> None:
     small = build_metric("fid", params | {"allow_small_n": True})
     scores = evaluate(small, images(8, 0), images(8, 1))
     assert scores.aggregate[""] > 0
-    assert not scores.stderr, "a singular covariance has no sound error"
+    assert not scores.stderr, "blocks of one sample have no sound error"
+    many = evaluate(build_metric("fid", params), images(40, 0), images(40, 1))
+    assert len(many.blocks[""]) == 10
 
 
 @pytest.mark.parametrize("n", [1, 2])

@@ -71,7 +71,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(scorers: Path, tmp_path: Path
 
 
 def test_unknown_weights_are_explained() -> None:
-    with pytest.raises(ConfigError, match=r"did you mean 'hpsv2\.1'"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'hpsv2\.1'"):
         build_metric("hps", {"weights": "hpsv21"})
 
 

@@ -15,6 +15,7 @@ import pytest
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell, Plan, Stage
+from distillbench.testing.specs import sample_spec, score_spec, train_spec
 
 CATEGORIES = ("animation", "concept-art")
 INFOS = {
@@ -91,11 +92,11 @@ class World:
                 self._write(train, sample, scores, hps, fid, seed, protocol or {"n": self.prompts})
 
     def _stages(self, train: str, sample: str, scores: Mapping[str, str]) -> None:
-        prompts = {"prompts": {"name": "demo", "n": self.prompts}}
+        prompts = {"sha256": "demo", "n": self.prompts}
         found = [
-            Stage("train", train, {"method": {"name": "m"}}),
-            Stage("sample", sample, prompts, (train,)),
-            *(Stage("score", key, {}, (sample,)) for key in scores.values()),
+            Stage("train", train, train_spec("teacher", {})),
+            Stage("sample", sample, sample_spec(train, prompts=prompts), (train,)),
+            *(Stage("score", key, score_spec(sample), (sample,)) for key in scores.values()),
         ]
         self.stages |= {stage.key: stage for stage in found}
 
@@ -136,21 +137,31 @@ class World:
 
     def compare(self, label: str, reference: str, *, of: str, noise: int = 0) -> None:
         """Make `reference`, samples of what `of` says from that noise, a row's own for fid."""
+        sampler = {"kind": "ode", "timesteps": [999], "guidance_scale": 3.5}
         for cell in [cell for cell in self.cells if cell.label == label]:
-            own = {"train": label, "seed": cell.seed, "sampler": {"guidance_scale": 3.5}}
+            own = sample_spec(label, seed=cell.seed, sampler=sampler)
             self.stages[cell.sample] = replace(self.stages[cell.sample], spec=own)
             score = self.stages[cell.scores["fid"]]
-            self.stages[score.key] = replace(score, spec={"reference": reference})
-        sampler = {"guidance_scale": 3.5}
-        self.stages[reference] = Stage(
-            "sample", reference, {"train": of, "seed": noise, "sampler": sampler}
-        )
+            compares = score_spec(cell.sample, reference=reference)
+            self.stages[score.key] = replace(score, spec=compares)
+        theirs = sample_spec(of, seed=noise, sampler=sampler)
+        self.stages[reference] = Stage("sample", reference, theirs)
 
     def store_fid(self, label: str, values: list[float]) -> None:
         """Replace a row's fid of every seed."""
         cells = [cell for cell in self.cells if cell.label == label]
         for cell, value in zip(cells, values, strict=True):
             self._rewrite(cell.scores["fid"], lambda old, value=value: value)
+
+    def store_blocks(self, label: str, left_out: list[float]) -> None:
+        """Give a row's fid the values without one block each."""
+        for cell in [cell for cell in self.cells if cell.label == label]:
+            path = self.store.path("score", cell.scores["fid"]) / "scores.jsonl"
+            rows = [
+                {"kind": "block", "column": "", "block": block, "value": value}
+                for block, value in enumerate(left_out)
+            ]
+            path.write_text(path.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
 
     def shift_hps(self, label: str, *, seed: int, by: float) -> None:
         """Add to every hps value of one seed of a row."""
@@ -192,6 +203,12 @@ def infos() -> dict[str, MetricInfo]:
     return dict(INFOS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_experiment() -> Any:
     return experiment
+
+
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One for all tests of a file that only read what is made of it."""
+    return World(FakeStore(tmp_path_factory.mktemp("shared") / "store"))

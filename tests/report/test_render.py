@@ -199,9 +199,11 @@ def test_html_is_one_file_with_everything(
 ) -> None:
     write_reports(report(demo, world, infos), tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 2
-    for outside in ("http://", "https://", "<script", "<link", 'src="figures'):
+    assert page.count('src="data:image/png;base64,') == 2  # the figures
+    assert page.count('"src":"data:image/png;base64,') == 5 * 8  # samples of the finished rows
+    for outside in ("http://", "https://", "<script src", "<link", 'src="figures', "url(h"):
         assert outside not in page
+    assert page.count("<script") == 2  # its data and its own script
     assert "LCM_50% &amp; co" in page
     assert "loss is NaN" in page
     assert '<span class="verdict holds">holds</span>' in page

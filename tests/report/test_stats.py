@@ -26,17 +26,6 @@ def test_repeating_a_prompt_adds_no_certainty() -> None:
     assert stats.clustered_stderr(values, "aaaa") is None
 
 
-def test_two_way_error_sees_seeds_and_prompts() -> None:
-    effects = {"a": -1.0, "b": 0.0, "c": 1.0}
-    prompts, seeds = "abc" * 2, [0, 0, 0, 1, 1, 1]
-    no_seed_effect = [effects[p] for p in prompts]
-    assert stats.two_way_stderr(no_seed_effect, prompts, seeds) == pytest.approx(
-        stats.clustered_stderr(no_seed_effect, prompts)
-    )
-    seed_effect = [10.0 * s for s in seeds]
-    assert stats.two_way_stderr(seed_effect, prompts, seeds) == pytest.approx(5.0)
-
-
 def test_a_small_world_of_prompts_is_fixed_and_its_spread_is_taken_out() -> None:
     prompts = ["x", "y"] * 10
     assert stats.prompts_are_fixed(prompts)
@@ -67,13 +56,6 @@ def test_errors_inside_prompts_are_those_of_a_model_with_a_mean_each() -> None:
 def test_student_quantiles_of_the_tables(df: int, critical: float) -> None:
     assert stats.student_quantile(0.975, df) == pytest.approx(critical, rel=1e-5)
     assert stats.student_tail(critical, df) == pytest.approx(0.025, rel=1e-4)
-
-
-def test_paired_t_by_hand() -> None:
-    low, high, p = stats.paired_t([1.0, 2.0, 3.0])
-    half = 4.302652729911275 / math.sqrt(3)
-    assert (low, high) == pytest.approx((2 - half, 2 + half))
-    assert p == pytest.approx(0.0741799, rel=1e-5)
 
 
 def test_bootstrap_interval_of_a_normal_mean() -> None:

@@ -55,7 +55,7 @@ def test_numbers_are_those_of_paired_differences(
     assert verdict.a_value - verdict.b_value == pytest.approx(verdict.difference)
 
 
-def test_one_seed_is_never_called_an_agreement(
+def test_one_seed_is_about_two_checkpoints_and_decides_nothing(
     world: Any, make_experiment: Any, infos: Any
 ) -> None:
     world.prompts = 30
@@ -63,11 +63,89 @@ def test_one_seed_is_never_called_an_agreement(
     world.row("b", 30.0, 5.0)
     world.row("c", 29.0, 5.0, seeds=(0, 1))
     world.row("d", 28.0, 5.0, seeds=(0, 1))
-    found = decide(world, make_experiment, infos, "a > b on hps", "c > d on hps")
-    assert [v.verdict for v in found] == ["holds", "holds"]
-    paired = [claim_texts(v, infos)[-1] for v in found]
-    assert paired == ["30 pairs of 30 prompts, one seed only",
-                      "60 pairs of 30 prompts, 2/2 seeds agree"]  # fmt: skip
+    found = decide(
+        world, make_experiment, infos, "a > b on hps", "b > a on hps", "c > d on hps",
+        "a >= 0.5 * b on hps",
+    )  # fmt: skip
+    assert [v.verdict for v in found] == ["differ", "differ", "holds", "differ"]
+    assert [v.trainings for v in found] == [1, 1, 2, 1]
+    assert "speaks for the claim" in found[0].reason
+    assert "speaks against the claim" in found[1].reason
+    assert "not known at one" in found[0].power
+    texts = [claim_texts(v, infos) for v in found]
+    assert texts[0][1] == "these checkpoints differ"
+    assert [t[-1] for t in texts[:3]] == ["30 pairs of 30 prompts, one seed only"] * 2 + [
+        "60 pairs of 30 prompts, 2/2 seeds agree"
+    ]
+    assert texts[0][-2].startswith("100 % (")
+
+
+def test_what_is_not_trained_is_decided_by_its_prompts(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.prompts = 30
+    world.row("four", 31.0, 5.0, updates=0)
+    world.row("one", 30.0, 5.0, updates=0)
+    world.row("student", 29.0, 5.0)
+    found = decide(world, make_experiment, infos, "four > one on hps", "four > student on hps")
+    assert [v.verdict for v in found] == ["holds", "differ"]
+    assert claim_texts(found[0], infos)[-1].endswith("one seed only, neither trained")
+
+
+def test_trainings_that_differ_decide_no_claim_however_many_prompts(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    """Every seed agrees and prompts are certain, but two trainings are two draws."""
+    world.prompts = 200
+    world.row("a", 30.5, 5.0, seeds=(0, 1))
+    world.row("b", 30.0, 5.0, seeds=(0, 1))
+    world.shift_hps("a", seed=1, by=0.4)
+    verdict = decide(world, make_experiment, infos, "a > b on hps")[0]
+    assert (verdict.verdict, verdict.seeds_agree) == ("undecided", 2)
+    assert verdict.low < 0 < verdict.high
+    assert verdict.power.startswith("about ")
+    assert "seeds of 200 prompts" in verdict.power
+
+
+def test_the_spread_of_trainings_is_pooled_over_rows_that_have_the_same(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.prompts = 100
+    for index in range(6):
+        world.row(f"r{index}", 30.0 + 0.5 * index, 5.0, seeds=(0, 1))
+        world.shift_hps(f"r{index}", seed=1, by=0.05 * (-1) ** index)
+    world.row("other", 35.0, 5.0, seeds=(0, 1), nfe=8)
+    world.shift_hps("other", seed=1, by=2.0)
+    claims = ["r2 > r0 on hps", "other[nfe=8] > r0[nfe=4] on hps", "r2 > 0.9 * r0 on hps"]
+    found = decide(world, make_experiment, infos, *claims)
+    assert [v.pooled_rows for v in found] == [6, 0, 0]
+    assert found[0].verdict == "holds"
+    assert claim_texts(found[0], infos)[-1].endswith("trainings pooled over 6 rows")
+    world.shift_hps("r2", seed=1, by=3.0)
+    again = decide(world, make_experiment, infos, *claims)
+    assert (again[0].pooled_rows, again[0].verdict) == (0, "undecided")
+
+
+def test_sets_are_paired_by_the_blocks_they_left_out(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    """Leaving the same block out of both sides; at one seed with g - 1 degrees of freedom."""
+    world.row("a", 30.0, 9.0)
+    world.row("b", 30.0, 10.0)
+    shared = [0.3 * math.sin(i) for i in range(10)]
+    world.store_blocks("a", [9.0 + s for s in shared])
+    world.store_blocks("b", [10.0 + s + 0.01 * (i % 2) for i, s in enumerate(shared)])
+    verdict = decide(world, make_experiment, infos, "a > b on fid")[0]
+    assert (verdict.verdict, verdict.over, verdict.units) == ("differ", "blocks", 10)
+    own = [0.005 * 9 * (-1) ** i for i in range(10)]
+    half = 2.262157 * stats.seeds_stderr(own)
+    assert verdict.difference == pytest.approx(-1.0)
+    assert (verdict.low, verdict.high) == pytest.approx((-1 - half, -1 + half), rel=1e-4)
+    value = Results(world.plan, world.store).value(Results(world.plan, world.store).rows[0], "fid")
+    assert value.stderr == pytest.approx(
+        math.sqrt(0.9 * sum((s - stats.mean(shared)) ** 2 for s in shared))
+    )
+    assert value.stderr_over == "samples"
 
 
 def test_holm_covers_all_claims(world: Any, make_experiment: Any, infos: Any) -> None:
@@ -106,10 +184,12 @@ def test_no_evidence_is_undecided_with_a_reason(
 def test_equal_rows_are_as_good_but_not_better(
     world: Any, make_experiment: Any, infos: Any
 ) -> None:
-    world.row("a", 30.0, 5.0)
-    world.row("b", 30.0, 5.0)
-    found = decide(world, make_experiment, infos, "a > b on hps", "a >= b on hps")
-    assert [v.verdict for v in found] == ["fails", "holds"]
+    for label, seeds in (("a", (0, 1)), ("b", (0, 1)), ("c", (0,)), ("d", (0,))):
+        world.row(label, 30.0, 5.0, seeds=seeds)
+    claims = ["a > b on hps", "a >= b on hps", "c > d on hps", "c >= d on hps"]
+    found = decide(world, make_experiment, infos, *claims)
+    assert [v.verdict for v in found] == ["fails", "holds", "undecided", "undecided"]
+    assert found[3].reason.startswith("these checkpoints score the same")
 
 
 def test_seeds_that_disagree_decide_nothing(world: Any, make_experiment: Any, infos: Any) -> None:
@@ -119,15 +199,15 @@ def test_seeds_that_disagree_decide_nothing(world: Any, make_experiment: Any, in
     world.shift_hps("a", seed=1, by=-1.3)
     verdict = decide(world, make_experiment, infos, "a > b on hps")[0]
     assert (verdict.verdict, verdict.seeds_agree) == ("undecided", 1)
-    assert verdict.reason == "the seeds disagree (1 of 2 have this sign)"
+    assert verdict.reason == "the interval holds zero"
 
 
 def test_a_world_of_few_prompts_is_judged_by_its_samples(
     world: Any, make_experiment: Any, infos: Any
 ) -> None:
     world.prompts, world.distinct = 60, 3
-    world.row("a", 30.1, 5.0)
-    world.row("b", 30.0, 5.0)
+    world.row("a", 30.1, 5.0, updates=0)
+    world.row("b", 30.0, 5.0, updates=0)
     verdict = decide(world, make_experiment, infos, "a > b on hps")[0]
     assert (verdict.over, verdict.units, verdict.verdict) == ("samples", 60, "holds")
     assert verdict.p == pytest.approx(1 / 5000)

@@ -17,6 +17,7 @@ from distillbench.run.driver import execute
 from distillbench.run.options import Outcome, RunOptions
 from distillbench.run.progress import Progress
 from distillbench.store.layout import Store
+from distillbench.testing.specs import sample_spec, score_spec, train_spec
 
 
 @pytest.fixture(autouse=True)
@@ -47,19 +48,23 @@ def _stage(kind: Any, needs: tuple[str, ...], label: str, **spec: Any) -> Stage:
 
 
 def chain(
-    label: str, *, seed: int = 0, steps: int = 4, scores: int = 1, **spec: Any
+    label: str, *, seed: int = 0, steps: int = 4, scores: int = 1, processes: int = 1, **told: Any
 ) -> list[Stage]:
-    """A training with one sample set and some scores; `spec` goes to the training."""
-    trained = _stage("train", (), f"{label} train", seed=seed, steps=steps, **spec)
-    sampled = _stage("sample", (trained.key,), f"{label} sample", train=trained.key)
+    """A training with one sample set and some scores; `told` goes to the training's method."""
+    spec = train_spec("teacher", told, seed=seed, updates=steps, processes=processes)
+    trained = _stage("train", (), f"{label} train", **spec)
+    sampled = _stage("sample", (trained.key,), f"{label} sample", **sample_spec(trained.key))
+    metrics = [{"name": "coverage", "version": 1, "params": {"column": i}, "revision": ""}
+               for i in range(scores)]  # fmt: skip
     return [
         trained,
         sampled,
         *(
-            _stage("score", (sampled.key,), f"{label} score {i}", sample=sampled.key, column=i)
-            for i in range(scores)
+            _stage("score", (sampled.key,), f"{label} score {i}",
+                   **score_spec(sampled.key, metric=metric))
+            for i, metric in enumerate(metrics)
         ),
-    ]
+    ]  # fmt: skip
 
 
 def plan(*chains: list[Stage]) -> Plan:

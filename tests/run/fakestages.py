@@ -1,8 +1,8 @@
 """Stages that compute a hash chain: quick, exact, resumable, and faulty on request.
 
-`spec["fault"]` is one of raise, weights, oom, kill, hang, storage; with `spec["faults"]` = n, only
-the first n attempts are faulty (counted in a file beside the checkpoints, which every attempt
-finds again).
+What goes wrong is said by the parameters of the method: `fault` is one of raise, weights, oom,
+kill, hang, storage, at step `at`; with `faults` = n, only the first n attempts are faulty (counted
+in a file beside the checkpoints, which every attempt finds again). `pause` lies between steps.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 from distillbench.errors import Interrupted, MissingWeights
 from distillbench.run import child, local, worker
+from distillbench.specs.context import StageContext
+from distillbench.specs.stages import SampleSpec, ScoreSpec, TrainSpec
 
 FUNCTIONS = {kind: f"fakestages:{kind}" for kind in ("train", "sample", "score")}
 
@@ -52,14 +54,14 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps([str(p) for p in parts]).encode()).hexdigest()
 
 
-def _fault(spec: Mapping[str, Any], memory: Path, step: int) -> None:
-    if "fault" not in spec or step != spec.get("at", 1):
+def _fault(told: Mapping[str, Any], memory: Path, step: int) -> None:
+    if "fault" not in told or step != told.get("at", 1):
         return
     seen = int(memory.read_text()) if memory.exists() else 0
-    if seen >= spec.get("faults", 10**9):
+    if seen >= told.get("faults", 10**9):
         return
     memory.write_text(str(seen + 1))
-    fault = spec["fault"]
+    fault = told["fault"]
     if fault == "raise":
         raise ZeroDivisionError("made to fail")
     if fault == "weights":
@@ -76,35 +78,28 @@ def _fault(spec: Mapping[str, Any], memory: Path, step: int) -> None:
         child.wait()
 
 
-def train(
-    spec: Mapping[str, Any],
-    *,
-    out: Path,
-    checkpoints: Path,
-    runtime: Mapping[str, Any],
-    device: str,
-    progress: Callable[[dict[str, Any]], None],
-    should_stop: Callable[[], bool],
-) -> None:
-    """A chain of `spec["steps"]` hashes with a checkpoint after every second one."""
+def train(spec: TrainSpec, context: StageContext, *, out: Path, checkpoints: Path) -> None:
+    """A chain of as many hashes as updates, with a checkpoint after every second one."""
     saved = checkpoints / "state.json"
     state: dict[str, Any] = {"step": 0, "hash": ""}
     state = json.loads(saved.read_text()) if saved.exists() else state
-    steps, memory = spec["steps"], checkpoints.parent / f"{out.name.split('.')[0]}-faults"
+    told, steps = spec.method.params, spec.train.updates
+    memory = checkpoints.parent / f"{out.name.split('.')[0]}-faults"
     while state["step"] < steps:
-        if should_stop():
+        if context.should_stop():
             _save(saved, state)
             raise Interrupted(f"stopped after step {state['step']} of {steps}")
-        _fault(spec, memory, state["step"])
-        time.sleep(spec.get("pause", 0))
+        _fault(told, memory, state["step"])
+        time.sleep(told.get("pause", 0))
         step = state["step"] + 1
-        state = {"step": step, "hash": _digest(spec["seed"], state["hash"], step)}
-        progress({"kind": "train", "step": step, "steps": steps, "losses": {"loss": 1 / step}})
+        state = {"step": step, "hash": _digest(spec.seed, state["hash"], step)}
+        losses = {"loss": 1 / step}
+        context.progress({"kind": "train", "step": step, "steps": steps, "losses": losses})
         if step % 2 == 0:
             _save(saved, state)
-    print("trained on", device, flush=True)
+    print("trained on", context.device, flush=True)
     subprocess.run(["echo", "from a subprocess"], check=True)
-    if spec.get("visible"):
+    if told.get("visible"):
         _show_gpus(out)
     (out / "student.txt").write_text(state["hash"])
 
@@ -115,38 +110,26 @@ def _save(path: Path, state: Mapping[str, Any]) -> None:
     os.replace(scratch, path)
 
 
-def sample(
-    spec: Mapping[str, Any],
-    *,
-    train_dir: Path,
-    out: Path,
-    runtime: Mapping[str, Any],
-    device: str,
-    progress: Callable[[dict[str, Any]], None],
-    should_stop: Callable[[], bool],
-) -> None:
+def sample(spec: SampleSpec, context: StageContext, *, train_dir: Path, out: Path) -> None:
     """A hash of the student."""
-    _fault(spec, out.parent / f"{out.name.split('.')[0]}-faults", 1)
-    time.sleep(spec.get("pause", 0))
-    (out / "samples.txt").write_text(_digest(spec, (train_dir / "student.txt").read_text()))
+    _fault(spec.method.params, out.parent / f"{out.name.split('.')[0]}-faults", 1)
+    time.sleep(spec.method.params.get("pause", 0))
+    (out / "samples.txt").write_text(_digest(spec.plain(), (train_dir / "student.txt").read_text()))
 
 
 def score(
-    spec: Mapping[str, Any],
+    spec: ScoreSpec,
+    context: StageContext,
     *,
     sample_dir: Path,
     reference_dir: Path | None,
     out: Path,
-    runtime: Mapping[str, Any],
-    device: str,
-    progress: Callable[[dict[str, Any]], None],
-    should_stop: Callable[[], bool],
 ) -> None:
     """A hash of the samples, and of the reference where there is one."""
-    time.sleep(spec.get("pause", 0))
+    time.sleep(spec.metric.params.get("pause", 0))
     parts = [(sample_dir / "samples.txt").read_text()]
     parts += [(reference_dir / "samples.txt").read_text()] if reference_dir else []
-    (out / "scores.jsonl").write_text(json.dumps({"value": _digest(spec, *parts)}) + "\n")
+    (out / "scores.jsonl").write_text(json.dumps({"value": _digest(spec.plain(), *parts)}) + "\n")
 
 
 def _show_gpus(out: Path) -> None:

@@ -85,7 +85,9 @@ def run(
 
     progress = Progress(store.root.parent / "exp" / "log.txt", stream=shown)
     asked = RunOptions(**options)
-    return execute(plan, store, asked, progress=progress, start=start), shown.getvalue()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distillbench.run.driver.open_executor", start)
+        return execute(plan, store, asked, progress=progress), shown.getvalue()
 
 
 def test_lost_room_is_waited_for_and_then_a_failure_of_all_that_is_left(
@@ -237,9 +239,10 @@ def test_a_silent_death_is_noticed_by_its_claim(
 
     shown = io.StringIO()
     progress = Progress(store.root.parent / "exp" / "log.txt", stream=shown)
-    outcome = execute(
-        make_plan(stages), store, RunOptions(), progress=progress,
-        start=lambda plan, store, options, *, run: Mute(store, run),
-    )  # fmt: skip
+    monkeypatch.setattr(
+        "distillbench.run.driver.open_executor",
+        lambda plan, store, options, *, run: Mute(store, run),
+    )
+    outcome = execute(make_plan(stages), store, RunOptions(), progress=progress)
     assert outcome.exit_code == 0
     assert "its process is gone; trying again" in shown.getvalue()

@@ -204,7 +204,7 @@ def test_missing_gpus_are_refused_before_anything_starts(
 def test_a_stage_wider_than_the_machine_is_refused(
     store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
 ) -> None:
-    stages = make_chain("wide", train={"processes": 3})
+    stages = make_chain("wide", processes=3)
     with pytest.raises(BadInput, match="wide train: needs 3 slots"):
         run(store, make_plan(stages), workers=2)
     outcome, _ = run(store, make_plan(stages, make_chain("row")), workers=3)

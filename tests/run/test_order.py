@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from distillbench.plan.stage import Stage
 from distillbench.run.order import Order, chain_costs
+from distillbench.testing.specs import train_spec
 
 
 def stage(key: str, *needs: str, cost: float = 1.0, processes: int = 1) -> Stage:
-    spec = {"train": {"processes": processes}}
+    spec = train_spec("teacher", {}, processes=processes)
     return Stage("train", key, spec, needs=needs, cost=cost)
 
 

@@ -66,7 +66,7 @@ def test_each_stage_gets_gpus_of_its_own(store: Store, make_chain: Chain) -> Non
     executor = RayExecutor(store.root, device="cuda")
     assert (executor.capacity, executor.widest, executor.free) == (4, 4, 4)
     stages = [
-        make_chain(f"row{i}", seed=i, steps=4, train={"processes": width}, visible=True)[0]
+        make_chain(f"row{i}", seed=i, steps=4, processes=width, visible=True)[0]
         for i, width in enumerate((1, 2, 1))
     ]
     for stage in stages:

@@ -39,8 +39,8 @@ def test_a_chain_of_stages_reads_each_others_output(store: Store, make_chain: Ch
     assert json.loads((folder / "spec.json").read_text())["spec"] == dict(stages[0].spec)
     log = (folder / "log.txt").read_text()
     assert "trained on cpu\nfrom a subprocess\n" in log
-    for text in (f"start train {stages[0].key} (row train), attempt 1", "1 thread(s)", '"steps": 4',
-                 "2/4  loss 0.5", "4/4  loss 0.25", "end after"):  # fmt: skip
+    for text in (f"start train {stages[0].key} (row train), attempt 1", "1 thread(s)",
+                 '"updates": 4', "2/4  loss 0.5", "4/4  loss 0.25", "end after"):  # fmt: skip
         assert text in log
     for stage in stages[1:]:  # which print nothing themselves
         assert "end after" in (store.path(stage.kind, stage.key) / "log.txt").read_text()

@@ -13,9 +13,12 @@ from distillbench.api import registry
 from distillbench.data.prompts import load_prompts
 from distillbench.errors import ArtifactError, BadInput, Interrupted
 from distillbench.sample import generate
+from distillbench.specs.context import Runtime, StageContext
+from distillbench.specs.stages import SampleSpec
 from distillbench.store import samples
 from distillbench.store.samples import load_samples
 from distillbench.testing.method import train, train_spec
+from distillbench.testing.specs import sample_spec
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +31,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spec_of(n: int = 10, batch_size: int = 4, seed: int = 0, **recipe: Any) -> dict[str, Any]:
     method = registry.build_method("lcm", {"nets": "copy"}, registry.build_backbone("gmm", {}))
     prompts = load_prompts("gmm-eval")
-    return {
-        "sampler": {**method.sampler(4).model_dump(mode="json"), **recipe},
-        "prompts": {"name": "gmm-eval", "sha256": prompts.sha256, "n": n},
-        "seed": seed,
-        "batch_size": batch_size,
-    }
+    return sample_spec(
+        sampler={**method.sampler(4).model_dump(mode="json"), **recipe},
+        prompts={"sha256": prompts.sha256, "n": n},
+        seed=seed,
+        batch_size=batch_size,
+    )
 
 
 def sample(spec: dict[str, Any], trained: Path, out: Path, **hooks: Any) -> Path:
     out.mkdir()
-    generate.sample_stage(
-        spec, train_dir=trained, out=out, runtime={"threads": 1}, device="cpu",
-        progress=hooks.get("progress", lambda e: None),
-        should_stop=hooks.get("should_stop", lambda: False),
-    )  # fmt: skip
+    context = StageContext(runtime=Runtime(prompts="gmm-eval"), **hooks)
+    generate.sample_stage(SampleSpec.read(spec, of="it"), context, train_dir=trained, out=out)
     return out
 
 

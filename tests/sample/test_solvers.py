@@ -21,7 +21,7 @@ from distillbench.api.samplers import GammaSampler, OdeSampler, RenoiseSampler, 
 from distillbench.core.grid import gamma_end
 from distillbench.core.noise import sample_noise
 from distillbench.core.process import CLEAN, NoiseProcess
-from distillbench.core.schedules import lcm_grid, trailing
+from distillbench.core.schedules import lcm_times, trailing
 from distillbench.errors import BadInput
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -175,7 +175,7 @@ def test_lcm_equals_diffusers_and_draws_no_last_noise(steps: int) -> None:
     for t in scheduler.timesteps:
         eps = net(x, torch.full((5,), int(t))).eps
         x = scheduler.step(eps, t, x, generator=generator, return_dict=False)[0]
-    ours = run(RenoiseSampler(timesteps=lcm_grid(steps), boundary=True), draws.__getitem__)
+    ours = run(RenoiseSampler(timesteps=lcm_times(steps), boundary=True), draws.__getitem__)
     assert close(ours, x, 1e-6)
     assert torch.equal(generator.get_state(), spent.get_state())  # the last step drew none
 
@@ -202,14 +202,14 @@ def test_gamma_sampler_equals_tcd_scheduler(gamma: float, steps: int) -> None:
     for t in scheduler.timesteps:
         eps = net(x, torch.full((5,), int(t))).eps
         x = scheduler.step(eps, t, x, eta=gamma, generator=generator, return_dict=False)[0]
-    ours = run(GammaSampler(timesteps=lcm_grid(steps), gamma=gamma), draws.__getitem__)
+    ours = run(GammaSampler(timesteps=lcm_times(steps), gamma=gamma), draws.__getitem__)
     assert close(ours, x)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 5, 8, 10, 25, 50])
 def test_gamma_zero_is_ddim_without_noise(steps: int) -> None:
     """By our own steps at TCD's times, and diffusers' where both have the same times."""
-    times = lcm_grid(steps)
+    times = lcm_times(steps)
     gamma = run(GammaSampler(timesteps=times, gamma=0.0))
     assert torch.equal(gamma, run(OdeSampler(timesteps=times)))
     assert (times == trailing(steps)) == (steps not in (4, 8))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from distillbench.api.registry import METRICS
 from distillbench.errors import Interrupted, NotSupported, StageFailed
 from distillbench.score import evaluate as stage
 from distillbench.score.progress import tick
+from distillbench.specs.context import StageContext
+from distillbench.specs.stages import ScoreSpec
+from distillbench.testing.specs import score_spec
 
 PROMPTS = ["red", "green", "blue", "grey"]
 
@@ -72,20 +75,19 @@ def write_samples(folder: Path, samples: Samples) -> None:
 
 def run(
     tmp_path: Path, samples: Samples, monkeypatch: pytest.MonkeyPatch, **overrides: Any
-) -> list[dict[str, Any]]:
+) -> list[Mapping[str, Any]]:
     write_samples(tmp_path / "abc", samples)
     monkeypatch.setitem(METRICS._loaded, "brightness", Brightness)
     wanted = {"name": "brightness", "version": 3, "params": {"scale": 2.0}, "revision": "none"}
-    events: list[dict[str, Any]] = []
+    events: list[Mapping[str, Any]] = []
+    spec = score_spec(metric=wanted | overrides.pop("metric", {}))
+    context = StageContext(progress=events.append, **overrides)
     stage.score_stage(
-        {"metric": wanted | overrides.pop("metric", {})},
+        ScoreSpec.read(spec, of="it"),
+        context,
         sample_dir=tmp_path / "abc",
         reference_dir=None,
         out=tmp_path,
-        runtime={},
-        device="cpu",
-        progress=events.append,
-        should_stop=overrides.pop("should_stop", lambda: False),
     )
     return events
 

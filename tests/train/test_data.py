@@ -15,6 +15,7 @@ from distillbench.api.backbone import Backbone
 from distillbench.data import batches as data
 from distillbench.data.batches import DataSource, ImageFolder
 from distillbench.errors import BadInput, NotSupported
+from distillbench.specs.stages import FitSpec
 
 PROMPTS = [f"condition {i}" for i in range(8)]
 
@@ -108,7 +109,7 @@ def test_bad_image_folders_are_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["center-crop", "pad", "stretch"])
-def test_pictures_of_any_size_and_kind_train_together(tmp_path: Path, how: str) -> None:
+def test_pictures_of_any_size_and_kind_train_together(tmp_path: Path, how: Any) -> None:
     tiny = registry.build_backbone("tiny-sd", {})
     tiny.load("cpu")
     assert tiny.image_size() == (32, 32)
@@ -117,7 +118,7 @@ def test_pictures_of_any_size_and_kind_train_together(tmp_path: Path, how: str) 
         Image.new(mode, size).save(tmp_path / name)
     rows = [{"file": name, "text": name} for name in made]
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    fit = {"resize": how, "background": "black"}
+    fit = FitSpec(resize=how, background="black")
     batch = source(tiny, images=str(tmp_path), fit=fit).batch(0, 0)
     assert batch.latents is not None
     assert batch.latents.shape == (6, *tiny.latent_shape)

@@ -17,9 +17,11 @@ from distillbench.data.imageset import images_identity
 from distillbench.errors import ArtifactError, BadInput, Interrupted, NonFiniteLoss, NotSupported
 from distillbench.methods.tdm import TDM as TDM_
 from distillbench.sample.generate import generate_images, load_student
+from distillbench.specs.context import Runtime
+from distillbench.specs.stages import TrainSpec
 from distillbench.testing.method import train, train_spec
 from distillbench.train import state
-from distillbench.train.loop import build
+from distillbench.train.build import build
 
 TDM = {"nets": "copy", "lr": 1e-3, "fake_lr": 1e-3, "teacher_guidance": 1.0}
 LCM = {"nets": "copy", "lr": 1e-3, "teacher_guidance": [1.0, 1.0]}
@@ -117,7 +119,7 @@ def test_network_evaluations_per_step(tmp_path: Path) -> None:
 def test_accumulation_averages_micro_batches(tmp_path: Path) -> None:
     spec = train_spec("lcm", {**LCM, "target": "stopgrad"}, updates=1, batch_size=4, accumulate=3)
     events = train(spec, tmp_path)
-    method = build(spec)
+    method = build(TrainSpec.read(spec, of="it"), Runtime())
     method.backbone.load("cpu")
     from distillbench.data.batches import DataSource
     from distillbench.train.role import make_role
@@ -143,6 +145,28 @@ def test_progress_and_log(tmp_path: Path) -> None:
     assert set(rows[0]) == {"fake/loss", "fake/weight", "student/loss", "student/gap"}
 
 
+def test_warnings_of_a_method_are_told_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half way and at the end; a resumed run keeps the same log."""
+
+    def warnings(self: Any, log: Any) -> list[str]:
+        return [f"{len(log)} rows, {sorted(log[-1])[0]}"]
+
+    monkeypatch.setattr(TDM_, "warnings", warnings)
+    spec = train_spec("tdm", TDM, updates=6)
+    events = train(spec, tmp_path / "straight")
+    notes = [e["note"] for e in events if "note" in e]
+    assert notes == [f"tdm: at step {n} {n} rows, fake/loss" for n in (3, 6)]
+    with pytest.raises(Interrupted):
+        train(spec, tmp_path / "stopped", stop_after=4)
+    train(spec, tmp_path / "stopped")
+    logs = [(tmp_path / f / "out" / "train.jsonl").read_text() for f in ("straight", "stopped")]
+    rows = [json.loads(line) for line in logs[0].splitlines()]
+    assert [row["step"] for row in rows if "warning" in row] == [3, 6]
+    assert logs[0] == logs[1]
+
+
 def test_learning_rate_warms_up_and_scales(tmp_path: Path) -> None:
     spec = train_spec("lcm", {**LCM, "warmup_steps": 4}, updates=2, lr_scale=0.5)
     with pytest.raises(Interrupted):
@@ -156,7 +180,7 @@ def test_learning_rate_warms_up_and_scales(tmp_path: Path) -> None:
 
 
 def load_file_of_warm_start(spec: Any) -> dict[str, torch.Tensor]:
-    method = build(spec)
+    method = build(TrainSpec.read(spec, of="it"), Runtime())
     method.backbone.load("cpu")
     return method.backbone.make_net("x", "copy").tensors()
 
@@ -233,7 +257,7 @@ def test_other_training_images_than_planned_are_refused(
     rows = folder / "captions.jsonl"
     rows.write_text('{"file": "a.png", "text": "condition 1"}\n')
     spec = train_spec("lcm", LCM, updates=1)
-    spec["data"] = {"prompts": "", "prompts_sha256": "", "images_sha256": images_identity(folder)}
+    spec["data"] = {"prompts_sha256": "", "images_sha256": images_identity(folder)}
     train(spec, tmp_path / "sound", images=str(folder))
     rows.write_text('{"file": "a.png", "text": "condition 2"}\n')
     for planned in (spec["data"]["images_sha256"], "missing:somewhere"):

@@ -9,9 +9,15 @@ import pytest
 from distillbench.api.samplers import from_recipe
 from distillbench.backbones._diffusers import process_of
 from distillbench.core.process import NoiseProcess
-from distillbench.core.schedules import lcm_grid, shifted_nodes, tdm_nodes, trailing
+from distillbench.core.schedules import (
+    flow_grid,
+    lcm_times,
+    shifted_nodes,
+    tdm_nodes,
+    trailing,
+)
 from distillbench.student.schedulers import PROCESS, follow
-from distillbench.student.trial import Teacher
+from distillbench.student.trial import Teacher, distance
 
 SD: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
                       "beta_schedule": "scaled_linear", "set_alpha_to_one": False}  # fmt: skip
@@ -39,7 +45,7 @@ def flow(shift: float) -> Teacher:
 
 @pytest.mark.parametrize("end", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("spacing", [trailing, lcm_grid, tdm_nodes])
+@pytest.mark.parametrize("spacing", [trailing, lcm_times, tdm_nodes])
 def test_any_times_are_followed_to_the_end(kind: str, spacing: Any, end: bool) -> None:
     for steps in (1, 2, 3, 4, 6, 8):
         sampler = from_recipe({**KINDS[kind], "timesteps": spacing(steps)})
@@ -50,7 +56,7 @@ def test_any_times_are_followed_to_the_end(kind: str, spacing: Any, end: bool) -
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"2m", "2s"}))
 def test_a_shifted_schedule_without_terminal_signal_is_followed(kind: str) -> None:
-    for times in (trailing(4), shifted_nodes(4, 2.0), lcm_grid(8)):
+    for times in (trailing(4), shifted_nodes(4, 2.0), lcm_times(8)):
         sampler = from_recipe({**KINDS[kind], "timesteps": times})
         assert not follow(sampler, teacher(COG, "v_prediction")).limits, times
 
@@ -76,13 +82,42 @@ def test_uneven_flow_times_are_sigmas_of_the_call() -> None:
     assert not found.limits
 
 
+CONSISTENT: dict[str, tuple[dict[str, Any], str]] = {
+    "LCM": ({"kind": "renoise", "boundary": True}, "FlowMatchLCMScheduler"),
+    "TCD, gamma 1": ({"kind": "gamma", "gamma": 1.0}, "FlowMatchLCMScheduler"),
+    "TCD, gamma 0": ({"kind": "gamma", "gamma": 0.0}, "FlowMatchEulerDiscreteScheduler"),
+    "TSCD": ({"kind": "ode"}, "FlowMatchEulerDiscreteScheduler"),
+}
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("kind", CONSISTENT)
+def test_consistency_students_of_flow_have_stock_schedulers(kind: str, shift: float) -> None:
+    """On real times of 40, 50 and 7 solver steps; LCM's c_skip, which they lack, is 1e-5 there."""
+    recipe, name = CONSISTENT[kind]
+    for grid, steps in ((40, 1), (40, 4), (50, 2), (50, 4), (50, 8), (7, 3)):
+        sampler = from_recipe({**recipe, "timesteps": lcm_times(steps, flow_grid(grid, shift))})
+        found = follow(sampler, flow(shift))
+        assert not found.limits, (grid, steps)
+        assert steps == 1 or type(found.scheduler).__name__ == name
+        assert distance(found.scheduler, found.times, sampler, flow(shift)) < 2e-5, (grid, steps)
+
+
+def test_no_scheduler_goes_below_a_flow_time_and_back() -> None:
+    """TCD's gamma between 0 and 1 is sampled here alone."""
+    times = lcm_times(4, flow_grid(50, 3.0))
+    found = follow(from_recipe({"kind": "gamma", "gamma": 0.3, "timesteps": times}), flow(3.0))
+    (reason,) = found.limits.values()
+    assert reason.startswith("no scheduler of diffusers takes these steps")
+
+
 @pytest.mark.parametrize(
     ("recipe", "told"),
     [
         ({"kind": "ode", "timesteps": trailing(4)}, "num_inference_steps"),
         ({"kind": "ode", "timesteps": (999, 749, 500, 250)}, "num_inference_steps"),
         ({"kind": "ode", "timesteps": (999, 856, 665, 399)}, "timesteps"),
-        ({"kind": "renoise", "timesteps": lcm_grid(4)}, "num_inference_steps"),
+        ({"kind": "renoise", "timesteps": lcm_times(4)}, "num_inference_steps"),
         ({"kind": "renoise", "timesteps": trailing(4)}, "num_inference_steps"),
         ({"kind": "gamma", "timesteps": (800, 300)}, "timesteps"),
     ],

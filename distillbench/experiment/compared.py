@@ -1,0 +1,42 @@
+"""What metrics of whole sample sets, such as FID, compare a row with."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from distillbench.experiment.outputs import Model
+
+__all__ = ["ReferenceConfig"]
+
+
+class ReferenceConfig(Model):
+    """The sample set that metrics such as FID compare with: a teacher at the same n and prompts.
+
+    Attributes:
+        method, params: a method without nets, and its parameters.
+        nfe: its network evaluations.
+        guidance_scale: one for all backbones, or a mapping from their aliases; none is what the
+            method recommends.
+        backbone: alias of the teacher that all rows are compared with, or a mapping from aliases
+            that rows are sampled on; "" is each row's own.
+        noise: "same" starts from the noise of the row that is compared; only a cell that is its own
+            reference is compared with other noise, so that its row shows a floor and not zero. Rows
+            of shared noise may fall below that floor. "other" compares every row with other noise,
+            so that the teacher's own row is the floor of all.
+        floor_seed: added to the seed where the noise is other.
+    """
+
+    method: str = "teacher"
+    params: dict[str, Any] = Field(default_factory=dict)
+    nfe: PositiveInt = 25
+    guidance_scale: float | dict[str, float] | None = None
+    backbone: str | dict[str, str] = ""
+    noise: Literal["same", "other"] = "same"
+    floor_seed: PositiveInt = 1000
+
+    def alias_for(self, alias: str) -> str:
+        """Alias of the backbone whose teacher rows sampled on `alias` are compared with."""
+        named = self.backbone
+        return (named if isinstance(named, str) else named.get(alias, "")) or alias

@@ -1,0 +1,1 @@
+"""A blind study: pairs of samples that people judge, and what their judgements say."""

@@ -1,0 +1,101 @@
+// One pair after the other; every answer is kept at once, so that a closed page goes on where it was.
+
+const HOME = document.getElementById("study");
+const PLACE = `distillbench-study-${DATA.study}`;
+const SERVED = location.protocol.startsWith("http");
+const state = restored() ?? { study: DATA.study, rater: "", started: new Date().toISOString(), answers: [] };
+let since = performance.now();
+
+/** What was answered before in this browser; a record that is not ours is left alone. */
+function restored() {
+  try {
+    const found = JSON.parse(localStorage.getItem(PLACE));
+    return found?.study === DATA.study && Array.isArray(found.answers) ? found : null;
+  } catch {
+    return null;
+  }
+}
+
+function keep() {
+  try {
+    localStorage.setItem(PLACE, JSON.stringify(state));
+  } catch {
+    // Private windows may keep nothing: the download at the end still has all answers.
+  }
+  if (SERVED) {
+    fetch("answers", { method: "POST", body: JSON.stringify(state) }).then(
+      (response) => told(response.ok ? "" : "The answers could not be sent; download them at the end."),
+      () => told("The answers could not be sent; download them at the end."));
+  }
+}
+
+function told(text) {
+  const line = document.getElementById("told");
+  if (line) line.textContent = text;
+}
+
+function show() {
+  if (!state.rater) welcome();
+  else if (state.answers.length < DATA.pairs.length) ask();
+  else thanks();
+}
+
+function welcome() {
+  const name = el("input", { id: "rater", required: true, maxlength: 60, autocomplete: "off" });
+  const start = () => {
+    if (!name.value.trim()) return;
+    state.rater = name.value.trim();
+    keep();
+    show();
+  };
+  HOME.replaceChildren(
+    el("h1", {}, "Which picture is better?"),
+    el("p", {}, `You will see ${DATA.pairs.length} pairs of pictures, each made for the text above it. ` +
+      "Choose the one that is better: look at both how good the picture is and how well it fits the text. " +
+      "If you cannot say, choose no difference. Keys: left and right arrow, and down for no difference."),
+    el("form", { class: "row", on: { submit: (event) => { event.preventDefault(); start(); } } },
+      el("label", { for: "rater" }, "A name or number for you"), name, el("button", {}, "Begin")));
+}
+
+function ask() {
+  const number = state.answers.length;
+  const pair = DATA.pairs[number];
+  const choose = (side, text) => el("button", { type: "button", "data-choice": side, on: { click: () => answer(side) } }, ...text);
+  const picture = (side) => choose(side, [el("img", { src: pair[side], alt: `the ${side} picture` }), el("span", {}, side)]);
+  HOME.replaceChildren(
+    el("p", { class: "note" }, `Pair ${number + 1} of ${DATA.pairs.length}`),
+    el("progress", { max: DATA.pairs.length, value: number, "aria-label": "Pairs judged" }),
+    el("h1", {}, pair.prompt),
+    el("div", { class: "pair" }, picture("left"), picture("right")),
+    el("div", { class: "row" }, choose("tie", ["no difference"]),
+      number ? el("button", { type: "button", on: { click: back } }, "back") : null),
+    el("p", { class: "note", id: "told", role: "status" }));
+  since = performance.now();
+}
+
+function answer(choice) {
+  state.answers.push({ pair: state.answers.length, choice, ms: Math.round(performance.now() - since) });
+  keep();
+  show();
+}
+
+function back() {
+  state.answers.pop();
+  keep();
+  show();
+}
+
+function thanks() {
+  const text = JSON.stringify({ ...state, finished: true }, null, 1);
+  const link = el("a", { href: `data:application/json;charset=utf-8,${encodeURIComponent(text)}`, download: `answers-${state.rater.replace(/[^\w-]+/g, "_")}.json` }, "Download your answers");
+  HOME.replaceChildren(el("h1", {}, "Thank you"), el("p", {}, SERVED ? "Your answers were sent. You can also keep them:" : "Please send this file back:"),
+    el("p", {}, link), el("p", { class: "note", id: "told", role: "status" }));
+}
+
+document.addEventListener("keydown", (event) => {
+  const choice = { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie" }[event.key];
+  if (!choice || !document.querySelector("[data-choice]")) return;
+  event.preventDefault();
+  answer(choice);
+});
+show();

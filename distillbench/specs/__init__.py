@@ -1,0 +1,1 @@
+"""What a stage is told, typed: its spec, and the context that it runs in."""

@@ -1,0 +1,267 @@
+"""The specs of the three kinds of stages: all that decides their results, and nothing else.
+
+A plan hashes a spec as a plain mapping (`plan.build` makes them); these records are its typed view,
+and what a stage function reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import (
+    BeforeValidator,
+    NonNegativeInt,
+    PositiveInt,
+    SerializeAsAny,
+    model_validator,
+)
+
+from distillbench.api.sampler import Sampler
+from distillbench.api.samplers import from_recipe
+from distillbench.errors import BadInput
+from distillbench.files.renamed import renamed
+from distillbench.specs.context import Role, Runtime
+from distillbench.specs.record import Record
+
+__all__ = [
+    "IDENTITY_VERSION", "SPECS", "AnySpec", "BackboneSpec", "DataSpec", "FitSpec", "Kind",
+    "MethodSpec", "MetricSpec", "Plugin", "PromptsSpec", "SampleSpec", "ScoreSpec", "Spec",
+    "TrainSettings", "TrainSpec",
+]  # fmt: skip
+
+IDENTITY_VERSION = 2
+"""Part of every key. Raise it when specs change their meaning without changing their fields."""
+
+Key = str
+Kind = Literal["train", "sample", "score"]
+
+
+def _recipe(value: Any) -> Any:
+    try:
+        return value if isinstance(value, Sampler) else from_recipe(value)
+    except BadInput as error:
+        raise ValueError(str(error)) from None
+
+
+Recipe = Annotated[SerializeAsAny[Sampler], BeforeValidator(_recipe)]
+
+
+class Plugin(NamedTuple):
+    """A plug-in with all of its settings: those that decide, and those that do not."""
+
+    name: str
+    params: dict[str, Any]
+
+
+class BackboneSpec(Record):
+    """A backbone: registered name, the settings that decide, the identity of its weights."""
+
+    name: str
+    params: dict[str, Any]
+    revision: str
+
+
+class MethodSpec(Record):
+    """A method: registered name, version of its mathematics, the settings that decide.
+
+    Attributes:
+        weights: identity of published weights that it takes, None for what is trained here.
+    """
+
+    name: str
+    version: int
+    params: dict[str, Any]
+    weights: str | None = None
+
+
+class MetricSpec(Record):
+    """A metric: registered name, version, the settings that decide, identity of its weights."""
+
+    name: str
+    version: int
+    params: dict[str, Any]
+    revision: str
+
+
+class TrainSettings(Record):
+    """How a training goes; see `experiment.schema.TrainConfig`.
+
+    What is not trained is sampled in its `precision` and has none of the others.
+
+    Attributes:
+        stop: the student update it ends after, where that is not the last one.
+    """
+
+    updates: Annotated[NonNegativeInt, renamed("steps")] = 0
+    batch_size: NonNegativeInt = 0
+    accumulate: PositiveInt = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    lr_scale: float = 1.0
+    processes: PositiveInt = 1
+    stop: PositiveInt | None = None
+
+    @property
+    def last(self) -> int:
+        """The student update that it ends after."""
+        return self.updates if self.stop is None else self.stop
+
+
+class FitSpec(Record):
+    """How images come to the network's size; see `experiment.schema.DataConfig`."""
+
+    resize: Literal["center-crop", "pad", "stretch"]
+    background: str
+
+
+class DataSpec(Record):
+    """What is trained on, by content.
+
+    Attributes:
+        prompts_sha256: of a prompt set, or of the captions of images that are not looked at.
+        images_sha256: of images with their captions, "" where none are read.
+        fit: of images that are read.
+    """
+
+    prompts_sha256: str = ""
+    images_sha256: str = ""
+    fit: FitSpec | None = None
+
+
+class PromptsSpec(Record):
+    """The prompts of samples: their set by content, and how many; a short set is cycled."""
+
+    sha256: str
+    n: PositiveInt
+
+
+class Spec(Record):
+    """What all kinds share.
+
+    Attributes:
+        identity: the version of keys it was made by.
+    """
+
+    kind: ClassVar[Kind]
+
+    identity: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, raw: Any) -> Any:
+        version = raw.get("identity") if isinstance(raw, Mapping) else None
+        if isinstance(version, int) and version != IDENTITY_VERSION:
+            raise ValueError(f"its keys are of version {version}, these are {IDENTITY_VERSION}")
+        return raw
+
+    @property
+    def plugins(self) -> dict[Role, BackboneSpec | MethodSpec | MetricSpec]:
+        """Role -> the plug-in of that role."""
+        return {}
+
+    def plugin(self, role: Role, runtime: Runtime) -> Plugin:
+        """The plug-in of a role with all of its settings; see `api.fields`."""
+        told = self.plugins[role]
+        return Plugin(told.name, {**told.params, **runtime.settings.get(role, {})})
+
+
+class TrainSpec(Spec):
+    """A training, or what stands for one where a method has no nets.
+
+    Attributes:
+        data: empty where nothing is trained.
+        seed: of the run; 0 where nothing is trained.
+        teacher: the training whose net takes the teacher's place; None is the backbone's own.
+        init: the training whose student this one starts from.
+    """
+
+    kind = "train"
+
+    backbone: BackboneSpec
+    method: MethodSpec
+    train: TrainSettings
+    data: DataSpec
+    seed: NonNegativeInt
+    teacher: Key | None
+    init: Key | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        """A training says all of its settings; the defaults are for what is not trained."""
+        for part, optional in ((self.train, "stop"), (self.data, "fit")):
+            lacks = set(type(part).model_fields) - part.model_fields_set - {optional}
+            if self.trains and lacks:
+                name = "train" if part is self.train else "data"
+                raise ValueError(f"{name} lacks {', '.join(sorted(lacks))}")
+        return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained."""
+        return bool(self.data.model_fields_set)
+
+    @property
+    def plugins(self) -> dict[Role, BackboneSpec | MethodSpec | MetricSpec]:
+        """Role -> the plug-in of that role."""
+        return {"backbone": self.backbone, "method": self.method}
+
+
+class SampleSpec(Spec):
+    """Samples of a training.
+
+    Attributes:
+        train: the training.
+        sampler: the whole recipe.
+        prompts: one prompt a sample.
+        seed: noise is a function of it and of a sample's number.
+        batch_size: samples of one network call.
+        sample_on: another backbone that the student is carried over to; None is its own.
+    """
+
+    kind = "sample"
+
+    train: Key
+    backbone: BackboneSpec
+    method: MethodSpec
+    sampler: Recipe
+    prompts: PromptsSpec
+    seed: NonNegativeInt
+    batch_size: PositiveInt
+    sample_on: BackboneSpec | None = None
+
+    @property
+    def plugins(self) -> dict[Role, BackboneSpec | MethodSpec | MetricSpec]:
+        """Role -> the plug-in of that role."""
+        more: dict[Role, BackboneSpec | MethodSpec | MetricSpec] = {}
+        if self.sample_on is not None:
+            more["sample_on"] = self.sample_on
+        return {"backbone": self.backbone, "method": self.method, **more}
+
+
+class ScoreSpec(Spec):
+    """Scores of samples by one metric.
+
+    Attributes:
+        sample: the samples.
+        reference: the samples they are compared with, None for a metric that compares with none.
+    """
+
+    kind = "score"
+
+    sample: Key
+    reference: Key | None
+    metric: MetricSpec
+
+    @property
+    def plugins(self) -> dict[Role, BackboneSpec | MethodSpec | MetricSpec]:
+        """Role -> the plug-in of that role."""
+        return {"metric": self.metric}
+
+
+AnySpec = TrainSpec | SampleSpec | ScoreSpec
+SPECS: Mapping[Kind, type[AnySpec]] = {
+    "train": TrainSpec,
+    "sample": SampleSpec,
+    "score": ScoreSpec,
+}
+"""The record of each kind of stage."""

@@ -1,0 +1,91 @@
+"""LPIPS (arXiv 1801.03924) between a sample and the teacher's of the same prompt and noise.
+
+How near a student stays to its teacher's very pictures, not how good they are. VGG16 with the
+linear layers that torchmetrics ships; tiny: unit feature maps of the tiny net, without layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from distillbench.api.fields import NEUTRAL
+from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
+from distillbench.core.lazy import torch
+from distillbench.errors import BadInput, NotSupported
+from distillbench.files.places import Need
+from distillbench.score.choice import Choice, checked
+from distillbench.score.progress import tick
+from distillbench.score.weights import Published
+
+BATCH = 32
+NAMED = {
+    "lpips-vgg": Published(
+        "lpips-vgg",
+        "vgg16-397923af.pth",
+        "torchvision's VGG16 (ImageNet)",
+        size=553_000_000,
+        license="BSD-3-Clause",
+    )
+}
+
+
+class Lpips(Metric):
+    """Mean perceptual distance to the reference sample of the same number."""
+
+    class Config(BaseModel):
+        """Settings.
+
+        Attributes:
+            weights: tiny | lpips-vgg | the folder of a net like the tiny one | a file like VGG's.
+        """
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+        weights: Annotated[str, NEUTRAL] = "tiny"
+
+        @field_validator("weights")
+        @classmethod
+        def _known(cls, weights: str) -> str:
+            return checked(weights, NAMED)
+
+    info = MetricInfo("LPIPS", higher_is_better=False, format=".3f", needs_reference=True)
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice(self.config.weights, "tiny-inception", NAMED)
+
+    def label(self) -> str:
+        """LPIPS, LPIPS (tiny) or LPIPS (custom)."""
+        return self._choice.head(self.info.label)
+
+    def revision(self) -> str:
+        """Identity of the network."""
+        return self._choice.revision()
+
+    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
+        """The network."""
+        return self._choice.requirements()
+
+    def load(self, device: str = "cpu") -> None:
+        """Read the network. Raises MissingWeights, BadInput."""
+        from distillbench.score.towers import perceptual
+
+        self._distance = perceptual(self._choice.path(), device)
+
+    def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
+        """The distance of each pair. Raises BadInput where they are no pairs."""
+        if reference is None:
+            raise NotSupported("LPIPS needs reference samples")
+        count = len(samples)
+        if list(samples.prompts) != list(reference.prompts[:count]):
+            raise BadInput("samples and reference have other prompts: there are no pairs")
+        values: list[torch.Tensor] = []
+        for start in range(0, count, BATCH):
+            part = slice(start, min(start + BATCH, count))
+            values.append(self._distance(samples.data[part], reference.data[part]))
+            tick(part.stop, count)
+        protocol = {"weights": self._choice.kind, "same_noise": samples.seed == reference.seed}
+        return mean_scores(samples, torch.cat(values).tolist(), protocol)

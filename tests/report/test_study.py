@@ -1,0 +1,249 @@
+"""A blind study: made, judged in a browser, served, counted; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from distillbench.analysis.aggregate import Results
+from distillbench.errors import ArtifactError, BadInput
+from distillbench.report.study.key import Key
+from distillbench.report.study.make import make_study
+from distillbench.report.study.serve import server_of
+from distillbench.report.study.tally import read_answers, tally
+
+HOSTILE = '</script><img src=x onerror="window.hacked=1"> @script@'
+
+
+def stored(world: Any) -> None:
+    """Pictures by which the rows can be told: A is red, B is blue."""
+    for number, cell in enumerate(world.cells):
+        folder = world.store.path("sample", cell.sample)
+        pictures = np.zeros((world.prompts, 8, 8, 3), np.uint8)
+        pictures[..., :4, number % 3] = 255
+        save_file({"samples": pictures}, folder / "samples-00000.safetensors")
+
+
+@pytest.fixture
+def results(world: Any) -> Results:
+    world.row("A", 30.0, 5.0, seeds=(0, 1))
+    world.row("B", 29.0, 5.0, seeds=(0, 1))
+    stored(world)
+    return Results(world.plan, world.store)
+
+
+@pytest.fixture
+def key(results: Results, tmp_path: Path) -> Key:
+    return make_study(results, ("A", "B"), pairs=6, checks=2, seed=0, out=tmp_path / "study")
+
+
+def answered(path: Path, key: Key, rater: str, choose: Any) -> Path:
+    answers = [{"pair": n, "choice": choose(pair)} for n, pair in enumerate(key.pairs)]
+    path.write_text(json.dumps({"study": key.study, "rater": rater, "answers": answers}))
+    return path
+
+
+def for_a(pair: Any) -> str:
+    return str(pair.a)
+
+
+def for_b(pair: Any) -> str:
+    other = {"left": "right", "right": "left"}[pair.a]
+    return pair.a if pair.check else other
+
+
+def test_a_study_is_blind_balanced_and_the_same_again(
+    key: Key, results: Results, tmp_path: Path
+) -> None:
+    page = (tmp_path / "study/study.html").read_text()
+    data = json.loads(re.search(r'id="page-data">(.*?)</script>', page)[1])
+    assert set(data) == {"study", "pairs", "colours"}
+    assert {tuple(sorted(pair)) for pair in data["pairs"]} == {("left", "prompt", "right")}
+    assert len({pair.index for pair in key.pairs if not pair.check}) == 6
+    assert [pair.check for pair in key.pairs].count(True) == 2
+    for cell in results.plan.cells:
+        assert cell.sample not in page
+    again = make_study(results, ("A", "B"), pairs=6, checks=2, seed=0, out=tmp_path / "again")
+    assert again == key
+    assert (tmp_path / "again/study.html").read_text() == page
+    other = make_study(results, ("A", "B"), pairs=6, checks=2, seed=1, out=tmp_path / "other")
+    assert other.study != key.study
+
+
+def test_a_tally_has_win_rate_interval_and_agreement(key: Key, tmp_path: Path) -> None:
+    files = [
+        answered(tmp_path / "1.json", key, "ann", for_a),
+        answered(tmp_path / "2.json", key, "bob", for_a),
+        answered(tmp_path / "3.json", key, "cy", for_b),
+        answered(tmp_path / "4.json", key, "dan", lambda pair: "tie"),
+    ]
+    found = tally(key, read_answers(key, files))
+    assert found.raters == ("ann", "bob", "cy")
+    assert found.inattentive == ("dan",)
+    assert (found.wins, found.ties, found.losses, found.win_rate) == (6, 0, 0, 1.0)
+    assert found.low == pytest.approx(0.6097, abs=1e-3)  # Wilson, 6 of 6
+    assert found.agreement == pytest.approx(1 / 3)
+    assert found.verdict == "A is preferred"
+    assert "100.0% of 6 pairs" in found.claim
+    split = tally(key, read_answers(key, [files[0], files[2]]))
+    assert (split.ties, split.win_rate, split.verdict) == (6, 0.5, "undecided")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"study": "other"}, "answers to another study"),
+        ({"answers": [{"pair": 99, "choice": "left"}]}, "pairs that are not there"),
+        ({"answers": [{"pair": True, "choice": "left"}]}, "pairs that are not there"),
+        ({"answers": [{"pair": 1, "choice": "left"}] * 2}, "a pair twice"),
+        ({"answers": [{"pair": 1, "choice": "A"}]}, "none of left, right, tie"),
+        ({"answers": 3}, "not a file of answers"),
+        ({"rater": ""}, "no rater"),
+        ({"rater": 7}, "no rater"),
+    ],
+)
+def test_answers_that_were_tampered_with_are_refused(
+    key: Key, tmp_path: Path, change: dict[str, Any], text: str
+) -> None:
+    good = answered(tmp_path / "good.json", key, "ann", for_a)
+    bad = answered(tmp_path / "bad.json", key, "bob", for_a)
+    bad.write_text(json.dumps({**json.loads(bad.read_text()), **change}))
+    with pytest.raises(BadInput, match=f"bad.json: .*{text}") as error:
+        read_answers(key, [good, bad])
+    assert "good.json" not in str(error.value)
+
+
+def test_one_rater_counts_once_and_an_altered_key_does_not(key: Key, tmp_path: Path) -> None:
+    files = [answered(tmp_path / f"{n}.json", key, "ann", for_a) for n in range(2)]
+    with pytest.raises(BadInput, match="the same rater 'ann'"):
+        read_answers(key, files)
+    path = tmp_path / "study/key.json"
+    assert Key.read(path) == key
+    path.write_text(path.read_text().replace('"left"', '"right"', 1))
+    with pytest.raises(ArtifactError, match="truncated or altered"):
+        Key.read(path)
+    with pytest.raises(BadInput, match="no such file"):
+        Key.read(tmp_path / "nowhere.json")
+
+
+def test_rows_that_cannot_be_compared_are_refused(
+    world: Any, results: Results, tmp_path: Path
+) -> None:
+    world.prompts = 4
+    world.row("short", 30.0, 5.0)
+    world.row("late", 30.0, 5.0, done=False)
+    world.row("other", 30.0, 5.0, backbone="xl")
+    stored_rows = Results(world.plan, world.store)
+    for rows, text in (
+        (("A", "short"), "different prompts"), (("A", "late"), "not done"),
+        (("A", "other"), "different backbones"), (("A", "nobody"), "nobody"),
+        (("A", "A"), "same samples"), (("A[", "B"), "rows"),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=text):
+            make_study(stored_rows, rows, pairs=2, checks=0, seed=0, out=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.fixture
+def served(key: Key, tmp_path: Path) -> Iterator[str]:
+    with server_of(tmp_path / "study", host="127.0.0.1", port=0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_server_gives_the_page_keeps_answers_and_nothing_else(
+    served: str, key: Key, tmp_path: Path
+) -> None:
+    def post(body: bytes) -> int:
+        try:
+            return int(urllib.request.urlopen(f"{served}/answers", data=body).status)
+        except urllib.error.HTTPError as error:
+            return int(error.code)
+
+    assert b"Which picture" in urllib.request.urlopen(served).read()
+    for path in ("/key.json", "/../key.json", "/study.html", "/answers"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(served + path)
+    good = {"study": key.study, "rater": "../../x y", "started": "t", "answers": []}
+    assert post(json.dumps(good).encode()) == 200
+    assert post(json.dumps({**good, "study": "no"}).encode()) == 400
+    assert post(b"[]") == 400
+    (kept,) = (tmp_path / "study").glob("answers-*")
+    assert kept.name == "answers-_x_y-t.json"
+    with pytest.raises(BadInput, match="in use"):
+        server_of(tmp_path / "study", host="127.0.0.1", port=int(served.rpartition(":")[2]))
+
+
+def judge(page: Any, pairs: int) -> None:
+    for _ in range(pairs):
+        page.keyboard.press("ArrowLeft")
+
+
+def test_a_rater_judges_in_a_browser_and_a_closed_page_goes_on(
+    browser: Any, served: str, key: Key, tmp_path: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(served)
+    page.fill("#rater", "ann")
+    page.keyboard.press("Enter")
+    judge(page, 3)
+    with page.expect_response("**/answers"):
+        page.get_by_text("no difference").click()
+    page.close()  # midway
+    page = context.new_page()
+    page.goto(served)
+    assert f"Pair 5 of {len(key.pairs)}" in page.inner_text("main")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    grave = [v["id"] for v in axe.Axe().run(page).response["violations"]
+             if v["impact"] in ("serious", "critical")]  # fmt: skip
+    assert grave == []
+    judge(page, 3)
+    with page.expect_response("**/answers"):
+        page.locator("[data-choice=right]").click()
+    with page.expect_download() as download:
+        page.get_by_text("Download your answers").click()
+    taken = tmp_path / "answers.json"
+    download.value.save_as(taken)
+    (kept,) = (tmp_path / "study").glob("answers-*")
+    choices = [a["choice"] for a in json.loads(taken.read_text())["answers"]]
+    assert choices == ["left"] * 3 + ["tie"] + ["left"] * 3 + ["right"]
+    assert [a["choice"] for a in json.loads(kept.read_text())["answers"]] == choices
+    assert read_answers(key, [taken])[0].rater == "ann"
+    context.close()
+
+
+def test_hostile_prompts_are_shown_and_never_run(
+    browser: Any, results: Results, world: Any, tmp_path: Path
+) -> None:
+    for cell in world.cells:
+        path = world.store.path("sample", cell.sample) / "samples.jsonl"
+        lines = [{**json.loads(line), "prompt": f"{HOSTILE} {n}"}
+                 for n, line in enumerate(path.read_text().splitlines())]  # fmt: skip
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    make_study(results, ("A", "B"), pairs=2, checks=0, seed=0, out=tmp_path / "s")
+    page = browser.new_page()
+    page.goto((tmp_path / "s/study.html").as_uri())
+    page.fill("#rater", HOSTILE)
+    page.keyboard.press("Enter")
+    assert HOSTILE in page.inner_text("h1")
+    assert page.evaluate("window.hacked") is None
+    page.close()
+
+
+def test_no_answers_are_no_result(key: Key) -> None:
+    with pytest.raises(BadInput, match="no answers that count"):
+        tally(key, [])
