@@ -36,6 +36,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from compare import leftovers, reproducible
 from inprocess import InProcess
@@ -97,7 +98,8 @@ class Bench:
             return InProcess(store, run)
 
         asked = RunOptions(gpus=0, **options)
-        outcome = execute(self.plan, self.store, asked, progress=progress, start=start)
+        with patch("distillbench.run.driver.open_executor", start):
+            outcome = execute(self.plan, self.store, asked, progress=progress)
         return outcome, shown.getvalue()
 
     def report(self) -> Report:

@@ -6,15 +6,13 @@ by tens of points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from distillbench.api.fields import NEUTRAL
-from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
-from distillbench.files.places import Need
-from distillbench.score.choice import OPENAI, Choice, checked
+from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
+from distillbench.score.choice import OPENAI, OneNetwork, checked
 from distillbench.score.weights import Published
 
 NAMED = OPENAI | {
@@ -29,7 +27,7 @@ NAMED = OPENAI | {
 }
 
 
-class Clip(Metric):
+class Clip(OneNetwork):
     """Mean cosine over all pictures; the prompt goes in as it is, cut at 77 tokens."""
 
     class Config(BaseModel):
@@ -51,21 +49,7 @@ class Clip(Metric):
 
     info = MetricInfo("CLIP", higher_is_better=True, modality=frozenset({"image", "video"}))
 
-    @property
-    def _choice(self) -> Choice:
-        return Choice(self.config.weights, "tiny-clip", NAMED)
-
-    def label(self) -> str:
-        """CLIP, CLIP (tiny) or CLIP (custom)."""
-        return self._choice.head(self.info.label)
-
-    def revision(self) -> str:
-        """Identity of the network's weights."""
-        return self._choice.revision()
-
-    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
-        """The network."""
-        return self._choice.requirements()
+    named, tiny = NAMED, "tiny-clip"
 
     def load(self, device: str = "cpu") -> None:
         """Read the network. Raises MissingWeights."""

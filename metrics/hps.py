@@ -7,15 +7,13 @@ sample sets on one prompt list. v2.0 and v2.1 are different scales.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from distillbench.api.fields import NEUTRAL
-from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
-from distillbench.files.places import Need
-from distillbench.score.choice import Choice, checked
+from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
+from distillbench.score.choice import OneNetwork, checked
 from distillbench.score.weights import Published, Resize
 
 SOURCE = "xswu/HPSv2@697403c78157020a1ae59d23f111aa58ced35b0a"
@@ -26,7 +24,7 @@ NAMED = {
 }
 
 
-class Hps(Metric):
+class Hps(OneNetwork):
     """Mean over all pictures, and over the pictures of each prompt style."""
 
     class Config(BaseModel):
@@ -49,9 +47,7 @@ class Hps(Metric):
 
     info = MetricInfo("HPS", higher_is_better=True, per_category=True)
 
-    @property
-    def _choice(self) -> Choice:
-        return Choice(self.config.weights, "tiny-hps", NAMED)
+    named, tiny = NAMED, "tiny-hps"
 
     @property
     def _resize(self) -> Resize:
@@ -61,14 +57,6 @@ class Hps(Metric):
         """HPSv2.1, HPSv2.0, HPS (tiny) or HPS (custom)."""
         names = {"hpsv2.1": "HPSv2.1", "hpsv2.0": "HPSv2.0"}
         return self._choice.head(names.get(self.config.weights, self.info.label))
-
-    def revision(self) -> str:
-        """Identity of the scorer's weights."""
-        return self._choice.revision()
-
-    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
-        """The scorer."""
-        return self._choice.requirements()
 
     def load(self, device: str = "cpu") -> None:
         """Read the scorer. Raises MissingWeights."""

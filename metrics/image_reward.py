@@ -7,15 +7,13 @@ those of the package image-reward 1.5.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from distillbench.api.fields import NEUTRAL
-from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
-from distillbench.files.places import Need
-from distillbench.score.choice import Choice, published_or_path
+from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
+from distillbench.score.choice import OneNetwork, published_or_path
 from distillbench.score.weights import Published
 
 NAMED = {
@@ -30,7 +28,7 @@ NAMED = {
 }
 
 
-class ImageReward(Metric):
+class ImageReward(OneNetwork):
     """Mean over all pictures, and over the pictures of each prompt category."""
 
     class Config(BaseModel):
@@ -52,21 +50,7 @@ class ImageReward(Metric):
 
     info = MetricInfo("ImageReward", higher_is_better=True, format=".3f", per_category=True)
 
-    @property
-    def _choice(self) -> Choice:
-        return Choice(self.config.weights, "", NAMED)
-
-    def label(self) -> str:
-        """ImageReward, or ImageReward (custom)."""
-        return self._choice.head(self.info.label)
-
-    def revision(self) -> str:
-        """Identity of the network's weights."""
-        return self._choice.revision()
-
-    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
-        """The checkpoint and its vocabulary."""
-        return self._choice.requirements()
+    named = NAMED
 
     def load(self, device: str = "cpu") -> None:
         """Read the network. Raises MissingWeights, BadInput."""

@@ -6,17 +6,15 @@ linear layers that torchmetrics ships; tiny: unit feature maps of the tiny net, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from distillbench.api.fields import NEUTRAL
-from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
+from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput, NotSupported
-from distillbench.files.places import Need
-from distillbench.score.choice import Choice, checked
+from distillbench.score.choice import OneNetwork, checked
 from distillbench.score.progress import tick
 from distillbench.score.weights import Published
 
@@ -32,7 +30,7 @@ NAMED = {
 }
 
 
-class Lpips(Metric):
+class Lpips(OneNetwork):
     """Mean perceptual distance to the reference sample of the same number."""
 
     class Config(BaseModel):
@@ -53,21 +51,7 @@ class Lpips(Metric):
 
     info = MetricInfo("LPIPS", higher_is_better=False, format=".3f", needs_reference=True)
 
-    @property
-    def _choice(self) -> Choice:
-        return Choice(self.config.weights, "tiny-inception", NAMED)
-
-    def label(self) -> str:
-        """LPIPS, LPIPS (tiny) or LPIPS (custom)."""
-        return self._choice.head(self.info.label)
-
-    def revision(self) -> str:
-        """Identity of the network."""
-        return self._choice.revision()
-
-    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
-        """The network."""
-        return self._choice.requirements()
+    named, tiny = NAMED, "tiny-inception"
 
     def load(self, device: str = "cpu") -> None:
         """Read the network. Raises MissingWeights, BadInput."""

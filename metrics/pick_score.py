@@ -6,16 +6,14 @@ through the 8-bit resize of the published processor (short side 224, bicubic, ce
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from distillbench.api.fields import NEUTRAL
-from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
-from distillbench.files.places import Need
-from distillbench.score.choice import Choice, published_or_path
+from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
+from distillbench.score.choice import OneNetwork, published_or_path
 from distillbench.score.weights import CHECKPOINTS, Published, only_file
 
 NAMED = {
@@ -30,7 +28,7 @@ NAMED = {
 }
 
 
-class PickScore(Metric):
+class PickScore(OneNetwork):
     """Mean over all pictures, and over the pictures of each prompt category."""
 
     class Config(BaseModel):
@@ -51,21 +49,7 @@ class PickScore(Metric):
 
     info = MetricInfo("PickScore", higher_is_better=True, per_category=True)
 
-    @property
-    def _choice(self) -> Choice:
-        return Choice(self.config.weights, "", NAMED)
-
-    def label(self) -> str:
-        """PickScore, or PickScore (custom)."""
-        return self._choice.head(self.info.label)
-
-    def revision(self) -> str:
-        """Identity of the network's weights."""
-        return self._choice.revision()
-
-    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
-        """The network."""
-        return self._choice.requirements()
+    named = NAMED
 
     def load(self, device: str = "cpu") -> None:
         """Read the network. Raises MissingWeights, BadInput."""

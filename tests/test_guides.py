@@ -13,6 +13,7 @@ import pytest
 from distillbench.analysis.check import checked_plan
 from distillbench.api.registry import BACKBONES, METHODS
 from distillbench.cli.main import run_command
+from distillbench.errors import ConfigError
 from distillbench.experiment.load import load_experiment
 from distillbench.experiment.reference import reference
 
@@ -58,6 +59,21 @@ def test_the_example_experiments_plan(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_examples_of_published_checkpoints_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the one that has the reader's own file."""
+    monkeypatch.chdir(tmp_path)
+    files = write_examples(ROOT / "docs" / "checkpoints.md", tmp_path)
+    assert files == ["published.yaml", "carried.yaml"]
+    with pytest.raises(ConfigError) as caught:
+        checked_plan(load_experiment(tmp_path / "published.yaml"))
+    (problem,) = caught.value.problems
+    assert problem.endswith("no weights in mine.safetensors: no such file or folder")
+    carried = checked_plan(load_experiment(tmp_path / "carried.yaml"))
+    assert [cell.label for cell in carried.cells] == ["LCM-LoRA", "Teacher"]
+
+
 def test_the_example_method_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_examples(ROOT / "docs" / "methods.md", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -100,7 +116,10 @@ def test_the_example_in_python_runs(tmp_path: Path) -> None:
 
 def test_no_example_is_left_out(tmp_path: Path) -> None:
     """Every fenced block of a page is a file of an example, which one of these tests runs."""
-    examples = {"methods": 3, "metrics": 2, "backbones": 3, "experiments": 3, "results": 1}
+    examples = {
+        "methods": 3, "metrics": 2, "backbones": 3, "experiments": 3, "results": 1,
+        "checkpoints": 2,
+    }  # fmt: skip
     for page in sorted((ROOT / "docs").glob("*.md")):
         blocks = page.read_text().count("```") // 2
         named = write_examples(page, tmp_path)

@@ -46,6 +46,8 @@ PLAIN: Final = (
     "label", "group", "method", "title", "backbone", "nfe", "updates", "guidance_scale",
 )  # fmt: skip
 _MISSING: Final = object()
+_TERM: Final = re.compile(r'(?:"[^"]*"|[^\s"])+')
+_VALUE: Final = re.compile(r'(?:"[^"]*"|[^,"])+')
 
 
 @dataclass(frozen=True)
@@ -226,18 +228,23 @@ def _former_value(rows: Iterable[Fields], name: str, wanted: Any) -> str:
 def parse_only(text: str) -> list[tuple[str, list[str]]]:
     """`--only`: conditions apart by spaces, all of which must hold.
 
-    One is `field=value[,value]`, or a label, in which `?` stands for a space:
-    `--only 'method=tdm,lcm nfe=4'`, `--only 'TDM*'`.
+    One is `field=value[,value]` or a label. A value with spaces or commas stands in double quotes,
+    or has `?` in their place: `--only 'method=tdm,lcm nfe=4'`, `--only 'label="TDM, K = 1"'`.
 
     Raises:
-        BadInput: a condition without a field or value.
+        BadInput: a condition without a field or value, or a quote that does not close.
     """
+    if text.count('"') % 2:
+        raise BadInput(f"--only {text}: a double quote does not close")
     terms = []
-    for term in text.split():
+    for term in _TERM.findall(text):
         name, equals, values = term.partition("=")
-        if equals and not (name and values):
+        if not equals or '"' in name:
+            terms.append(("label", [term.replace('"', "")]))
+        elif name and values:
+            terms.append((name, [v.replace('"', "") for v in _VALUE.findall(values)]))
+        else:
             raise BadInput(f"--only {text}: {term!r} is not field=value[,value]")
-        terms.append((name, values.split(",")) if equals else ("label", [term]))
     if not terms:
         raise BadInput("--only: give field=value[,value] or a label, e.g. --only method=tdm")
     return terms

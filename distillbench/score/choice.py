@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from distillbench.api.metric import Metric
 from distillbench.files.marks import did_you_mean
 from distillbench.files.places import Need
 from distillbench.score.weights import ClipSource, Published, Resize, clip_folder, identity
 from distillbench.world import weights as shipped
 
-__all__ = ["OPENAI", "Choice", "checked", "published_or_path"]
+__all__ = ["OPENAI", "Choice", "OneNetwork", "checked", "published_or_path"]
 
 OPENAI = {
     weights.name: weights
@@ -129,3 +131,31 @@ class Choice:
         if self.weights in self.named:
             return self.named[self.weights].clip(resize)
         return clip_folder(self.path(), resize)
+
+
+class OneNetwork(Metric):
+    """A metric with one network, which its setting `weights` chooses.
+
+    Attributes:
+        named: published name -> checkpoint.
+        tiny: the shipped network that `weights: tiny` means, "" for none.
+    """
+
+    named: ClassVar[Mapping[str, Published]]
+    tiny: ClassVar[str] = ""
+
+    @property
+    def _choice(self) -> Choice:
+        return Choice(self.config.weights, self.tiny, self.named)
+
+    def label(self) -> str:
+        """The column's name, with (tiny) or (custom) behind it where the network is such."""
+        return self._choice.head(self.info.label)
+
+    def revision(self) -> str:
+        """Identity of the network's weights."""
+        return self._choice.revision()
+
+    def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
+        """The network."""
+        return self._choice.requirements()

@@ -9,6 +9,7 @@ import pytest
 
 from distillbench.analysis.claims import parse_claim, resolve
 from distillbench.analysis.rows import chosen, rows_of
+from distillbench.errors import BadInput
 from distillbench.experiment.select import Fields, ambiguity, matches, parse_only, same, unknown
 from distillbench.plan.stage import Plan
 
@@ -124,4 +125,11 @@ def test_the_order_of_meanings() -> None:
     assert [row.get(n) for n in names] == [4, "tag", 1e-4, 2, "w/o", 1.0, None]
     assert matches(row, [("eta", [1, 2]), ("nfe", 4)])
     assert unknown([row], ["nothing"]).startswith("unknown field 'nothing'; rows have: nfe, lr")
+    assert parse_only('label="TDM, K = 1",LCM nfe=4') == [
+        ("label", ["TDM, K = 1", "LCM"]), ("nfe", ["4"]),
+    ]  # fmt: skip
+    assert parse_only('"DMD2 without GAN" nfe=4')[0] == ("label", ["DMD2 without GAN"])
+    assert parse_only('"K = 1"') == [("label", ["K = 1"])]
+    with pytest.raises(BadInput, match="a double quote does not close"):
+        parse_only('label="TDM')
     assert parse_only("TDM* nfe=1,2") == [("label", ["TDM*"]), ("nfe", ["1", "2"])]
