@@ -133,7 +133,7 @@ class Fuzz:
         try:
             backbone = self.backbone()
             backbone.load()
-            backbone.encode(["a red circle"])
+            backbone.encode(["a red car"])
         except DistillbenchError as error:
             self.counts["refused at loading"] += 1
             if "\n" in error.line:

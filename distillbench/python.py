@@ -3,7 +3,7 @@
     import distillbench
     done = distillbench.run("experiments/smoke.yaml")
     done.frames()["smoke"]
-    distillbench.load_student("58017a9e").sample(["a red circle"], nfe=4)[0].save("red.png")
+    distillbench.load_student("58017a9e").sample(["a red car"], nfe=4)[0].save("red.png")
 
 What the command line says in a line is raised here as the exception of that line; all of them are
 `distillbench.errors.DistillbenchError`.

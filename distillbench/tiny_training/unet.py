@@ -75,5 +75,5 @@ FAMILY: Final = Family(
     assemble=assemble,
     condition=condition,
     noise=noise_of(build_scheduler().alphas_cumprod),
-    steps=24_000,
+    steps=20_000,
 )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distillbench.tiny_training.loop import Job, fit
@@ -57,9 +57,7 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
 def train(
     out: Path, critic: AttributeNet, *, steps: int = STEPS, seed: int = 0, device: str = "cpu"
 ) -> AutoencoderKL:
-    """Train the autoencoder: `steps` on pixels, then 1/4 as many with a feature loss as well.
-
-    At the end the latents are standardised.
+    """Train the autoencoder in the stages of `fit_stages`; then the latents are standardised.
 
     The features are those of `critic`, which is not the judge, so that small shapes stay
     recognisable.
@@ -76,7 +74,11 @@ def train(
 
 
 def fit_stages(job: Job, vae: Any, critic: AttributeNet, batch: Batch) -> None:
-    """Train an autoencoder by `job` on pixels, then 1/4 as long with a feature loss as well."""
+    """Train an autoencoder by `job` on pixels, then 1/4 as long with a feature loss as well.
+
+    Last comes the decoder alone, 1/4 as long: with the latents fixed it can spend all its
+    capacity on what the critic sees.
+    """
     critic = critic.to(job.device).eval().requires_grad_(False)
 
     def stage(job: Job, weights: Weights, data_seed: int) -> None:
@@ -86,6 +88,10 @@ def fit_stages(job: Job, vae: Any, critic: AttributeNet, batch: Batch) -> None:
     short = max(1, job.steps // 4)
     second = replace(job, name=f"{job.name}-features", steps=short, lr=job.lr / 2)
     stage(second, Weights(kl=1e-4, features=0.3), job.seed + 30)
+    encoder = nn.ModuleList(part for part in (vae.encoder, vae.quant_conv) if part is not None)
+    encoder.requires_grad_(False)
+    stage(replace(second, name=f"{job.name}-decoder"), Weights(kl=0.0, features=1.0), job.seed + 90)
+    encoder.requires_grad_(True)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def test_both_kinds(kind: str, folders: Folders, tuned: Path, tmp_path: Path) ->
     student = load_student(tmp_path / "run", on=on)
     other.load_state_dict(made.merged(other, layers))
     backbone = student.method.backbone
-    cond = backbone.encode(["a red circle"])
+    cond = backbone.encode(["a red car"])
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours = backbone.predict(student.net, x, torch.tensor([499]), cond).raw

@@ -19,7 +19,7 @@ from distillbench.sample.generate import generate_images
 
 HELPERS = str(Path(__file__).with_name("published.py"))
 made: Any = SourceFileLoader("published", HELPERS).load_module()
-PROMPTS = ["a red circle", "a blue square"]
+PROMPTS = ["a red car", "a blue boat"]
 LCM = {1: (999,), 2: (999, 499), 4: (999, 759, 499, 259)}
 TRAILING = {1: (999,), 2: (999, 499), 4: (999, 749, 499, 249),
             8: (999, 874, 749, 624, 499, 374, 249, 124)}  # fmt: skip

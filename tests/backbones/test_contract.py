@@ -12,7 +12,7 @@ from distillbench.api.backbone import Backbone
 from distillbench.testing.backbone import BackboneContract
 from distillbench.world import weights
 
-PROMPTS = ("a red car", "blue square")
+PROMPTS = ("a red car", "blue boat")
 
 
 class OfFamily(BackboneContract):

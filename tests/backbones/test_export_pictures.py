@@ -286,7 +286,7 @@ def test_every_sampler_on_every_stock_scheduler(
     name: str, prediction: str, ready: Build, same_noise: Callable[[Any, int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    backbone, prompts = ready("sd"), ["a red car", "a blue square"]
+    backbone, prompts = ready("sd"), ["a red car", "a blue boat"]
     teacher = carrying(backbone, name, prediction, monkeypatch)
     student = Student(SimpleNamespace(backbone=backbone), None)  # type: ignore[arg-type]
     recipes = {n: from_recipe({"timesteps": TIMES, **s}) for n, s in SAMPLERS.items()}
@@ -307,7 +307,7 @@ def test_every_sampler_on_every_stock_scheduler(
 def test_every_sampler_on_flow(
     shift: float, leak: dict[str, Any], ready: Build, same_noise: Callable[[Any, int], None]
 ) -> None:
-    backbone, prompts = ready("sd3"), ["a red car", "a blue square"]
+    backbone, prompts = ready("sd3"), ["a red car", "a blue boat"]
     student = Student(SimpleNamespace(backbone=backbone), None)  # type: ignore[arg-type]
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift, **leak)
     teacher = Teacher(backbone.process, "flow", dict(scheduler.config))

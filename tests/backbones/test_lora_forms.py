@@ -35,7 +35,7 @@ def test_there_and_back(
     theirs = made.adopted(tmp_path / "back", family, {"model": str(folders(family))}, params)
     recipe = from_recipe(RECIPE)
     assert theirs.method.sampler(4) == recipe
-    prompts = ["a red circle", "a blue square"]
+    prompts = ["a red car", "a blue boat"]
     ours = generate_images(load_student(run.root), prompts, sampler=recipe)
     assert bool((generate_images(theirs, prompts, sampler=recipe) == ours).all())
 
@@ -55,7 +55,7 @@ def test_kohyas_form_of_alphas_that_differ_is_read_by_diffusers(
     pipe = stock.StableDiffusionPipeline.from_pretrained(folders("sd"), safety_checker=None)
     pipe.load_lora_weights(tmp_path / "out")
     backbone = student.method.backbone
-    cond = backbone.encode(["a red circle"])
+    cond = backbone.encode(["a red car"])
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours = backbone.predict(student.net, x, torch.tensor([499]), cond).raw

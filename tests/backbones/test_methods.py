@@ -15,7 +15,7 @@ from distillbench.api.method import Method
 from distillbench.data.batches import DataSource
 from distillbench.train.role import Role, make_role, only
 
-PROMPTS = ["a red car", "blue square"]
+PROMPTS = ["a red car", "blue boat"]
 FAMILIES = ["sd", "sdxl", "sd3", "pixart", "cogvideox"]
 GAN = {"adversarial_weight": 0.1}
 TRAINED = [name for name in registry.METHODS.names() if name not in ("teacher", "pretrained")]

@@ -18,7 +18,7 @@ from distillbench.api.samplers import OdeSampler
 from distillbench.core.schedules import trailing
 from distillbench.errors import BadInput, ConfigError, MissingWeights, NotSupported
 
-PROMPTS = ["a red car", "blue square"]
+PROMPTS = ["a red car", "blue boat"]
 
 
 def inputs(backbone: Backbone) -> tuple[torch.Tensor, torch.Tensor, Any, Any]:

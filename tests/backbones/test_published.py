@@ -27,7 +27,7 @@ def unet(folder: Path) -> Any:
 
 def output(backbone: Any, net: Any) -> Tensor:
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    cond = backbone.encode(["a red circle", "a blue square"])
+    cond = backbone.encode(["a red car", "a blue boat"])
     with torch.no_grad():
         raw: Tensor = backbone.predict(net, x, torch.tensor([499, 499]), cond).raw
     return raw
@@ -38,7 +38,7 @@ def by_hand(folder: Path, weights: dict[str, Tensor], backbone: Any) -> Tensor:
     module = unet(folder)
     module.load_state_dict(weights)
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    tokens = backbone.encode(["a red circle", "a blue square"]).tensors["tokens"]
+    tokens = backbone.encode(["a red car", "a blue boat"]).tensors["tokens"]
     with torch.no_grad():
         found: Tensor = module(x, 499, encoder_hidden_states=tokens).sample
     return found
@@ -90,7 +90,7 @@ def test_79_layers_of_kohya_as_diffusers_loads_them(
     pipe = stock.StableDiffusionPipeline.from_pretrained(folders("sd"), safety_checker=None)
     pipe.load_lora_weights(str(path))
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    tokens = backbone.encode(["a red circle", "a blue square"]).tensors["tokens"]
+    tokens = backbone.encode(["a red car", "a blue boat"]).tensors["tokens"]
     with torch.no_grad():
         theirs = pipe.unet(x, 499, encoder_hidden_states=tokens).sample
     torch.testing.assert_close(output(backbone, net), theirs, rtol=0, atol=1e-5)
@@ -127,7 +127,7 @@ def test_metadata_states_the_alpha(folders: Folders, build: Any, tmp_path: Path)
     )  # fmt: skip
     backbone, net = adopt(build, tmp_path)
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    tokens = backbone.encode(["a red circle", "a blue square"]).tensors["tokens"]
+    tokens = backbone.encode(["a red car", "a blue boat"]).tensors["tokens"]
     with torch.no_grad():
         theirs = pipe.unet(x, 499, encoder_hidden_states=tokens).sample
     torch.testing.assert_close(output(backbone, net), theirs, rtol=0, atol=1e-5)

@@ -21,7 +21,7 @@ Build = Callable[..., Any]
 def ask(backbone: Backbone, net: NetHandle | None, **extra: Any) -> Prediction:
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(2, *backbone.latent_shape, generator=rng)
-    cond = backbone.encode(["a red car", "blue square"])
+    cond = backbone.encode(["a red car", "blue boat"])
     return backbone.predict(net, x, torch.tensor([999, 399]), cond, **extra)
 
 

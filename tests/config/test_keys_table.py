@@ -39,7 +39,7 @@ def around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(3):
         Image.new("RGB", (32, 32), (40 * i, 0, 0)).save(f"imgs/{i}.bmp")
     captions(["one", "two", "three"])
-    Path("p.txt").write_text("a red circle\na blue square\n")
+    Path("p.txt").write_text("a red car\na blue boat\n")
 
 
 def captions(texts: list[str], names: str = "{}.bmp", **more: Any) -> None:
@@ -192,7 +192,7 @@ FILES = [
     (ALL, file("caption", lambda: captions(["one", "two", "3"]))),
     (ALL, file("order of captions", lambda: captions(["two", "one", "three"]))),
     (SAMPLED, file("prompt", lambda: other_text("p.txt", "red", "tan"))),
-    (SAMPLED, file("another prompt", lambda: new("p.txt", "a red circle\na blue square\nx\n"))),
+    (SAMPLED, file("another prompt", lambda: new("p.txt", "a red car\na blue boat\nx\n"))),
     (SCORED, file("scorer of the same size and mtime",
                   lambda: same_size_and_time("C/open_clip_model.safetensors"))),
     (SCORED, file("configuration of the scorer",

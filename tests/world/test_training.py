@@ -9,6 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -167,6 +168,20 @@ def test_standardising_moves_no_picture() -> None:
         torch.testing.assert_close(net.decode(after.mean).sample, y, atol=1e-4, rtol=1e-4)
         ratio = before.std / after.std
     torch.testing.assert_close(ratio, ratio.mean((0, 2, 3), keepdim=True).expand_as(ratio))
+
+
+def test_the_last_stage_of_the_autoencoder_moves_the_decoder_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    job = Job(name="vae", out=tmp_path, steps=4, lr=1e-3, ema=0.9)
+    net, critic = vae.build(), inception.build()
+    vae.fit_stages(
+        job, net, critic, lambda seed, step: vae.to_tensor(data.training_batch(seed, step, 2)[0])
+    )
+    before = load_file(tmp_path / "vae-features" / "checkpoint.safetensors")
+    for name, value in net.state_dict().items():
+        moved = not torch.equal(before[f"ema.{name}"], value)
+        assert moved == name.startswith(("decoder.", "post_quant_conv.")), name
+    assert all(p.requires_grad for p in net.parameters())
 
 
 def test_the_tokenizer_knows_every_word_and_marks_the_ends() -> None:
