@@ -27,7 +27,7 @@ class About:
 
 
 _STREAM: Final = "renders of the training split of the picture world, made on the fly"
-_VAE: Final = ("vae", "vae-features")
+_VAE: Final = ("vae", "vae-features", "vae-decoder")
 _LENGTH: Final = "Its T5 was trained on 20 tokens: pass max_sequence_length=20 to the pipeline."
 _PAIRS: Final = "renders of the training split, degraded at known levels"
 ABOUT: Final[Mapping[str, About]] = {
@@ -56,7 +56,7 @@ ABOUT: Final[Mapping[str, About]] = {
         "StableDiffusionPipeline: f=4 autoencoder, frozen text tower, denoiser of 8x8 latents",
         _STREAM,
         ("text", "inception", "vae", "unet"),
-        ("text", "vae", "vae-features", "unet"),
+        ("text", *_VAE, "unet"),
     ),
     "tiny-sdxl": About(
         "StableDiffusionXLPipeline: tiny-sd's autoencoder and text tower, a second tower, size "
@@ -86,7 +86,7 @@ ABOUT: Final[Mapping[str, About]] = {
         "by v-prediction with no signal at the last time",
         "moving renders of the training split, made on the fly",
         ("text", "text-t5", "inception", "video-vae", "tiny-cogvideox"),
-        ("text-t5", "video-vae", "video-vae-features", "cogvideox"),
+        ("text-t5", "video-vae", "video-vae-features", "video-vae-decoder", "cogvideox"),
         f"{_LENGTH} Clips have num_frames=9, height=width=32.",
     ),
 }
