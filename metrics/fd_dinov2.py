@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.score.choice import published_or_path
-from distillbench.score.weights import CHECKPOINTS, Published, only_file
+from distillbench.score.weights import CHECKPOINTS, ScorerFile, only_file
 
 from .fid import Fid
 
 NAMED = {
-    "dinov2-vit-l-14": Published(
+    "dinov2-vit-l-14": ScorerFile(
         "dinov2-vit-l-14",
         "model.safetensors",
         "facebook/dinov2-large",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from distillbench.api.sampler import Denoiser, Sampler, StepNoise, Times, at_time
+from distillbench.api.sampler import Denoiser, Sampler, SampleTimes, StepNoise, at_time
 from distillbench.core.lazy import torch
 from distillbench.core.process import CLEAN
 from distillbench.core.windows import Reads, factors, on_line, window_end
@@ -32,7 +32,7 @@ class EulerSampler(Sampler):
 
     processes: ClassVar[tuple[str, ...]] = ("vp",)
     kind: Literal["euler"] = "euler"
-    timesteps: Times
+    timesteps: SampleTimes
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     start: Literal["sigma", "unit"] = "sigma"
 
@@ -72,7 +72,7 @@ class WindowsSampler(Sampler):
     processes: ClassVar[tuple[str, ...]] = ("vp",)
     offset: ClassVar[int] = 1
     kind: Literal["windows"] = "windows"
-    timesteps: Times
+    timesteps: SampleTimes
     windows: PositiveInt = 4
     reads: Reads = "diff_eps"
 

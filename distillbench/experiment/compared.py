@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from distillbench.experiment.outputs import Model
+from distillbench.experiment.outputs import Section
 
 __all__ = ["ReferenceConfig"]
 
 
-class ReferenceConfig(Model):
+class ReferenceConfig(Section):
     """The sample set that metrics such as FID compare with: a teacher at the same n and prompts.
 
     Attributes:

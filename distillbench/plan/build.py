@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from distillbench.api.metric import Metric
 from distillbench.errors import BadInput
-from distillbench.experiment.expand import Point, expand
+from distillbench.experiment.expand import GridPoint, expand
 from distillbench.experiment.schema import Experiment
 from distillbench.experiment.select import matches, parse_only, refusal
 from distillbench.files.marks import Problems, locate
@@ -51,7 +51,7 @@ def build_plan(experiment: Experiment) -> Plan:
 def _check_metrics(
     experiment: Experiment,
     metrics: Mapping[str, Metric],
-    rows: Sequence[tuple[Point, Resolved]],
+    rows: Sequence[tuple[GridPoint, Resolved]],
     problems: Problems,
 ) -> None:
     """Every metric must fit every backbone, and find the reference it needs."""

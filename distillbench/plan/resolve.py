@@ -14,7 +14,7 @@ from distillbench.api.fields import split
 from distillbench.api.registry import BACKBONES, METHODS, METRICS, display_name
 from distillbench.api.samplers import crossed, from_recipe
 from distillbench.errors import DistillbenchError, PluginError
-from distillbench.experiment.expand import Point
+from distillbench.experiment.expand import GridPoint
 from distillbench.experiment.schema import BackboneRef, CellConfig, Experiment
 from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, locate, merge
@@ -99,7 +99,7 @@ class Resolver:
 
     # ---- rows ---------------------------------------------------------------------------
 
-    def resolve(self, point: Point) -> Resolved | None:
+    def resolve(self, point: GridPoint) -> Resolved | None:
         """The plug-ins of a point; None when something does not fit."""
         used = self.backbone(point.config.backbone, _mark(point.tree, "backbone"))
         if used is None:
@@ -245,7 +245,7 @@ class Resolver:
             return None
         return final
 
-    def _check_latents(self, point: Point, method: Method, used: UsedBackbone) -> None:
+    def _check_latents(self, point: GridPoint, method: Method, used: UsedBackbone) -> None:
         if "latents" not in method.needs or not method.nets():
             return
         kind = type(used.backbone)

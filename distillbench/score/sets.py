@@ -20,13 +20,13 @@ from distillbench.files.hashes import file_sha256
 from distillbench.files.places import Need
 from distillbench.score.choice import Choice, checked
 from distillbench.score.real import real_features, real_identity, real_need
-from distillbench.score.weights import Published
+from distillbench.score.weights import ScorerFile
 from distillbench.world import weights as shipped
 
 __all__ = ["INCEPTION", "SetConfig", "SetMetric", "pinned"]
 
 INCEPTION = {
-    "inception-2015": Published(
+    "inception-2015": ScorerFile(
         "inception-2015",
         "inception-2015-12-05.pt",
         "NVIDIA StyleGAN3 metrics (TorchScript)",
@@ -82,7 +82,7 @@ class SetMetric(Metric):
         least: samples without which there is no value.
     """
 
-    named: ClassVar[Mapping[str, Published]] = INCEPTION
+    named: ClassVar[Mapping[str, ScorerFile]] = INCEPTION
     tiny: ClassVar[str] = "tiny-inception"
     rule: ClassVar[str] = "resize"
     least: ClassVar[int] = 2

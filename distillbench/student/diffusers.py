@@ -35,7 +35,7 @@ from distillbench.student.card import write_card
 from distillbench.student.files import load_student
 from distillbench.student.kohya import as_kohya
 from distillbench.student.schedulers import Followed, follow
-from distillbench.student.trial import Teacher
+from distillbench.student.trial import TrialTeacher
 
 __all__ = ["LoraForm", "export_student"]
 
@@ -131,9 +131,9 @@ def _write(
     write_card(out, backbone, recipe)
 
 
-def _teacher(backbone: PipelineBackbone, net: NetHandle) -> Teacher:
+def _teacher(backbone: PipelineBackbone, net: NetHandle) -> TrialTeacher:
     process, prediction = backbone.process_of(net), backbone.prediction_of(net)
-    return Teacher(process, prediction, dict(backbone.pipe.scheduler.config))
+    return TrialTeacher(process, prediction, dict(backbone.pipe.scheduler.config))
 
 
 def _split(net: NetHandle) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
