@@ -18,8 +18,8 @@ from distillbench.store.lease import ALIVE_EVERY, DEAD_AFTER, Holder, Lease, cle
 HOLD = """
 import sys, time
 from pathlib import Path
-from distillbench.store.lease import Claim
-assert Claim.take(Path(sys.argv[1]), run="theirs")
+from distillbench.store.lease import Lease
+assert Lease.take(Path(sys.argv[1]), run="theirs")
 print("held", flush=True)
 time.sleep(60)
 """
