@@ -64,11 +64,19 @@ def _check_metrics(
                 scores = " and ".join(sorted(metric.info.modality))
                 what = f"{name} scores {scores} samples, backbone {alias!r} makes "
                 problems.add(mark, f"{what}{backbone.modality} samples")
-        if metric.info.needs_reference and experiment.reference is None:
+        given = experiment.reference
+        if metric.info.needs_reference and given is None:
             problems.add(
                 mark,
                 f"{name} compares with reference samples, and the file has no `reference`; "
                 "add e.g. `reference: {method: teacher, nfe: 25}`",
+            )
+        elif metric.info.needs_reference and given is not None and given.images:
+            problems.add(
+                mark,
+                f"{name} compares with a teacher's samples, and `reference` names real pictures; "
+                "name the teacher there, and real pictures in `params: {reference: {images: ..}}` "
+                "of the metrics that take them",
             )
 
 

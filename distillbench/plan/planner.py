@@ -11,10 +11,11 @@ from distillbench.errors import DistillbenchError
 from distillbench.experiment.expand import GridPoint
 from distillbench.experiment.schema import Experiment
 from distillbench.files.leaves import leaves
-from distillbench.files.marks import Problems, locate
+from distillbench.files.marks import Problems
 from distillbench.plan.datasets import Datasets, Prompts
 from distillbench.plan.identity import IDENTITY_VERSION, canonical_json
 from distillbench.plan.links import label_of
+from distillbench.plan.real import metric_mark
 from distillbench.plan.resolve import Resolved, Resolver
 from distillbench.plan.stage import Cell, Stage
 from distillbench.plan.stages import Stages
@@ -193,13 +194,14 @@ class Planner:
         )  # fmt: skip
 
     def _metric_spec(self, name: str, metric: Metric) -> MetricSpec:
+        mark, revision = metric_mark(self.experiment, name), ""
         try:
-            revision = metric.revision()
+            wrong = metric.problems()
+            for what in wrong:
+                self.problems.add(mark, what)
+            revision = "" if wrong else metric.revision()
         except DistillbenchError as error:
-            index = [ref.key for ref in self.experiment.metrics].index(name)
-            mark, _ = locate(self.experiment.tree, ("metrics", index, "use"))
             self.problems.add(mark, error.line)
-            revision = ""
         params = dict(split(metric.config).decisive)
         return MetricSpec(
             name=metric.name, version=metric.version, params=params, revision=revision

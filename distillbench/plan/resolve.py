@@ -19,6 +19,7 @@ from distillbench.experiment.schema import BackboneRef, CellConfig, Experiment
 from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, locate, merge
 from distillbench.plan.identity import canonical_json
+from distillbench.plan.real import with_real
 from distillbench.plan.used import UsedBackbone, not_carried
 from distillbench.plan.weights import identity_of
 from distillbench.specs.stages import BackboneSpec, MethodSpec
@@ -92,7 +93,7 @@ class Resolver:
                 self.problems.add(mark, f"two metrics are called {ref.key!r}; give one an id")
                 continue
             tree, _ = self._subtree(("metrics", index, "params"))
-            metric = self._build(METRICS, ref.use, tree, mark)
+            metric = self._build(METRICS, ref.use, with_real(self.experiment, ref.use, tree), mark)
             if metric is not None:
                 found[ref.key] = metric
         return found
