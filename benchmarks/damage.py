@@ -51,7 +51,7 @@ from distillbench.report.render import build_report, write_tables
 from distillbench.report.table import MISSING, Table
 from distillbench.run.driver import execute
 from distillbench.run.options import Outcome, RunOptions
-from distillbench.run.progress import Progress
+from distillbench.run.progress import ProgressLog
 from distillbench.run.worker import run_stage
 from distillbench.store.layout import Store
 
@@ -92,7 +92,7 @@ class Bench:
     def run(self, **options: Any) -> tuple[Outcome, str]:
         """Run the experiment in this process; what it showed comes with the outcome."""
         shown = io.StringIO()
-        progress = Progress(self.results / self.plan.name / "log.txt", stream=shown)
+        progress = ProgressLog(self.results / self.plan.name / "log.txt", stream=shown)
 
         def start(plan: Plan, store: Store, options: RunOptions, *, run: str) -> InProcess:
             return InProcess(store, run)

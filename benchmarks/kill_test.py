@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 from compare import leftovers, reproducible
 
-from distillbench.store.claim import Holder
+from distillbench.store.lease import Holder
 
 
 class Killer:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from distillbench.api.method import Batch, Losses, Method, NetSpec
 from distillbench.api.samplers import GammaSampler
 from distillbench.core.lazy import torch
 from distillbench.core.loss import sample_mean, squared_error
+from distillbench.core.windows import straight
 
 from .settings.flow_map import FlowMapConfig
-from .shared.scores import any_time
-
-if TYPE_CHECKING:
-    from distillbench.api.backbone import Prediction
+from .shared.scores import any_time, velocity
 
 __all__ = ["FlowMap", "FlowMapConfig"]
 
@@ -53,7 +49,7 @@ class FlowMap(Method):
             v = noise - batch.latents
             if config.velocity == "teacher":
                 v = velocity(self.teacher(x_t, t, batch, config.teacher_guidance))
-            target = v - (self.place(t, x_t)[1] - self.place(r, x_t)[1]) * self.slope(
+            target = v - (straight(process, t, x_t)[1] - straight(process, r, x_t)[1]) * self.slope(
                 x_t, t, r, v, batch
             )
         u = self.average(x_t, t, r, batch)
@@ -77,10 +73,10 @@ class FlowMap(Method):
         """d u / ds along v, by a difference that stays within [r, the last time]."""
         d, process = self.config.difference_times, self.backbone.process
         last = process.num_timesteps - (0 if process.kind == "flow" else 1)
-        size, s = self.place(t, x_t)
+        size, s = straight(process, t, x_t)
         ends = []
         for near in ((t + d).clamp(max=last), torch.maximum(t - d, r)):
-            to, s_near = self.place(near, x_t)
+            to, s_near = straight(process, near, x_t)
             x = to * (x_t / size + (s_near - s) * v)
             ends.append((self.average(x, near, r, batch), s_near))
         (above, s_above), (below, s_below) = ends
@@ -93,16 +89,6 @@ class FlowMap(Method):
         net = self.net["student"]
         return velocity(self.backbone.predict(net, x, t, batch.cond, end_t=r))
 
-    def place(self, t: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """alpha + sigma, and s = sigma / (alpha + sigma), at t."""
-        alpha, sigma = self.backbone.process.alpha_sigma(t, like)
-        return alpha + sigma, sigma / (alpha + sigma)
-
     def sampler(self, nfe: int) -> GammaSampler:
         """Jumps between the family's own times: 999, 749, 499, 249 for 4 steps."""
         return GammaSampler(timesteps=self.backbone.nodes(nfe), gamma=0, embed_end=True)
-
-
-def velocity(pred: Prediction) -> torch.Tensor:
-    """eps - x0."""
-    return pred.eps - pred.x0

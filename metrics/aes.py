@@ -19,11 +19,11 @@ from distillbench.core.lazy import F, torch
 from distillbench.errors import BadInput
 from distillbench.files.places import Need
 from distillbench.score.choice import OPENAI, Choice, checked
-from distillbench.score.weights import Published, only_file
+from distillbench.score.weights import ScorerFile, only_file
 
 LAYERS = (0, 2, 4, 6, 7)
 NAMED = {
-    "laion-v2": Published(
+    "laion-v2": ScorerFile(
         "laion-v2",
         "sac+logos+ava1-l14-linearMSE.pth",
         "christophschuhmann/improved-aesthetic-predictor",

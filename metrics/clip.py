@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.choice import OPENAI, OneNetwork, checked
-from distillbench.score.weights import Published
+from distillbench.score.weights import ScorerFile
 
 NAMED = OPENAI | {
-    "openclip-ViT-bigG-14": Published(
+    "openclip-ViT-bigG-14": ScorerFile(
         "openclip-ViT-bigG-14",
         "open_clip_pytorch_model.bin",
         "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",

@@ -17,6 +17,7 @@ from distillbench.api.metric import MetricInfo, Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.score.choice import OPENAI, checked
 from distillbench.score.jackknife import whole_set
+from distillbench.score.real import RealPictures
 from distillbench.score.sets import SetMetric
 
 SIGMA = 10.0
@@ -32,15 +33,15 @@ class Cmmd(SetMetric):
         Attributes:
             weights: tiny | openai-ViT-L-14-336 (the paper's) | openai-ViT-L-14 | openai-ViT-B-32 |
                 a folder with an open_clip JSON and a checkpoint.
-            reference: what samples are compared with: "" is the file's `reference`, else a folder
-                of real pictures, or an .npz with their `feats`.
+            reference: what samples are compared with: "" is the file's `reference`, else real
+                pictures ({images: ...} or plain): a folder, or an .npz with their `feats`.
             blocks: of the jackknife behind the standard error; 0 gives none.
         """
 
         model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "tiny"
-        reference: Annotated[str, NEUTRAL] = ""
+        reference: RealPictures = ""
         blocks: int = Field(10, ge=0)
 
         @field_validator("weights")

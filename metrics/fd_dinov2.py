@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.score.choice import published_or_path
-from distillbench.score.weights import CHECKPOINTS, Published, only_file
+from distillbench.score.real import RealPictures
+from distillbench.score.weights import CHECKPOINTS, ScorerFile, only_file
 
 from .fid import Fid
 
 NAMED = {
-    "dinov2-vit-l-14": Published(
+    "dinov2-vit-l-14": ScorerFile(
         "dinov2-vit-l-14",
         "model.safetensors",
         "facebook/dinov2-large",
@@ -37,8 +38,9 @@ class FdDinov2(Fid):
 
         Attributes:
             weights: dinov2-vit-l-14 | a folder with config.json and a checkpoint of a hub DINOv2.
-            reference: what samples are compared with: "" is the file's `reference`, else a folder
-                of real pictures, or an .npz with `mu` and `sigma` of these features.
+            reference: what samples are compared with: "" is the file's `reference`, else real
+                pictures ({images: ...} or plain): a folder, or an .npz with `mu` and `sigma` of
+                these features.
             blocks: of the jackknife behind the standard error; 0 gives none.
             allow_small_n: accept n <= the feature dimension, where the covariance is singular.
         """
@@ -46,7 +48,7 @@ class FdDinov2(Fid):
         model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "dinov2-vit-l-14"
-        reference: Annotated[str, NEUTRAL] = ""
+        reference: RealPictures = ""
         blocks: int = Field(10, ge=0)
         allow_small_n: bool = False
 

@@ -15,7 +15,7 @@ from typing import Any
 from distillbench.api.metric import MetricInfo, Scores
 from distillbench.core.lazy import torch
 from distillbench.score.jackknife import leave_out, whole_set
-from distillbench.score.real import holds_features, real_moments
+from distillbench.score.real import real_place
 from distillbench.score.sets import SetConfig, SetMetric
 
 CAVEAT = (
@@ -31,8 +31,9 @@ class FrechetConfig(SetConfig):
         weights: the extractor: tiny | inception-2015 | the folder of a net like the tiny one |
             PATH#sha256=DIGEST, a TorchScript file such as inception-2015: loading one runs its
             program, so the digest says which program is meant.
-        reference: what samples are compared with: "" is the file's `reference`, else real pictures:
-            a folder, or the .npz of clean-fid.
+        reference: what samples are compared with: "" is the file's `reference`, else real pictures
+            ({images: ...} or plain): a folder, the .npz of clean-fid, or the name of either under
+            `<data root>/images`.
         blocks: of the jackknife behind the standard error; 0 gives none.
         allow_small_n: accept n <= the feature dimension, where the covariance is singular.
     """
@@ -45,6 +46,7 @@ class Fid(SetMetric):
 
     Config = FrechetConfig
     version = 2
+    moments = True
     info = MetricInfo(
         "FID", higher_is_better=False, needs_reference=True, per_sample=False, caveat=CAVEAT
     )
@@ -61,11 +63,11 @@ class Fid(SetMetric):
         return Scores({"": frechet(one, two)}, **whole_set(left_out))
 
     def _other(self) -> Any:
-        if self._real is not None and not holds_features(self._real):
-            from distillbench.score.distances import Moments
+        from distillbench.score.distances import Moments
+        from distillbench.score.real_features import real_moments
 
-            mean, covariance = real_moments(self._real, self._net)
-            return Moments(mean.to(self._device), covariance.to(self._device))
+        if given := real_moments(real_place(self._real), self._net):
+            return Moments(*(array.to(self._device) for array in given))
         return super()._other()
 
     def _too_few(self, n: int, dim: int) -> tuple[str, str]:

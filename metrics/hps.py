@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.choice import OneNetwork, checked
-from distillbench.score.weights import Published, Resize
+from distillbench.score.weights import ScorerFile, ScorerResize
 
 SOURCE = "xswu/HPSv2@697403c78157020a1ae59d23f111aa58ced35b0a"
 KIND: Any = {"arch": "ViT-H-14", "size": 1_972_000_000, "license": "Apache-2.0"}
 NAMED = {
-    "hpsv2.1": Published("hpsv2.1", "HPS_v2.1_compressed.pt", SOURCE, **KIND),
-    "hpsv2.0": Published("hpsv2.0", "HPS_v2_compressed.pt", SOURCE, **KIND),
+    "hpsv2.1": ScorerFile("hpsv2.1", "HPS_v2.1_compressed.pt", SOURCE, **KIND),
+    "hpsv2.0": ScorerFile("hpsv2.0", "HPS_v2_compressed.pt", SOURCE, **KIND),
 }
 
 
@@ -50,7 +50,7 @@ class Hps(OneNetwork):
     named, tiny = NAMED, "tiny-hps"
 
     @property
-    def _resize(self) -> Resize:
+    def _resize(self) -> ScorerResize:
         return "pad" if self.config.antialias else "pad-legacy"
 
     def label(self) -> str:

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.choice import OneNetwork, published_or_path
-from distillbench.score.weights import Published
+from distillbench.score.weights import ScorerFile
 
 NAMED = {
-    "image-reward-1.0": Published(
+    "image-reward-1.0": ScorerFile(
         "image-reward-1.0",
         "ImageReward.pt",
         "THUDM/ImageReward (vocab.txt: of bert-base-uncased)",

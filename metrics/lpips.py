@@ -16,11 +16,11 @@ from distillbench.core.lazy import torch
 from distillbench.errors import BadInput, NotSupported
 from distillbench.score.choice import OneNetwork, checked
 from distillbench.score.progress import tick
-from distillbench.score.weights import Published
+from distillbench.score.weights import ScorerFile
 
 BATCH = 32
 NAMED = {
-    "lpips-vgg": Published(
+    "lpips-vgg": ScorerFile(
         "lpips-vgg",
         "vgg16-397923af.pth",
         "torchvision's VGG16 (ImageNet)",

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.choice import OneNetwork, published_or_path
-from distillbench.score.weights import CHECKPOINTS, Published, only_file
+from distillbench.score.weights import CHECKPOINTS, ScorerFile, only_file
 
 NAMED = {
-    "pickscore-v1": Published(
+    "pickscore-v1": ScorerFile(
         "pickscore-v1",
         "model.safetensors",
         "yuvalkirstain/PickScore_v1@a4e4367c6dfa7288a00c550414478f865b875800",

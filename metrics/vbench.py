@@ -32,10 +32,10 @@ from distillbench.score.vbench_totals import (
     part,
     totals,
 )
-from distillbench.score.weights import Published
+from distillbench.score.weights import ScorerFile
 from distillbench.score.worker import ask
 
-INFO = Published(
+INFO = ScorerFile(
     "vbench", "VBench_full_info.json", "Vchitect/VBench (vbench/VBench_full_info.json)",
     "5dd2de80ee43cda750b2b72ea7023657c0b90d3702041c7e4608c65dbe50dccd", size=228_118,
     license="Apache-2.0",

@@ -136,7 +136,7 @@ def test_nothing_runs_in_a_circle() -> None:
     [
         ("core/grid.py", "def f() -> None:\n    from distillbench.run import driver\n"),
         ("files/io.py", "from distillbench import api\n"),
-        ("store/claim.py", "if TYPE_CHECKING:\n    import distillbench.cli.main\n"),
+        ("store/lease.py", "if TYPE_CHECKING:\n    import distillbench.cli.main\n"),
     ],
 )
 def test_a_planted_import_upward_is_found(tmp_path: Path, where: str, line: str) -> None:

@@ -19,13 +19,13 @@ from distillbench.analysis.references import against
 from distillbench.analysis.rows import Row
 from distillbench.analysis.scores import Score
 
-__all__ = ["Over", "Pairs", "paired", "pooled"]
+__all__ = ["Over", "PairedValues", "paired", "pooled"]
 
 Over = Literal["prompts", "samples", "blocks", "seeds"]
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedValues:
     """Paired values of two rows, in order.
 
     Attributes:
@@ -73,7 +73,9 @@ class Pairs:
         return stats.within_prompts(differences, self.prompts)
 
 
-def paired(rows: tuple[Row, Row], scored: Sequence[Sequence[SeedScore]], suffix: str) -> Pairs:
+def paired(
+    rows: tuple[Row, Row], scored: Sequence[Sequence[SeedScore]], suffix: str
+) -> PairedValues:
     """Pairs of the seeds that both rows have, by the finest unit that both have values of."""
     ours, theirs = ({s.cell.seed: s.score for s in side if s.score} for side in scored)
     seeds = [seed for seed in ours if seed in theirs]
@@ -89,7 +91,7 @@ def paired(rows: tuple[Row, Row], scored: Sequence[Sequence[SeedScore]], suffix:
 
 def _as_pairs(
     rows: Sequence[tuple[float, float, tuple[str, int], int]], names: dict[int, str], over: Over
-) -> Pairs:
+) -> PairedValues:
     prompts = tuple(unit[0] for _, _, unit, _ in rows)
     seeds = tuple(seed for *_, seed in rows)
     units: Sequence[Hashable] = prompts
@@ -99,7 +101,7 @@ def _as_pairs(
         units = tuple(unit[1] for _, _, unit, _ in rows)
     elif over == "seeds":
         units = seeds
-    return Pairs(
+    return PairedValues(
         tuple(x for x, *_ in rows), tuple(y for _, y, *_ in rows), prompts, tuple(units), seeds,
         tuple(names[seed] for seed in seeds), over,
     )  # fmt: skip

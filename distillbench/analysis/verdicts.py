@@ -19,7 +19,7 @@ from distillbench.analysis.aggregate import MixedProtocols, Results
 from distillbench.analysis.claims import Claim, parse_claim, resolve
 from distillbench.analysis.columns import find_metric
 from distillbench.analysis.levels import Levels, trainings_needed
-from distillbench.analysis.pairs import Pairs, paired, pooled
+from distillbench.analysis.pairs import PairedValues, paired, pooled
 from distillbench.analysis.published import normalise
 from distillbench.analysis.references import against
 from distillbench.analysis.rows import Row
@@ -156,7 +156,9 @@ def _suffix(results: Results, rows: Sequence[Row], metric: str, asked: str) -> s
     return exact
 
 
-def _numbers(verdict: Verdict, pairs: Pairs, factor: float | None) -> tuple[Verdict, Levels | None]:
+def _numbers(
+    verdict: Verdict, pairs: PairedValues, factor: float | None
+) -> tuple[Verdict, Levels | None]:
     """Fill in everything that can be computed from the pairs, and the error it rests on."""
     if not pairs:
         return replace(verdict, reason="no seed and prompt in common"), None
@@ -205,7 +207,9 @@ def _pooled(
     return replace(_with(verdict, error), pooled_rows=found.rows), error
 
 
-def _wins(verdict: Verdict, pairs: Pairs, factor: float | None, higher: bool | None) -> Verdict:
+def _wins(
+    verdict: Verdict, pairs: PairedValues, factor: float | None, higher: bool | None
+) -> Verdict:
     """The share of prompts on which A is better; it speaks of these trainings."""
     if higher is None or factor is not None or pairs.over not in ("prompts", "samples"):
         return verdict

@@ -115,6 +115,13 @@ class Metric(ABC):
         """Identity of the weights it scores with; known without torch; "" for none."""
         return ""
 
+    def problems(self) -> Sequence[str]:
+        """What is wrong with what its settings name, one line each; looked at while planning.
+
+        Without torch, and of what is on this disk alone: what is missing is a requirement.
+        """
+        return ()
+
     def requirements(self, n: int, prompts: Sequence[str] = ()) -> Sequence[Need]:
         """What scoring n samples takes (weights, packages, samples enough), met or not.
 

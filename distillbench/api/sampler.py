@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distillbench.api.backbone import Prediction
     from distillbench.core.process import NoiseProcess
 
-__all__ = ["Denoiser", "Sampler", "StepNoise", "Time", "Times", "at_time"]
+__all__ = ["Denoiser", "SampleTimes", "Sampler", "StepNoise", "Time", "at_time"]
 
 StepNoise = Callable[[int], "torch.Tensor"]
 """Fresh standard noise (B, *latent_shape) of the i-th step, one generator per sample."""
@@ -39,7 +39,7 @@ def _decreasing(times: tuple[float, ...]) -> tuple[float, ...]:
     return times
 
 
-Times = Annotated[tuple[Time, ...], AfterValidator(_decreasing)]
+SampleTimes = Annotated[tuple[Time, ...], AfterValidator(_decreasing)]
 
 
 def at_time(t: float, x: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from distillbench.api.sampler import Denoiser, Sampler, StepNoise, Times, at_time
+from distillbench.api.sampler import Denoiser, Sampler, SampleTimes, StepNoise, at_time
 from distillbench.api.stock_samplers import EulerSampler, WindowsSampler
 from distillbench.core.grid import gamma_end
 from distillbench.core.lazy import torch
@@ -46,7 +46,7 @@ class OdeSampler(Sampler):
     """
 
     kind: Literal["ode"] = "ode"
-    timesteps: Times
+    timesteps: SampleTimes
     solver: Literal["ddim", "euler", "dpmsolver++", "dpmsolver++2s"] = "ddim"
     end: Literal["schedule", "clean"] = "schedule"
 
@@ -87,7 +87,7 @@ class RenoiseSampler(Sampler):
     """
 
     kind: Literal["renoise"] = "renoise"
-    timesteps: Times
+    timesteps: SampleTimes
     boundary: bool = False
 
     def sample(
@@ -117,7 +117,7 @@ class GammaSampler(Sampler):
     """
 
     kind: Literal["gamma"] = "gamma"
-    timesteps: Times
+    timesteps: SampleTimes
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.3
     order: Literal[1, 2] = 1
     embed_end: bool = False

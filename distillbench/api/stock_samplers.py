@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from distillbench.api.sampler import Denoiser, Sampler, StepNoise, Times, at_time
+from distillbench.api.sampler import Denoiser, Sampler, SampleTimes, StepNoise, at_time
 from distillbench.core.lazy import torch
 from distillbench.core.process import CLEAN
+from distillbench.core.windows import Reads, factors, on_line, window_end
 
 if TYPE_CHECKING:
     from distillbench.core.process import NoiseProcess
@@ -31,7 +32,7 @@ class EulerSampler(Sampler):
 
     processes: ClassVar[tuple[str, ...]] = ("vp",)
     kind: Literal["euler"] = "euler"
-    timesteps: Times
+    timesteps: SampleTimes
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     start: Literal["sigma", "unit"] = "sigma"
 
@@ -71,9 +72,9 @@ class WindowsSampler(Sampler):
     processes: ClassVar[tuple[str, ...]] = ("vp",)
     offset: ClassVar[int] = 1
     kind: Literal["windows"] = "windows"
-    timesteps: Times
+    timesteps: SampleTimes
     windows: PositiveInt = 4
-    reads: Literal["diff_eps", "ddim_eps"] = "diff_eps"
+    reads: Reads = "diff_eps"
 
     @staticmethod
     def times(steps: int, windows: int, num_timesteps: int = 1000) -> tuple[int, ...]:
@@ -98,25 +99,14 @@ class WindowsSampler(Sampler):
         total = process.num_timesteps
         following = (*self.timesteps[1:], 0)
         for t, t_next in zip(self.timesteps, following, strict=True):
-            eps = denoise(x, at_time(t, x)).raw
-            end = self._window_end(x, eps, t / total, process)
-            _, low = self._window(t / total)
-            x = x + (t_next / total - t / total) * (end - x) / (low - t / total)
+            eps = denoise(x, at_time(t, x)).eps
+            (s, e), now = self._window(t / total), t / total
+            ends = (process.alpha_sigma(max(round(time * total) - 1, 0), x) for time in (s, e))
+            end = window_end(x, eps, now, s, e, *factors(self.reads, *ends))
+            x = on_line(x, end, now, e, t_next / total)
         return x
 
     def _window(self, time: float) -> tuple[float, float]:
         """Start and end of the window that a time in (0, 1] is in."""
         index = min(int((1 - time) * self.windows + 1e-6), self.windows - 1)
         return 1 - index / self.windows, 1 - (index + 1) / self.windows
-
-    def _window_end(
-        self, x: torch.Tensor, eps: torch.Tensor, t: float, process: NoiseProcess
-    ) -> torch.Tensor:
-        s, e = self._window(t)
-        (alpha_s, sigma_s), (alpha_e, sigma_e) = (
-            process.alpha_sigma(max(round(time * process.num_timesteps) - 1, 0), x)
-            for time in (s, e)
-        )
-        ratio = alpha_e / alpha_s
-        share = sigma_e - ratio * sigma_s if self.reads == "ddim_eps" else -(ratio**2 - 1).sqrt()
-        return (ratio * (e - s) * x + share * (e - t) * eps) / (ratio * (t - s) + (e - t))

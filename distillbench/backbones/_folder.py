@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distillbench.backbones._layouts import BY_PIPELINE, Layout, Part
+from distillbench.backbones._layouts import BY_PIPELINE, Component, Layout
 from distillbench.backbones._rules import shown, violations
 from distillbench.files.weight_files import Tensors, foreign, tensors_of, weight_files
 
@@ -90,7 +90,7 @@ def _index_problems(index: Mapping[str, Any], layout: Layout) -> Iterator[str]:
             yield f"{INDEX}: {name}: {shown(entry)}{why}; allowed: {known}"
 
 
-def _part(folder: Folder, path: Path, name: str, part: Part) -> None:
+def _part(folder: Folder, path: Path, name: str, part: Component) -> None:
     file = f"{name}/{part.file}"
     config = _json(path / part.file, file, folder.problems)
     if config is None:
@@ -103,7 +103,7 @@ def _part(folder: Folder, path: Path, name: str, part: Part) -> None:
     folder.problems += violations(file, stated, rules)
 
 
-def _weights(folder: Folder, path: Path, part: Part, variant: str) -> None:
+def _weights(folder: Folder, path: Path, part: Component, variant: str) -> None:
     if not path.is_dir():
         return  # said already: its JSON file is missing
     files = weight_files(path)

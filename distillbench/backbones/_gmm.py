@@ -179,7 +179,7 @@ def exact_prediction(
 ) -> Prediction:
     """The teacher's answer, guided between branches [cond] or [cond, uncond]."""
     x = x_t.double()
-    alpha, sigma = process(kind).alpha_sigma(t, x)
+    alpha, sigma = _alpha_sigma(kind, t, x)
     parts = [exact.x0_eps(x, labels, alpha, sigma) for labels in branches]
     x0, eps = parts[0] if len(parts) == 1 else (
         guided(c, u, scale) for c, u in zip(*parts, strict=True)
@@ -211,7 +211,7 @@ def net_prediction(
     if n == 2:
         cond, uncond = raw.chunk(2)
         raw = guided(cond, uncond, scale)
-    alpha, sigma = process(kind).alpha_sigma(t, x_t)
+    alpha, sigma = _alpha_sigma(kind, t, x_t)
     return Prediction(*x0_eps(raw, x_t, alpha, sigma, TYPES[kind]), raw)
 
 
@@ -232,6 +232,12 @@ def middle(
             x_t.float(), t.expand(size), labels.expand(size), told, (DEPTH + 1) // 2
         )
     return hidden.float()
+
+
+def _alpha_sigma(kind: Kind, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of a network's time, which piecewise flows begin one above the noisiest."""
+    known = t.clamp(max=process(kind).num_timesteps - 1) if kind == "vp" else t
+    return process(kind).alpha_sigma(known, x)
 
 
 def _precision(dtype: str, x: Tensor) -> torch.autocast:

@@ -9,14 +9,24 @@ from distillbench.backbones import _honoured as honoured
 from distillbench.backbones._honoured_text import CLIP, T5, TOKENIZER
 from distillbench.backbones._rules import Rule, Rules, flag, one_of, only, unread, whole
 
-__all__ = ["BY_PIPELINE", "COGVIDEOX", "PIXART", "SD", "SD3", "SDXL", "Layout", "Part", "Shape"]
+__all__ = [
+    "BY_PIPELINE",
+    "COGVIDEOX",
+    "PIXART",
+    "SD",
+    "SD3",
+    "SDXL",
+    "Component",
+    "Layout",
+    "Shape",
+]
 
 
 Shape = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
-class Part:
+class Component:
     """One folder of a pipeline.
 
     Attributes:
@@ -49,7 +59,7 @@ class Layout:
     """
 
     pipelines: tuple[str, ...]
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Component]
     index: Rules = field(default_factory=dict)
     default_scale: int | None = None
 
@@ -80,20 +90,20 @@ _BLOCKS = {"transformer_blocks.": "num_layers"}
 _WIDTH = "num_attention_heads*attention_head_dim"
 
 
-def _scheduler(rules: Rules, *classes: str) -> Part:
+def _scheduler(rules: Rules, *classes: str) -> Component:
     rules = {**rules, "_class_name": one_of(*classes)}
-    return Part(classes, rules, file="scheduler_config.json")
+    return Component(classes, rules, file="scheduler_config.json")
 
 
 def _network(
     name: str, rules: Rules, anchors: tuple[str, ...], shapes: Mapping[str, Shape],
     stacks: Mapping[str, str], *older: str,
-) -> Part:  # fmt: skip
+) -> Component:  # fmt: skip
     rules = {**rules, "_class_name": one_of(name, *older)}
-    return Part((name, *older), rules, anchors, shapes, stacks)
+    return Component((name, *older), rules, anchors, shapes, stacks)
 
 
-def _autoencoder(name: str, rules: Rules, convolution: str) -> Part:
+def _autoencoder(name: str, rules: Rules, convolution: str) -> Component:
     shapes: dict[str, Shape] = {
         f"encoder.conv_in{convolution}.weight": ("block_out_channels", "in_channels"),
         f"decoder.conv_in{convolution}.weight": (None, "latent_channels"),
@@ -104,7 +114,7 @@ def _autoencoder(name: str, rules: Rules, convolution: str) -> Part:
 
 def _transformer(
     name: str, rules: Rules, stem: str, shapes: Mapping[str, Shape], *older: str
-) -> Part:
+) -> Component:
     shapes = {
         f"{stem}.proj.weight": (_WIDTH, "in_channels", "patch_size", "patch_size"),
         "proj_out.weight": ("patch_size*patch_size*out_channels", _WIDTH),
@@ -122,13 +132,13 @@ _CLIP_SHAPES: Mapping[str, Shape] = {
 }
 _CLIP = ("embeddings.token_embedding.weight",)
 _LAYERS = {"encoder.layers.": "num_hidden_layers"}
-_clip = Part(("CLIPTextModel",), CLIP, _CLIP, _CLIP_SHAPES, _LAYERS)
-_projected = Part(
+_clip = Component(("CLIPTextModel",), CLIP, _CLIP, _CLIP_SHAPES, _LAYERS)
+_projected = Component(
     ("CLIPTextModelWithProjection",), {**CLIP, "projection_dim": whole().must()},
     ("text_projection.weight", *_CLIP),
     {**_CLIP_SHAPES, "text_projection.weight": ("projection_dim", "hidden_size")}, _LAYERS,
 )  # fmt: skip
-_t5 = Part(
+_t5 = Component(
     ("T5EncoderModel",), T5, ("encoder.block.0.layer.0.SelfAttention.q.weight",),
     {
         "shared.weight": ("vocab_size", "d_model"),
@@ -140,11 +150,11 @@ _t5 = Part(
     {"encoder.block.": "num_layers"},
 )  # fmt: skip
 _TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
-_clip_words = Part(
+_clip_words = Component(
     ("CLIPTokenizer", "CLIPTokenizerFast", *_TOKENIZERS),
     {**TOKENIZER, "model_max_length": whole(3).must()}, file="tokenizer_config.json",
 )  # fmt: skip
-_t5_words = Part(
+_t5_words = Component(
     ("T5Tokenizer", "T5TokenizerFast", *_TOKENIZERS), TOKENIZER, file="tokenizer_config.json"
 )
 

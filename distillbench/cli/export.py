@@ -13,7 +13,8 @@ from distillbench.cli import arguments
 from distillbench.cli.common import examples, print_json, use_plugins
 from distillbench.cli.recipes import RowOption, recipe_of_row, say_other_rows
 from distillbench.cli.sample import CheckpointArgument, checkpoint_folder
-from distillbench.files.io import read_json, require_folder
+from distillbench.files.io import require_folder
+from distillbench.specs.trained import ExportRecipe
 
 __all__ = ["EPILOG", "export"]
 
@@ -60,10 +61,10 @@ def export(
     from distillbench.student.diffusers import export_student
 
     paths = export_student(folder, out, nfe=nfe, recipe=chosen, lora=lora.value)
-    recipe = read_json(out / "recipe.json")
-    limits = recipe["limits"]
+    recipe = ExportRecipe.read(out)
+    limits = recipe.limits
     if not chosen:
-        say_other_rows(folder, from_recipe(recipe["sampler"]))
+        say_other_rows(folder, from_recipe(recipe.sampler))
     if json:
         files = [str(path) for path in paths]
         report = {"files": files, "diffusers_ignores": list(limits), "limits": limits}

@@ -29,7 +29,7 @@ EPILOG = examples(
 )
 
 
-class Kind(StrEnum):
+class Listing(StrEnum):
     """What can be listed."""
 
     methods = "methods"
@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 
 def list_(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help=" | ".join(Kind))],
+    kind: Annotated[Listing, typer.Argument(metavar="KIND", help=" | ".join(Listing))],
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="One plug-in, with its parameters.")
     ] = "",
@@ -63,21 +63,21 @@ def list_(
         print(f"no {kind}")
 
 
-def _registry(kind: Kind) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
+def _registry(kind: Listing) -> tuple[Any, Callable[[Any], dict[str, Any]]]:
     """The registry of a kind and what a list tells of one of its classes."""
     from distillbench.api.registry import BACKBONES, METHODS, METRICS
 
-    known: dict[Kind, tuple[Any, Callable[[Any], dict[str, Any]]]] = {
-        Kind.methods: (METHODS, _method),
-        Kind.metrics: (METRICS, _metric),
-        Kind.backbones: (BACKBONES, _backbone),
+    known: dict[Listing, tuple[Any, Callable[[Any], dict[str, Any]]]] = {
+        Listing.methods: (METHODS, _method),
+        Listing.metrics: (METRICS, _metric),
+        Listing.backbones: (BACKBONES, _backbone),
     }
     if kind not in known:
         raise BadInput(f"list {kind}: takes no name; {', '.join(known)} do")
     return known[kind]
 
 
-def _show(kind: Kind, name: str, *, as_json: bool) -> None:
+def _show(kind: Listing, name: str, *, as_json: bool) -> None:
     """One plug-in: what it is, and the parameters an experiment may set."""
     registry, details = _registry(kind)
     cls = registry.get(name)
@@ -117,7 +117,7 @@ def _type(annotation: Any) -> str:
     return "None" if annotation is type(None) else inspect.formatannotation(annotation)
 
 
-def _plugins(kind: Kind) -> list[dict[str, Any]]:
+def _plugins(kind: Listing) -> list[dict[str, Any]]:
     registry, details = _registry(kind)
     rows = []
     for name in registry.names():
@@ -184,11 +184,11 @@ def _checkpoints(results: Path) -> list[dict[str, Any]]:
     ]
 
 
-_LISTERS: dict[Kind, Callable[[Path], list[dict[str, Any]]]] = {
-    Kind.methods: lambda results: _plugins(Kind.methods),
-    Kind.metrics: lambda results: _plugins(Kind.metrics),
-    Kind.backbones: lambda results: _plugins(Kind.backbones),
-    Kind.checkpoints: _checkpoints,
-    Kind.experiments: _experiments,
-    Kind.runs: run_rows,
+_LISTERS: dict[Listing, Callable[[Path], list[dict[str, Any]]]] = {
+    Listing.methods: lambda results: _plugins(Listing.methods),
+    Listing.metrics: lambda results: _plugins(Listing.metrics),
+    Listing.backbones: lambda results: _plugins(Listing.backbones),
+    Listing.checkpoints: _checkpoints,
+    Listing.experiments: _experiments,
+    Listing.runs: run_rows,
 }

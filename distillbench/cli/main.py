@@ -15,6 +15,7 @@ import typer
 
 from distillbench import __version__
 from distillbench.cli import (
+    agreement,
     doctor,
     env,
     export,
@@ -70,6 +71,7 @@ for name, command, epilog in (
     ("sample", sample.sample, sample.EPILOG),
     ("samples", samples.samples, samples.EPILOG),
     ("export", export.export, export.EPILOG),
+    ("agreement", agreement.agreement, agreement.EPILOG),
     ("study", study.study, study.EPILOG),
     ("slurm", slurm.slurm, slurm.EPILOG),
     ("doctor", doctor.doctor, doctor.EPILOG),

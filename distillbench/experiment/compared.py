@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
-from distillbench.experiment.outputs import Model
+from distillbench.experiment.outputs import Section
 
 __all__ = ["ReferenceConfig"]
 
 
-class ReferenceConfig(Model):
-    """The sample set that metrics such as FID compare with: a teacher at the same n and prompts.
+class ReferenceConfig(Section):
+    """What metrics such as FID compare with: a teacher's samples at the same n, or real pictures.
 
     Attributes:
+        images: real pictures in place of a teacher's samples, for every metric that takes them: a
+            folder, the .npz of clean-fid, or the name of either under `<data root>/images`. A
+            metric's own `params: {reference: {images: ...}}` goes before it.
         method, params: a method without nets, and its parameters.
         nfe: its network evaluations.
         guidance_scale: one for all backbones, or a mapping from their aliases; none is what the
@@ -28,6 +31,7 @@ class ReferenceConfig(Model):
         floor_seed: added to the seed where the noise is other.
     """
 
+    images: str = ""
     method: str = "teacher"
     params: dict[str, Any] = Field(default_factory=dict)
     nfe: PositiveInt = 25
@@ -35,6 +39,15 @@ class ReferenceConfig(Model):
     backbone: str | dict[str, str] = ""
     noise: Literal["same", "other"] = "same"
     floor_seed: PositiveInt = 1000
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> ReferenceConfig:
+        if self.images and (others := sorted(self.model_fields_set - {"images"})):
+            raise ValueError(
+                f"real pictures take the place of a teacher's samples, whose {', '.join(others)} "
+                "would mean nothing; keep images or these"
+            )
+        return self
 
     def alias_for(self, alias: str) -> str:
         """Alias of the backbone whose teacher rows sampled on `alias` are compared with."""

@@ -32,13 +32,13 @@ from distillbench.experiment.select import Fields, drafted, matches, refusal
 from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, set_path
 
-__all__ = ["Point", "expand"]
+__all__ = ["GridPoint", "expand"]
 
 _NOT_IN_LABELS = frozenset({"method", "backbone", "nfe", "snapshots", "label", "group"})
 
 
 @dataclass(frozen=True)
-class Point:
+class GridPoint:
     """One row of the grid, all its seeds.
 
     Attributes:
@@ -68,11 +68,11 @@ class Point:
         snapshots = self.config.snapshots
         return snapshots[0] if snapshots and snapshots[0] != self.config.train.updates else None
 
-    def whole(self) -> Point:
+    def whole(self) -> GridPoint:
         """The same row at the end of its training."""
         return replace(self, config=self.config.model_copy(update={"snapshots": []}))
 
-    def unlinked(self) -> Point:
+    def unlinked(self) -> GridPoint:
         """The same row without the other runs it starts from."""
         fields = {"teacher": "", "init": "", "snapshots": [], "sample_on": ""}
         return replace(self, config=self.config.model_copy(update=fields))
@@ -89,7 +89,7 @@ class Point:
         return ", ".join(f"{k.rpartition('.')[2]}={short(v)}" for k, v in shown.items())
 
 
-def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list[Point]:
+def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list[GridPoint]:
     """All points in row order. What is impossible goes to `problems`, what is odd to `notes`."""
     tree = experiment.tree
     rows = [*_rows(tree, problems)]
@@ -108,7 +108,9 @@ def expand(experiment: Experiment, problems: Problems, notes: list[str]) -> list
         config = validated(CellConfig, draft.row, problems, owner="a row")
         if config is not None:
             check_cell(config, draft.row, experiment.limits, problems)
-            points.append(Point(draft.row, config, seeds, draft.varied, draft.told, draft.centre))
+            points.append(
+                GridPoint(draft.row, config, seeds, draft.varied, draft.told, draft.centre)
+            )
     return points
 
 

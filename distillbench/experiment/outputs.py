@@ -12,16 +12,16 @@ from pydantic import (
 
 from distillbench.experiment.names import Name
 
-__all__ = ["ClaimConfig", "FigureConfig", "Model", "TableConfig"]
+__all__ = ["ClaimConfig", "FigureConfig", "Section", "TableConfig"]
 
 
-class Model(BaseModel):
+class Section(BaseModel):
     """Base of all parts: frozen, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class TableConfig(Model):
+class TableConfig(Section):
     """One table to render.
 
     Attributes:
@@ -46,7 +46,7 @@ class TableConfig(Model):
     published_match: dict[str, str] = Field(default_factory=dict)
 
 
-class FigureConfig(Model):
+class FigureConfig(Section):
     """One figure.
 
     Attributes:
@@ -66,7 +66,7 @@ class FigureConfig(Model):
     y: str = ""
 
 
-class ClaimConfig(Model):
+class ClaimConfig(Section):
     """A comparison that a paper makes.
 
     Attributes:

@@ -20,7 +20,7 @@ from pydantic import (
 
 from distillbench.experiment.compared import ReferenceConfig
 from distillbench.experiment.names import Label, Name
-from distillbench.experiment.outputs import ClaimConfig, FigureConfig, Model, TableConfig
+from distillbench.experiment.outputs import ClaimConfig, FigureConfig, Section, TableConfig
 from distillbench.files.limits import Limits
 from distillbench.files.marks import MapNode
 from distillbench.files.renamed import renamed
@@ -40,7 +40,7 @@ def _bare(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
-class BackboneRef(Model):
+class BackboneRef(Section):
     """A registered backbone with its settings; the mapping's key is the alias rows use.
 
     Attributes:
@@ -54,7 +54,7 @@ class BackboneRef(Model):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class MetricRef(Model):
+class MetricRef(Section):
     """A registered metric with its settings.
 
     Attributes:
@@ -73,7 +73,7 @@ class MetricRef(Model):
         return self.id or self.use
 
 
-class TrainConfig(Model):
+class TrainConfig(Section):
     """Training settings the loop owns; all of them are part of the training's key but `save_every`.
 
     Attributes:
@@ -95,7 +95,7 @@ class TrainConfig(Model):
     save_every: PositiveInt = 200
 
 
-class DataConfig(Model):
+class DataConfig(Section):
     """Where training prompts and real latents come from.
 
     Attributes:
@@ -115,7 +115,7 @@ class DataConfig(Model):
     background: Annotated[str, Field(pattern="^(white|black|grey|#[0-9a-fA-F]{6})$")] = "white"
 
 
-class SampleConfig(Model):
+class SampleConfig(Section):
     """What is sampled from each student.
 
     Attributes:
@@ -129,7 +129,7 @@ class SampleConfig(Model):
     batch_size: PositiveInt = 50
 
 
-class CellConfig(Model):
+class CellConfig(Section):
     """One point of the grid, or a partial one that is merged over `base`.
 
     Attributes:
@@ -202,7 +202,7 @@ class RowConfig(CellConfig):
     ablate: Changes = Field(default_factory=dict)
 
 
-class Experiment(Model):
+class Experiment(Section):
     """One experiment file after its profile and `--set` overrides were applied.
 
     Attributes:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from distillbench.api.metric import Metric
 from distillbench.errors import BadInput
-from distillbench.experiment.expand import Point, expand
+from distillbench.experiment.expand import GridPoint, expand
 from distillbench.experiment.schema import Experiment
 from distillbench.experiment.select import matches, parse_only, refusal
 from distillbench.files.marks import Problems, locate
@@ -51,7 +51,7 @@ def build_plan(experiment: Experiment) -> Plan:
 def _check_metrics(
     experiment: Experiment,
     metrics: Mapping[str, Metric],
-    rows: Sequence[tuple[Point, Resolved]],
+    rows: Sequence[tuple[GridPoint, Resolved]],
     problems: Problems,
 ) -> None:
     """Every metric must fit every backbone, and find the reference it needs."""
@@ -64,11 +64,19 @@ def _check_metrics(
                 scores = " and ".join(sorted(metric.info.modality))
                 what = f"{name} scores {scores} samples, backbone {alias!r} makes "
                 problems.add(mark, f"{what}{backbone.modality} samples")
-        if metric.info.needs_reference and experiment.reference is None:
+        given = experiment.reference
+        if metric.info.needs_reference and given is None:
             problems.add(
                 mark,
                 f"{name} compares with reference samples, and the file has no `reference`; "
                 "add e.g. `reference: {method: teacher, nfe: 25}`",
+            )
+        elif metric.info.needs_reference and given is not None and given.images:
+            problems.add(
+                mark,
+                f"{name} compares with a teacher's samples, and `reference` names real pictures; "
+                "name the teacher there, and real pictures in `params: {reference: {images: ..}}` "
+                "of the metrics that take them",
             )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from distillbench.api.backbone import Backbone
 from distillbench.errors import BadInput
-from distillbench.experiment.expand import Point
+from distillbench.experiment.expand import GridPoint
 from distillbench.files.marks import Problems, locate
 from distillbench.files.places import data_root, images_folder, is_images_path
 from distillbench.plan.resolve import Resolved
@@ -47,11 +47,11 @@ class Datasets:
     _found: dict[str, PromptSet] = field(default_factory=dict)
     _fitted: set[tuple[str, str, bool]] = field(default_factory=set)
     _looked_at: set[tuple[str, bool]] = field(default_factory=set)
-    _fitting: list[Point] = field(default_factory=list)
+    _fitting: list[GridPoint] = field(default_factory=list)
 
     # ---- images -------------------------------------------------------------------------
 
-    def training(self, point: Point, resolved: Resolved) -> None:
+    def training(self, point: GridPoint, resolved: Resolved) -> None:
         """Check what a row trains on."""
         if not resolved.trains:
             return
@@ -79,7 +79,7 @@ class Datasets:
                 if key in (point.tree.get("data") or {}):
                     self._problem(point, "data", key, "no row trains on images; set data.images")
 
-    def _images(self, point: Point, text: str, *, pictures: bool) -> None:
+    def _images(self, point: GridPoint, text: str, *, pictures: bool) -> None:
         folder, here = images_folder(text), Path(text).absolute()
         apart = here.is_dir() and not is_images_path(text)
         if not folder.is_dir():
@@ -101,7 +101,7 @@ class Datasets:
         if captions is not None and captions.empty:
             self._note(point, "images", f"{captions.empty} of the captions are empty")
 
-    def _no_images(self, point: Point, text: str, folder: Path, here: Path | None) -> None:
+    def _no_images(self, point: GridPoint, text: str, folder: Path, here: Path | None) -> None:
         named = data_root() / "images" / Path(text).name
         if here is not None:
             what = (
@@ -117,7 +117,7 @@ class Datasets:
 
     # ---- prompts ------------------------------------------------------------------------
 
-    def prompts(self, point: Point, resolved: Resolved, part: str) -> Prompts:
+    def prompts(self, point: GridPoint, resolved: Resolved, part: str) -> Prompts:
         """The prompt set a point trains on ("data") or is sampled for ("sample")."""
         from distillbench.data.prompts import find_prompts, prompt_file, prompts_folder
 
@@ -144,7 +144,7 @@ class Datasets:
             self._fits(point, resolved, part, name)
         return Prompts(self._prompts.get(name, ""), prompt_file(name) or name)
 
-    def _fits(self, point: Point, resolved: Resolved, part: str, name: str) -> None:
+    def _fits(self, point: GridPoint, resolved: Resolved, part: str, name: str) -> None:
         """Whether the backbone knows what to make of the prompts, and reads all of them."""
         latents = part == "data" and "latents" in resolved.method.needs
         asked = resolved.used.alias, name, latents
@@ -160,7 +160,7 @@ class Datasets:
             what = f"{name}: {cut} of {len(prompts)} prompts are longer than the text encoder of "
             self._note(point, "prompts", f"{what}{resolved.used.alias} reads, and cut there")
 
-    def _describe(self, point: Point, name: str, found: PromptSet | None, folder: Path) -> None:
+    def _describe(self, point: GridPoint, name: str, found: PromptSet | None, folder: Path) -> None:
         if found is None:
             also = f"; {Path(name).absolute()} here is no set" if Path(name).exists() else ""
             what = f"prompt set {name!r} is not on this disk; a run needs it in {folder}{also}"
@@ -170,13 +170,13 @@ class Datasets:
 
     # ---- telling ------------------------------------------------------------------------
 
-    def _unread(self, point: Point, key: str, file: str, names: tuple[str, ...]) -> None:
+    def _unread(self, point: GridPoint, key: str, file: str, names: tuple[str, ...]) -> None:
         shown = ", ".join(map(ascii, names[:8])) + (", ..." if len(names) > 8 else "")
         self._note(point, key, f"{file}: these fields are not read: {shown}")
 
-    def _note(self, point: Point, key: str, what: str) -> None:
+    def _note(self, point: GridPoint, key: str, what: str) -> None:
         if f"{key}: {what}" not in self.notes:
             self.notes.append(f"{key}: {what}")
 
-    def _problem(self, point: Point, part: str, key: str, what: str) -> None:
+    def _problem(self, point: GridPoint, part: str, key: str, what: str) -> None:
         self.problems.add(locate(point.tree, (part, key))[0], what)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from distillbench.api.fields import same_network
 from distillbench.api.registry import METHODS
-from distillbench.experiment.expand import Point
+from distillbench.experiment.expand import GridPoint
 from distillbench.files.marks import did_you_mean
 from distillbench.plan.resolve import Resolved
 from distillbench.plan.used import UsedBackbone
@@ -27,13 +27,13 @@ LINKS: tuple[Link, ...] = ("teacher", "init")
 class Links:
     """Finds what links mean; `rows` are what they may name."""
 
-    rows: list[tuple[Point, Resolved]] = field(default_factory=list)
+    rows: list[tuple[GridPoint, Resolved]] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[tuple[Point, Resolved, Link]]:
+    def __iter__(self) -> Iterator[tuple[GridPoint, Resolved, Link]]:
         """Every row with each of its links."""
         return ((p, r, link) for p, r in self.rows for link in LINKS if getattr(p.config, link))
 
-    def problem(self, point: Point, resolved: Resolved, link: Link) -> str:
+    def problem(self, point: GridPoint, resolved: Resolved, link: Link) -> str:
         """Why a link leads to no fitting row; "" when it does."""
         found = self.named(point, resolved, link)
         if found:
@@ -45,14 +45,16 @@ class Links:
         what = f"no row on backbone {resolved.used.alias!r} has the label {label!r}; there are: "
         return what + f"{', '.join(known) or 'none'}.{did_you_mean(label, known)}"
 
-    def named(self, point: Point, resolved: Resolved, link: Link) -> list[tuple[Point, Resolved]]:
+    def named(
+        self, point: GridPoint, resolved: Resolved, link: Link
+    ) -> list[tuple[GridPoint, Resolved]]:
         """The rows of that label; where a grid made many of one row, that of the same values."""
         found = (self._labelled(point, link, near) for near in self._near(resolved))
         return next(filter(None, found), [])
 
     def _labelled(
-        self, point: Point, link: Link, near: list[tuple[Point, Resolved]]
-    ) -> list[tuple[Point, Resolved]]:
+        self, point: GridPoint, link: Link, near: list[tuple[GridPoint, Resolved]]
+    ) -> list[tuple[GridPoint, Resolved]]:
         label = getattr(point.config, link)
         found = [(p, r) for p, r in near if label_of(p, r) == label]
         return found or [
@@ -61,13 +63,13 @@ class Links:
             and all(k in point.varied and point.varied[k] == v for k, v in p.untold.items())
         ]  # fmt: skip
 
-    def _near(self, resolved: Resolved) -> tuple[list[tuple[Point, Resolved]], ...]:
+    def _near(self, resolved: Resolved) -> tuple[list[tuple[GridPoint, Resolved]], ...]:
         """The rows of the same backbone, then those of its network at another size."""
         own = [(p, r) for p, r in self.rows if r.used.alias == resolved.used.alias]
         others = [(p, r) for p, r in self.rows if _resized(r.used, resolved.used)]
         return own, others
 
-    def _circle(self, point: Point, resolved: Resolved, path: tuple[str, ...] = ()) -> str:
+    def _circle(self, point: GridPoint, resolved: Resolved, path: tuple[str, ...] = ()) -> str:
         """What is wrong when following the links of a row leads in a circle."""
         name = label_of(point, resolved)
         if name in path:
@@ -106,12 +108,12 @@ def _resized(one: UsedBackbone, two: UsedBackbone) -> bool:
     return alike and one.alias != two.alias and one.spec.revision == two.spec.revision
 
 
-def label_of(point: Point, resolved: Resolved) -> str:
+def label_of(point: GridPoint, resolved: Resolved) -> str:
     """What a row is called."""
     name = _name(point, resolved)
     return f"{name} ({point.suffix})" if point.suffix else name
 
 
-def _name(point: Point, resolved: Resolved) -> str:
+def _name(point: GridPoint, resolved: Resolved) -> str:
     """What a row is called where nothing of it varies."""
     return point.config.label or resolved.method.title or resolved.method.name

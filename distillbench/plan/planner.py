@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from distillbench.api.fields import split
 from distillbench.errors import DistillbenchError
-from distillbench.experiment.expand import Point
+from distillbench.experiment.expand import GridPoint
 from distillbench.experiment.schema import Experiment
 from distillbench.files.leaves import leaves
-from distillbench.files.marks import Problems, locate
+from distillbench.files.marks import Problems
 from distillbench.plan.datasets import Datasets, Prompts
 from distillbench.plan.identity import IDENTITY_VERSION, canonical_json
 from distillbench.plan.links import label_of
+from distillbench.plan.real import metric_mark
 from distillbench.plan.resolve import Resolved, Resolver
 from distillbench.plan.stage import Cell, Stage
 from distillbench.plan.stages import Stages
@@ -42,7 +43,7 @@ class Planner:
     experiment: Experiment
     problems: Problems
     notes: list[str]
-    points: dict[int, Point] = field(default_factory=dict)
+    points: dict[int, GridPoint] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._resolver = Resolver(self.experiment, self.problems)
@@ -55,7 +56,7 @@ class Planner:
         self.data = Datasets(self.problems, self.notes)
         self.trainings = Trainings(self.made, self.data, self.problems)
 
-    def resolve(self, point: Point) -> Resolved | None:
+    def resolve(self, point: GridPoint) -> Resolved | None:
         """The plug-ins of a point, its prompt sets checked; None when something does not fit."""
         resolved = self._resolver.resolve(point)
         if resolved is None:
@@ -67,7 +68,7 @@ class Planner:
 
     # ---- cells --------------------------------------------------------------------------
 
-    def cells(self, rows: Sequence[tuple[Point, Resolved]]) -> list[Cell]:
+    def cells(self, rows: Sequence[tuple[GridPoint, Resolved]]) -> list[Cell]:
         """One cell per row and seed; rows that repeat another are dropped with a note."""
         seen: dict[str, tuple[int, str]] = {}
         runs: dict[str, str] = {}
@@ -118,7 +119,7 @@ class Planner:
     def _cell(
         self,
         row: int,
-        point: Point,
+        point: GridPoint,
         resolved: Resolved,
         sample: Stage,
         settings: Mapping[str, Any],
@@ -147,7 +148,7 @@ class Planner:
 
     # ---- stages -------------------------------------------------------------------------
 
-    def _sample(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
+    def _sample(self, point: GridPoint, resolved: Resolved, seed: int, label: str) -> Stage:
         train = self.trainings.stage(point, resolved, seed, label)
         prompts, n = self.prompts(point, resolved, "sample"), point.config.sample.n
         spec = SampleSpec(
@@ -173,7 +174,7 @@ class Planner:
         runtime = {**self.made.runtime, **prompts.runtime, "settings": settings}
         return self.made.stage(spec, text, needs=needs, cost=cost, runtime=runtime)
 
-    def _score(self, name: str, point: Point, resolved: Resolved, sample: Stage) -> Stage:
+    def _score(self, name: str, point: GridPoint, resolved: Resolved, sample: Stage) -> Stage:
         metric = self.metrics[name]
         reference = (
             self._reference(point, resolved, sample) if metric.info.needs_reference else None
@@ -193,19 +194,20 @@ class Planner:
         )  # fmt: skip
 
     def _metric_spec(self, name: str, metric: Metric) -> MetricSpec:
+        mark, revision = metric_mark(self.experiment, name), ""
         try:
-            revision = metric.revision()
+            wrong = metric.problems()
+            for what in wrong:
+                self.problems.add(mark, what)
+            revision = "" if wrong else metric.revision()
         except DistillbenchError as error:
-            index = [ref.key for ref in self.experiment.metrics].index(name)
-            mark, _ = locate(self.experiment.tree, ("metrics", index, "use"))
             self.problems.add(mark, error.line)
-            revision = ""
         params = dict(split(metric.config).decisive)
         return MetricSpec(
             name=metric.name, version=metric.version, params=params, revision=revision
         )
 
-    def _reference(self, point: Point, resolved: Resolved, sample: Stage) -> Stage | None:
+    def _reference(self, point: GridPoint, resolved: Resolved, sample: Stage) -> Stage | None:
         """The teacher's samples a metric compares with, of the row's own noise where that is asked.
 
         Samples that would be compared with themselves get another seed.
@@ -222,12 +224,12 @@ class Planner:
                 return stage
         return self._sample(point, teacher, seed + config.floor_seed, "reference floor")
 
-    def prompts(self, point: Point, resolved: Resolved, part: str) -> Prompts:
+    def prompts(self, point: GridPoint, resolved: Resolved, part: str) -> Prompts:
         """The prompt set a point trains on ("data") or is sampled for ("sample")."""
         return self.data.prompts(point, resolved, part)
 
 
-def _settings(point: Point, resolved: Resolved) -> dict[str, Any]:
+def _settings(point: GridPoint, resolved: Resolved) -> dict[str, Any]:
     """Dotted path -> value of all that a row was given or takes by default."""
     parts = {
         **point.config.model_dump(mode="json"),

@@ -14,11 +14,12 @@ from distillbench.api.fields import split
 from distillbench.api.registry import BACKBONES, METHODS, METRICS, display_name
 from distillbench.api.samplers import crossed, from_recipe
 from distillbench.errors import DistillbenchError, PluginError
-from distillbench.experiment.expand import Point
+from distillbench.experiment.expand import GridPoint
 from distillbench.experiment.schema import BackboneRef, CellConfig, Experiment
 from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, locate, merge
 from distillbench.plan.identity import canonical_json
+from distillbench.plan.real import with_real
 from distillbench.plan.used import UsedBackbone, not_carried
 from distillbench.plan.weights import identity_of
 from distillbench.specs.stages import BackboneSpec, MethodSpec
@@ -92,14 +93,14 @@ class Resolver:
                 self.problems.add(mark, f"two metrics are called {ref.key!r}; give one an id")
                 continue
             tree, _ = self._subtree(("metrics", index, "params"))
-            metric = self._build(METRICS, ref.use, tree, mark)
+            metric = self._build(METRICS, ref.use, with_real(self.experiment, ref.use, tree), mark)
             if metric is not None:
                 found[ref.key] = metric
         return found
 
     # ---- rows ---------------------------------------------------------------------------
 
-    def resolve(self, point: Point) -> Resolved | None:
+    def resolve(self, point: GridPoint) -> Resolved | None:
         """The plug-ins of a point; None when something does not fit."""
         used = self.backbone(point.config.backbone, _mark(point.tree, "backbone"))
         if used is None:
@@ -245,7 +246,7 @@ class Resolver:
             return None
         return final
 
-    def _check_latents(self, point: Point, method: Method, used: UsedBackbone) -> None:
+    def _check_latents(self, point: GridPoint, method: Method, used: UsedBackbone) -> None:
         if "latents" not in method.needs or not method.nets():
             return
         kind = type(used.backbone)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from distillbench.experiment.select import PLAIN, Fields
-from distillbench.specs.context import Role, Runtime
+from distillbench.specs.context import PluginRole, Runtime
 from distillbench.specs.stages import SPECS, AnySpec, Plugin
 from distillbench.specs.stages import Kind as StageKind
 
@@ -65,7 +65,7 @@ class Stage:
         """The settings in `runtime`, typed. Raises BadInput where they are none of this version."""
         return Runtime.read(self.runtime, of=f"{self.kind} stage {self.key}")
 
-    def plugin(self, role: Role) -> Plugin:
+    def plugin(self, role: PluginRole) -> Plugin:
         """The plug-in of a role with all of its settings."""
         return self.record.plugin(role, self.options)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distillbench.errors import BadInput
-from distillbench.experiment.expand import Point
+from distillbench.experiment.expand import GridPoint
 from distillbench.files.marks import Problems, locate
 from distillbench.files.places import images_folder
 from distillbench.plan.datasets import Datasets
@@ -42,7 +42,7 @@ class Trainings:
     _snapshots: dict[str, set[int]] | None = None
     _images: dict[tuple[str, bool], str] = field(default_factory=dict)
 
-    def add(self, point: Point, resolved: Resolved) -> None:
+    def add(self, point: GridPoint, resolved: Resolved) -> None:
         """Make a row known, and check what it says of its own training."""
         self.links.rows.append((point, resolved))
         snapshots, updates = point.config.snapshots, point.config.train.updates
@@ -63,7 +63,7 @@ class Trainings:
             if problems:
                 return  # what runs are is only known where every link leads somewhere
 
-    def _run_problem(self, point: Point, resolved: Resolved, link: Link) -> str:
+    def _run_problem(self, point: GridPoint, resolved: Resolved, link: Link) -> str:
         found, label, seed = self.links.named(point, resolved, link), getattr(point.config, link), 0
         if len({self._key(p.whole(), r, seed) for p, r in found}) > 1:
             return f"label {label!r} means several trainings; give the one that is meant its own"
@@ -77,12 +77,12 @@ class Trainings:
             )
         return ""
 
-    def _problem(self, point: Point, key: str, what: str) -> None:
+    def _problem(self, point: GridPoint, key: str, what: str) -> None:
         self.problems.add(locate(point.tree, (key,))[0], what)
 
     # ---- stages ---------------------------------------------------------------------------
 
-    def stage(self, point: Point, resolved: Resolved, seed: int, label: str) -> Stage:
+    def stage(self, point: GridPoint, resolved: Resolved, seed: int, label: str) -> Stage:
         """The training of a row, up to the update of its snapshot."""
         spec = self._spec(point, resolved, seed)
         key, trains = content_key(spec.plain()), resolved.trains
@@ -147,10 +147,10 @@ class Trainings:
 
     # ---- specs ----------------------------------------------------------------------------
 
-    def _key(self, point: Point, resolved: Resolved, seed: int) -> str:
+    def _key(self, point: GridPoint, resolved: Resolved, seed: int) -> str:
         return content_key(self._spec(point, resolved, seed).plain())
 
-    def _spec(self, point: Point, resolved: Resolved, seed: int) -> TrainSpec:
+    def _spec(self, point: GridPoint, resolved: Resolved, seed: int) -> TrainSpec:
         """What decides a training, from its first update to its last."""
         config, trains = point.config, resolved.trains
         settings = config.train.model_dump(mode="json", exclude={"save_every"})
@@ -166,12 +166,12 @@ class Trainings:
             **{"teacher": None, **runs},
         )
 
-    def _run(self, point: Point, resolved: Resolved, link: Link) -> tuple[Point, Resolved]:
+    def _run(self, point: GridPoint, resolved: Resolved, link: Link) -> tuple[GridPoint, Resolved]:
         """The row, at the end of its training, that another starts from."""
         other, its = self.links.named(point, resolved, link)[0]
         return other.whole(), its
 
-    def _data(self, point: Point, resolved: Resolved) -> DataSpec:
+    def _data(self, point: GridPoint, resolved: Resolved) -> DataSpec:
         """What is read of them: a method that takes no latents reads the images' captions alone."""
         data, pictures = point.config.data, "latents" in resolved.method.needs
         if not data.images:
@@ -185,7 +185,7 @@ class Trainings:
         fit = FitSpec(resize=data.resize, background=data.background)
         return DataSpec(prompts_sha256="", images_sha256=read, fit=fit)
 
-    def _read(self, point: Point, images: str, pictures: bool) -> str:
+    def _read(self, point: GridPoint, images: str, pictures: bool) -> str:
         """Identity of training images or of their captions; one for all rows."""
         from distillbench.data.imageset import captions_identity, images_identity
 
@@ -203,7 +203,7 @@ class Trainings:
         return self._images[seen]
 
 
-def _cost(point: Point, resolved: Resolved) -> float:
+def _cost(point: GridPoint, resolved: Resolved) -> float:
     if not resolved.trains:
         return 1.0
     train = point.config.train

@@ -10,7 +10,7 @@ from rich.text import Text
 from distillbench.analysis.verdicts import Verdict
 from distillbench.api.metric import MetricInfo
 from distillbench.report.claim_writers import claim_texts, why
-from distillbench.report.table import Cell, Column, Table
+from distillbench.report.table import Column, Entry, Table
 from distillbench.report.writers import UNICODE_ARROWS
 
 __all__ = ["claims_table", "console_table", "notes_text"]
@@ -62,7 +62,7 @@ def claims_table(verdicts: Sequence[Verdict], infos: Mapping[str, MetricInfo]) -
     return shown
 
 
-def _cell(cell: Cell, column: Column) -> Text:
+def _cell(cell: Entry, column: Column) -> Text:
     text = Text(
         cell.text, style="dim" if column.kind == "published" else _STYLES.get(cell.rank, "")
     )

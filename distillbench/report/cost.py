@@ -12,9 +12,8 @@ from distillbench.analysis.aggregate import Results
 from distillbench.analysis.columns import backbone_labels
 from distillbench.analysis.rows import Row
 from distillbench.experiment.schema import Experiment
-from distillbench.plan.stage import Cell as GridCell
-from distillbench.plan.stage import StageKind
-from distillbench.report.table import MISSING, Cell, Column, Footnotes, Line, Run, Table
+from distillbench.plan.stage import Cell, StageKind
+from distillbench.report.table import MISSING, Column, Entry, Footnotes, Line, Run, Table
 from distillbench.specs.stages import TrainSpec
 
 __all__ = ["MEASURED", "Costs", "Measure", "cost_table"]
@@ -90,9 +89,9 @@ def cost_table(experiment: Experiment, results: Results) -> Table:
     for row in results.select({}):
         backbone = labels.get(row.first.backbone, row.first.backbone)
         heads = (row.name, backbone, row.first.nfe, len(row.cells))
-        cells = [Cell(str(value), value) for value in heads]
+        cells = [Entry(str(value), value) for value in heads]
         cells += [costs.cell(row, measure) for measure in MEASURED]
-        cells.append(Cell(str(row.evaluations), row.evaluations))
+        cells.append(Entry(str(row.evaluations), row.evaluations))
         lines.append(Line((*cells, costs.device(row)), row.first.group, row.first.ranked))
     last = Column("evaluations", "Evaluations per sample", "field"), _DEVICE
     columns = (*fields, *(m.column for m in MEASURED), *last)
@@ -112,7 +111,7 @@ class Costs:
         self.footnotes = footnotes
         self._found: dict[str, Cost | str] = {}
 
-    def read(self, cell: GridCell, kind: StageKind) -> Cost | str:
+    def read(self, cell: Cell, kind: StageKind) -> Cost | str:
         """The stage's costs, or why there are none."""
         key = cell.train if kind == "train" else cell.sample
         if key not in self._found:
@@ -129,7 +128,7 @@ class Costs:
             return f"{kind} stage {key[:8]} has no readable cost.json"
         return cost
 
-    def cell(self, row: Row, measure: Measure) -> Cell:
+    def cell(self, row: Row, measure: Measure) -> Entry:
         """Mean over the seeds that have the measure."""
         runs = tuple(Run(c.seed, c.train, c.sample) for c in row.cells)
         found = [self.read(cell, measure.kind) for cell in row.cells]
@@ -137,13 +136,13 @@ class Costs:
         read = [measure.read(cost) for cost in found if not isinstance(cost, str)]
         values = [float(value) for value in read if value is not None]
         if not values:
-            return Cell(MISSING, marks=marks, runs=runs)
+            return Entry(MISSING, marks=marks, runs=runs)
         value = stats.mean(values)
-        return Cell(format(value, measure.format), value, n=len(values), marks=marks, runs=runs)
+        return Entry(format(value, measure.format), value, n=len(values), marks=marks, runs=runs)
 
-    def device(self, row: Row) -> Cell:
+    def device(self, row: Row) -> Entry:
         """The devices it ran on."""
         found = [self.read(cell, kind) for cell in row.cells for kind in ("train", "sample")]
         names = dict.fromkeys(str(f["device"]) for f in found if not isinstance(f, str))
         text = ", ".join(names) or MISSING
-        return Cell(text, text)
+        return Entry(text, text)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 __all__ = [
     "MISSING",
-    "Cell",
     "Column",
     "Direction",
+    "Entry",
     "Footnotes",
     "Line",
     "Run",
@@ -56,7 +56,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Entry:
     """One cell.
 
     Attributes:
@@ -89,7 +89,7 @@ class Cell:
 class Line:
     """One row of cells; `group` puts it under a rule, `ranked` lets its numbers compete."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[Entry, ...]
     group: str = ""
     ranked: bool = True
 

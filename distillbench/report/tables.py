@@ -15,7 +15,7 @@ from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.outputs import TableConfig
 from distillbench.experiment.schema import Experiment
-from distillbench.plan.stage import Cell as GridCell
+from distillbench.plan.stage import Cell
 from distillbench.report.alike import differing_note, seeds_note, told_apart
 from distillbench.report.notes import (
     beside_others,
@@ -31,9 +31,9 @@ from distillbench.report.notes import (
 )
 from distillbench.report.table import (
     MISSING,
-    Cell,
     Column,
     Direction,
+    Entry,
     Footnotes,
     Line,
     Run,
@@ -209,10 +209,10 @@ class _Builder:
 
     # ---- cells --------------------------------------------------------------------------
 
-    def cell(self, row: Row, source: _Source) -> Cell:
+    def cell(self, row: Row, source: _Source) -> Entry:
         """The cell of `row` in a column."""
         if source.column.kind == "field":
-            return Cell(self.shown(row, source.column.key), row.get(source.column.key))
+            return Entry(self.shown(row, source.column.key), row.get(source.column.key))
         if source.column.kind == "published":
             return self.paper_cell(row, source.column.key.removesuffix("_paper"), source.metric)
         return self.number(row, source, self.results.value(row, source.metric, source.suffix))
@@ -224,34 +224,34 @@ class _Builder:
             return self.backbones.get(str(value), str(value))
         return plain(value) if row.fields.has(field) else MISSING
 
-    def number(self, row: Row, source: _Source, value: Value) -> Cell:
+    def number(self, row: Row, source: _Source, value: Value) -> Entry:
         """A measured number, or `--` with the reason as a footnote."""
         beside = against(self.results.plan, row, source.metric)
         floor = FLOOR[self.reference_noise] if beside and beside.floor else ""
         marks = self.footnotes.marks([value.missing, floor])
         runs = tuple(self.run(cell, source.metric) for cell in row.cells)
         if value.value is None:
-            return Cell(MISSING, marks=marks, runs=runs)
+            return Entry(MISSING, marks=marks, runs=runs)
         info = self.infos.get(source.metric)
         spec = info.format if info else ".4g"
         error = "" if value.stderr is None else format(value.stderr, spec)
         text = format(value.value, spec)
         if text.startswith("-") and not text.strip("-0.,%"):
             text = text[1:]  # a zero has no sign
-        return Cell(
+        return Entry(
             text, value.value, value.stderr, error, value.stderr_over, value.n,
             partial=bool(value.missing), marks=marks, runs=runs,
             against=beside.comparable if beside else "",
         )  # fmt: skip
 
-    def run(self, cell: GridCell, metric: str) -> Run:
+    def run(self, cell: Cell, metric: str) -> Run:
         """The stage keys of one seed."""
         key = cell.scores.get(metric, "")
         stage = self.results.plan.stages.get(key)
         reference = (stage.read(ScoreSpec).reference if stage else "") or ""
         return Run(cell.seed, cell.train, cell.sample, key, reference)
 
-    def paper_cell(self, row: Row, key: str, metric: str) -> Cell:
+    def paper_cell(self, row: Row, key: str, metric: str) -> Entry:
         """The published number of the same row, empty when the paper has none."""
         assert self.published is not None
         cell = row.first
@@ -262,12 +262,12 @@ class _Builder:
             theirs = self.published.beside(match, row.name, backbone=names, nfe=cell.nfe)
         hit = theirs.column(key, cell.nfe) if theirs else None
         if theirs is None or hit is None:
-            return Cell("")
+            return Entry("")
         column, factor = hit
         number = float(theirs.cells[column]) * factor
         text = theirs.cells[column] if factor == 1.0 else format(number, self.infos[metric].format)
         named = f"{self.published.stem}/{theirs.key}"
-        return Cell(text, number, marks=self.footnotes.marks(theirs.note(column)), source=named)
+        return Entry(text, number, marks=self.footnotes.marks(theirs.note(column)), source=named)
 
 
 def build_table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from distillbench.report.table import MISSING, Cell, Column, Direction
+from distillbench.report.table import MISSING, Column, Direction, Entry
 
 __all__ = ["arrow", "cell_tex", "escape", "head_tex"]
 
@@ -85,7 +85,7 @@ def head_tex(column: Column) -> str:
     return " ".join(filter(None, [head, "" if column.span else arrow(column.direction)]))
 
 
-def cell_tex(cell: Cell, column: Column) -> str:
+def cell_tex(cell: Entry, column: Column) -> str:
     """A cell: best bold, second underlined, its error small behind it, footnote marks raised."""
     text = cell.text if cell.text == MISSING or column.kind == "field" else _number(cell.text)
     if column.kind == "field" and cell.text != MISSING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.files.plaintext import visible
-from distillbench.report.table import MISSING, Cell, Column, Table
+from distillbench.report.table import MISSING, Column, Entry, Table
 from distillbench.report.tex import arrow, cell_tex, escape, head_tex
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def environment() -> Environment:
     )  # fmt: skip
 
 
-def _cells(table: Table, show: Callable[[Cell, Column], str]) -> list[list[list[str]]]:
+def _cells(table: Table, show: Callable[[Entry, Column], str]) -> list[list[list[str]]]:
     return [
         [[show(c, col) for c, col in zip(line.cells, table.columns)] for line in lines]
         for _, lines in table.groups
@@ -186,7 +186,7 @@ def write_table(table: Table, folder: Path) -> list[Path]:
     return [write_text(folder / f"{table.name}{suffix}", texts[suffix]) for suffix in SUFFIXES]
 
 
-def _json_cell(cell: Cell, column: Column) -> Any:
+def _json_cell(cell: Entry, column: Column) -> Any:
     if column.kind == "field":
         return cell.value
     whole = {"value": cell.value, "text": cell.text, "footnotes": list(cell.marks)}
@@ -237,7 +237,7 @@ def _md_head(column: Column) -> str:
     return " ".join(md_escape(part) for part in parts if part)
 
 
-def _md_cell(cell: Cell, column: Column) -> str:
+def _md_cell(cell: Entry, column: Column) -> str:
     text = md_escape(cell.text)
     text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(cell.rank, text)
     if cell.stderr_text:

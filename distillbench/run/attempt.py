@@ -1,4 +1,4 @@
-"""An attempt at a stage as the driver sees it: through the claim its process holds."""
+"""An attempt at a stage as the driver sees it: through the lease its process holds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillbench.plan.stage import Stage
-from distillbench.store.claim import Claim, Holder
 from distillbench.store.layout import Store
+from distillbench.store.lease import Holder, Lease
 
 __all__ = ["Attempt"]
 
@@ -17,12 +17,12 @@ LOST_AFTER = 20.0
 
 
 class Attempt:
-    """A stage that runs, watched through its claim."""
+    """A stage that runs, watched through its lease."""
 
     def __init__(self, store: Store, stage: Stage, *, run: str) -> None:
         self.stage = stage
         self._run = run
-        self._claim = store.claim_path(stage.kind, stage.key)
+        self._lease = store.lease_path(stage.kind, stage.key)
         self._moved: tuple[str, float] | None = None
         self._since = time.monotonic()
         self._gone: float | None = None
@@ -40,7 +40,7 @@ class Attempt:
 
         A runner tells of deaths itself, but not of those it cannot see (a cut network).
         """
-        if not self.begun or Claim.holder_of(self._claim) is not None:
+        if not self.begun or Lease.holder_of(self._lease) is not None:
             self._gone = None
             return False
         self._gone = self._gone or time.monotonic()
@@ -53,7 +53,7 @@ class Attempt:
 
     def news(self) -> Mapping[str, Any] | None:
         """The newest progress event, None when there is none since the last call."""
-        holder = Holder.read(self._claim)
+        holder = Holder.read(self._lease)
         if holder is None or holder.run != self._run or (holder.token, holder.moved) == self._moved:
             return None
         self._moved = (holder.token, holder.moved)

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from distillbench.errors import NotSupported
-from distillbench.run.executor import Job
+from distillbench.run.executor import Assignment
 from distillbench.run.worker import error_line, run_stage
 
 __all__ = ["main"]
@@ -34,7 +34,7 @@ def main(device: str) -> None:
     threading.Thread(target=_listen, args=(jobs, stop), daemon=True).start()
     _reply(replies, _greeting(device))
     while True:
-        job = Job.from_json(jobs.get())
+        job = Assignment.from_json(jobs.get())
         result = run_stage(
             job.stage,
             store_root=job.store,

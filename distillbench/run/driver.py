@@ -20,7 +20,7 @@ from distillbench.run.executor import Result, width
 from distillbench.run.ledger import Ledger
 from distillbench.run.options import Outcome, RunOptions, open_executor
 from distillbench.run.order import Order
-from distillbench.run.progress import Progress, open_progress
+from distillbench.run.progress import ProgressLog, open_progress
 from distillbench.run.signals import Signals
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure
@@ -36,7 +36,7 @@ def execute(
     store: Store,
     options: RunOptions | None = None,
     *,
-    progress: Progress | None = None,
+    progress: ProgressLog | None = None,
 ) -> Outcome:
     """Bring every stage of the plan to its commit, or say why not.
 
@@ -56,7 +56,9 @@ def execute(
 class _Driver:
     """One run of one plan."""
 
-    def __init__(self, plan: Plan, store: Store, options: RunOptions, progress: Progress) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, options: RunOptions, progress: ProgressLog
+    ) -> None:
         self.name = secrets.token_hex(6)
         self.plan = plan
         self.store = store
@@ -191,7 +193,7 @@ class _Driver:
         self.progress.stopped(stage, why)
         if self.stopping:
             return
-        # Not our doing: somebody stopped the worker, or took its claim over.
+        # Not our doing: somebody stopped the worker, or took its lease over.
         self.tries[stage.key] -= 1
         self.order.put_back(stage.key)
 

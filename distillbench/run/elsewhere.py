@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from distillbench.plan.stage import Stage, lineage
-from distillbench.store.claim import Holder
 from distillbench.store.layout import Store
+from distillbench.store.lease import Holder
 
 __all__ = ["Elsewhere"]
 
@@ -15,7 +15,7 @@ _LOOK_EVERY = 2.0
 
 
 class Elsewhere:
-    """The stages of a plan that others have claimed."""
+    """The stages of a plan that others have taken."""
 
     def __init__(self, store: Store, done: Callable[[Stage], bool]) -> None:
         self._store, self._done = store, done

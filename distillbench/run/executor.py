@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from distillbench.plan.stage import Stage
 from distillbench.specs.stages import TrainSpec
 
-__all__ = ["Executor", "Job", "Result", "Status", "width"]
+__all__ = ["Assignment", "Executor", "Result", "Status", "width"]
 
 Status = Literal["done", "cached", "busy", "stopped", "failed", "storage", "oom", "died"]
 
@@ -32,7 +32,7 @@ class Result:
         log: path of its captured output, "" when there is none.
         lasting: False when the cause lies outside the stage (missing weights, altered input), so
             that the next run simply tries again.
-        notes: what it had to tell on the way; the same lines are on its claim while it runs.
+        notes: what it had to tell on the way; the same lines are on its lease while it runs.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Job:
+class Assignment:
     """One attempt at a stage, as it travels to a worker.
 
     Attributes:
@@ -66,10 +66,10 @@ class Job:
         return asdict(self)
 
     @staticmethod
-    def from_json(raw: Mapping[str, Any]) -> Job:
+    def from_json(raw: Mapping[str, Any]) -> Assignment:
         """Read `to_json`."""
         stage = Stage(**{**raw["stage"], "needs": tuple(raw["stage"]["needs"])})
-        return Job(**{**raw, "stage": stage})
+        return Assignment(**{**raw, "stage": stage})
 
 
 class Executor(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distillbench.errors import StorageError
 from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome, RunOptions
-from distillbench.run.progress import Progress
+from distillbench.run.progress import ProgressLog
 from distillbench.run.redo import to_redo
 from distillbench.store import redo
 from distillbench.store.layout import Store
@@ -18,7 +18,7 @@ class Ledger:
     """The lists of an outcome, and the records behind them."""
 
     def __init__(
-        self, plan: Plan, store: Store, outcome: Outcome, progress: Progress, options: RunOptions
+        self, plan: Plan, store: Store, outcome: Outcome, progress: ProgressLog, options: RunOptions
     ) -> None:
         self.plan = plan
         self.store = store

@@ -21,7 +21,7 @@ from distillbench.boot import command
 from distillbench.errors import NotSupported
 from distillbench.plan.stage import Stage
 from distillbench.run.environment import worker_environment
-from distillbench.run.executor import Job, Result, width
+from distillbench.run.executor import Assignment, Result, width
 
 __all__ = ["LocalExecutor"]
 
@@ -34,7 +34,7 @@ class _Worker:
 
     def __init__(self, slots: tuple[str, ...], device: str, threads: int) -> None:
         self.slots = slots
-        self.job: Job | None = None
+        self.job: Assignment | None = None
         self.greeting: dict[str, Any] | None = None
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         environment = {**os.environ, **worker_environment(threads)}
@@ -79,7 +79,7 @@ class LocalExecutor:
     Args:
         store_root: the store's folder.
         slots: what workers share out: GPU ids, or any distinct names for processor shares.
-        run: names the driver, for the stages' claims.
+        run: names the driver, for the stages' leases.
         device: "cpu" or "cuda".
         threads: threads a worker starts with.
     """
@@ -125,7 +125,7 @@ class LocalExecutor:
     def submit(self, stage: Stage, *, attempt: int) -> None:
         """Hand the stage to an idle worker, started now if need be."""
         worker = self._worker_for(width(stage))
-        job = Job(stage, self._store, self._run, self._device, attempt)
+        job = Assignment(stage, self._store, self._run, self._device, attempt)
         worker.job = job
         worker.send(job.to_json())
 

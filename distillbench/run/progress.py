@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.live import Live
 
-__all__ = ["LiveProgress", "Progress", "open_progress"]
+__all__ = ["LiveProgress", "ProgressLog", "open_progress"]
 
 _PLAIN_EVERY = 30.0
 
@@ -60,7 +60,7 @@ class _Track:
         return "  ".join(parts)
 
 
-class Progress:
+class ProgressLog:
     """Plain lines, and the counts and times any display needs.
 
     Args:
@@ -183,7 +183,7 @@ class Progress:
         return "" if eta is None else f", about {_clock(eta)} left"
 
 
-class LiveProgress(Progress):
+class LiveProgress(ProgressLog):
     """The same lines, above a table of what runs now."""
 
     def __init__(self, log: Path, *, stream: IO[str] | None = None) -> None:
@@ -237,11 +237,11 @@ class LiveProgress(Progress):
         return Group(Text(head + self._eta_text(), style="bold"), table)
 
 
-def open_progress(log: Path, *, stream: IO[str] | None = None) -> Progress:
+def open_progress(log: Path, *, stream: IO[str] | None = None) -> ProgressLog:
     """A live display when `stream` (standard output) is a terminal, plain lines otherwise."""
     shown = stream or sys.stdout
     live = not shown.closed and shown.isatty()
-    return LiveProgress(log, stream=shown) if live else Progress(log, stream=shown)
+    return LiveProgress(log, stream=shown) if live else ProgressLog(log, stream=shown)
 
 
 def _title(stage: Stage) -> str:

@@ -28,7 +28,7 @@ from distillbench.errors import BadInput, NotSupported, StageFailed
 from distillbench.files.io import storage_guard
 from distillbench.plan.stage import Stage
 from distillbench.run.environment import worker_environment
-from distillbench.run.executor import Job, Result, width
+from distillbench.run.executor import Assignment, Result, width
 from distillbench.run.worker import run_stage
 
 # Read by Ray when it is imported; a benchmark reports to nobody.
@@ -54,7 +54,7 @@ def run_job(raw: Mapping[str, Any], folder: str, stop_file: str) -> dict[str, An
     """Run one job in a Ray worker (imported there by name) and return its result."""
     with suppress(OSError):  # relative paths of the experiment; another node may lack the folder
         os.chdir(folder)
-    job = Job.from_json(raw)
+    job = Assignment.from_json(raw)
     result = run_stage(
         job.stage,
         store_root=job.store,
@@ -83,7 +83,7 @@ class RayExecutor:
 
     Args:
         store_root: the store's folder, at the same path on every node.
-        run: names the driver, for the stages' claims.
+        run: names the driver, for the stages' leases.
         address: a cluster's address; "" starts a Ray of our own on this machine.
         cpus, gpus: what our own Ray is told this machine has.
         limit: slots to use at most; None is all.
@@ -148,7 +148,7 @@ class RayExecutor:
 
     def submit(self, stage: Stage, *, attempt: int) -> None:
         """Hand the stage to Ray."""
-        job = Job(stage, self._store, self._run, self._device, attempt)
+        job = Assignment(stage, self._store, self._run, self._device, attempt)
         share = width(stage)
         needs: dict[str, Any] = {"num_cpus": share * self._threads}
         if self._device != "cpu":
@@ -233,7 +233,7 @@ class RayExecutor:
         calls = {} if self._device == "cpu" else {"max_calls": 1}  # frees the GPU's memory
         return ray.remote(max_retries=0, runtime_env={"env_vars": variables}, **calls)(function)
 
-    def _remote(self, task: Any, job: Job) -> Any:
+    def _remote(self, task: Any, job: Assignment) -> Any:
         where = (os.getcwd(), self._stop_file)
         return task.remote(*self._boot, JOB, job.to_json(), *where)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from distillbench.errors import Interrupted
 from distillbench.files.io import read_json
-from distillbench.run.executor import Job
+from distillbench.run.executor import Assignment
 
 __all__ = ["StageLog"]
 
@@ -29,7 +29,7 @@ _TENTHS = 10
 class StageLog:
     """Prints into the captured output of a stage; used as a context around it."""
 
-    def __init__(self, job: Job, out: Path) -> None:
+    def __init__(self, job: Assignment, out: Path) -> None:
         self._job = job
         self._out = out
         self._began = self._said = time.monotonic()

@@ -1,4 +1,4 @@
-"""Run one stage in this process: claim, check inputs, call its function, commit.
+"""Run one stage in this process: take its lease, check inputs, call its function, commit.
 
 Both runners come through here. Nothing a stage does counts until `Store.commit` renamed its folder.
 """
@@ -27,11 +27,11 @@ from distillbench.plan.changed import causes_of
 from distillbench.plan.provenance import provenance
 from distillbench.plan.stage import Stage, lineage
 from distillbench.run.environment import captured, set_threads
-from distillbench.run.executor import Job, Result
+from distillbench.run.executor import Assignment, Result
 from distillbench.run.stagelog import StageLog
 from distillbench.specs.context import StageContext
-from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
+from distillbench.store.lease import Lease
 from distillbench.store.record import read_sealed, seal
 from distillbench.store.redo import awaited
 
@@ -58,44 +58,44 @@ def run_stage(
 ) -> Result:
     """Run a stage to its commit and say how it ended; the stage's own errors are not raised.
 
-    Progress events and the heartbeat go to the stage's claim, where the driver reads them.
+    Progress events and the heartbeat go to the stage's lease, where the driver reads them.
     """
     store = Store(store_root)
-    job = Job(stage, str(store_root), run, device, attempt)
+    job = Assignment(stage, str(store_root), run, device, attempt)
     try:
-        claims = _claim(store, job)
+        leases = _lease(store, job)
     except StorageError as error:
         return Result(stage.key, "storage", error=error.line)
-    if not claims:
+    if not leases:
         return Result(stage.key, "busy")
     try:
-        result = _run_claimed(store, job, claims, should_stop)
+        result = _run_leased(store, job, leases, should_stop)
     except Exception as error:
         # What lies there now is the output of whoever thought us dead and took over.
-        result = _ended(store, stage, error) if claims[0].held else Result(stage.key, "busy")
+        result = _ended(store, stage, error) if leases[0].held else Result(stage.key, "busy")
     finally:
-        for claim in claims:
-            claim.release()
-    return replace(result, notes=tuple(claims[0].holder.notes))
+        for lease in leases:
+            lease.release()
+    return replace(result, notes=tuple(leases[0].holder.notes))
 
 
-def _claim(store: Store, job: Job) -> list[Claim]:
+def _lease(store: Store, job: Assignment) -> list[Lease]:
     """Claims on the stage and on the checkpoints it writes; none while another process has one."""
-    claims: list[Claim] = []
+    leases: list[Lease] = []
     for key in dict.fromkeys((job.stage.key, lineage(job.stage))):
-        claim = Claim.take(
-            store.claim_path(job.stage.kind, key), run=job.run, attempt=job.attempt
+        lease = Lease.take(
+            store.lease_path(job.stage.kind, key), run=job.run, attempt=job.attempt
         )  # fmt: skip
-        if claim is None:
-            for taken in claims:
+        if lease is None:
+            for taken in leases:
                 taken.release()
             return []
-        claims.append(claim)
-    return claims
+        leases.append(lease)
+    return leases
 
 
-def _run_claimed(
-    store: Store, job: Job, claims: Sequence[Claim], should_stop: ShouldStop
+def _run_leased(
+    store: Store, job: Assignment, leases: Sequence[Lease], should_stop: ShouldStop
 ) -> Result:  # fmt: skip
     stage = job.stage
     if store.is_current(stage.kind, stage.key):
@@ -108,11 +108,11 @@ def _run_claimed(
     write_json(tmp / "spec.json", _identity(stage))
     with captured(tmp / "log.txt"), StageLog(job, tmp) as log:
         set_threads(stage.options.threads)
-        attempts = _attempts(store, job, claims[0])
-        inputs = _call(store, job, tmp, claims, should_stop, log)
+        attempts = _attempts(store, job, leases[0])
+        inputs = _call(store, job, tmp, leases, should_stop, log)
     write_json(tmp / "provenance.json", {"attempts": attempts})
-    for claim in claims:
-        claim.ensure_held()
+    for lease in leases:
+        lease.ensure_held()
     store.commit(tmp, stage.kind, stage.key, attempt=job.attempt, inputs=inputs)
     if store.is_current(stage.kind, lineage(stage)):
         shutil.rmtree(store.checkpoints(stage.kind, lineage(stage)), ignore_errors=True)
@@ -131,7 +131,7 @@ def _identity(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _attempts(store: Store, job: Job, claim: Claim) -> list[dict[str, Any]]:
+def _attempts(store: Store, job: Assignment, lease: Lease) -> list[dict[str, Any]]:
     """Provenance of this attempt, after that of the attempts whose checkpoint it continues.
 
     Checkpoints of other code than this are not continued: they are set aside.
@@ -147,13 +147,13 @@ def _attempts(store: Store, job: Job, claim: Claim) -> list[dict[str, Any]]:
         bad = bad or 1
     if bad:
         _note(
-            claim, f"{path}: {bad} line(s) missing or altered; where those steps were made is lost"
+            lease, f"{path}: {bad} line(s) missing or altered; where those steps were made is lost"
         )
     if earlier and (causes := causes_of(earlier[-1], this)):
         earlier = []
         if aside := _set_aside(folder):
             made = "; ".join(cause.line for cause in causes)
-            _note(claim, f"its checkpoints were made by other code ({made}): not continued but "
+            _note(lease, f"its checkpoints were made by other code ({made}): not continued but "
                          f"kept in {aside}; the training starts anew")  # fmt: skip
     write_jsonl(path, map(seal, [*earlier, this]))
     return [*earlier, this]
@@ -175,16 +175,16 @@ def _set_aside(folder: Path) -> Path | None:
     return aside
 
 
-def _note(claim: Claim, text: str) -> None:
+def _note(lease: Lease, text: str) -> None:
     print(text, flush=True)
-    claim.note(text)
+    lease.note(text)
 
 
 def _call(
     store: Store,
-    job: Job,
+    job: Assignment,
     tmp: Path,
-    claims: Sequence[Claim],
+    leases: Sequence[Lease],
     should_stop: ShouldStop,
     log: StageLog,
 ) -> dict[str, str]:
@@ -197,12 +197,12 @@ def _call(
     def progress(event: Mapping[str, Any]) -> None:
         """Pass on an event of a stage; `{"note": text}` is for the user."""
         if "note" in event:
-            _note(claims[0], str(event["note"]))
+            _note(leases[0], str(event["note"]))
             return
         log.moved(event)
-        claims[0].beat(event)
-        for claim in claims[1:]:
-            claim.ensure_held()
+        leases[0].beat(event)
+        for lease in leases[1:]:
+            lease.ensure_held()
 
     inputs: dict[str, Path | None]
     starts = {"train": stage.needs, "sample": stage.needs[1:]}

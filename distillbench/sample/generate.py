@@ -25,11 +25,11 @@ from distillbench.student.files import Student, load_student
 if TYPE_CHECKING:
     from distillbench.api.nets import NetHandle
 
-__all__ = ["Work", "generate_images", "load_student", "sample_stage"]
+__all__ = ["SampleWork", "generate_images", "load_student", "sample_stage"]
 
 
 @dataclass(frozen=True)
-class Work:
+class SampleWork:
     """What to sample.
 
     Attributes:
@@ -63,7 +63,7 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
     chosen = planned_prompts(runtime.prompts, spec.prompts.sha256)
     order = [i % len(chosen.prompts) for i in range(spec.prompts.n)]
     prompts = [chosen.prompts[i] for i in order]
-    work = Work(spec.sampler, prompts, spec.seed, spec.batch_size)
+    work = SampleWork(spec.sampler, prompts, spec.seed, spec.batch_size)
     meter = Meter(context.device)
     with repeatable(runtime.threads):
         told = runtime.settings
@@ -101,11 +101,11 @@ def generate_images(
     batch_size: int = 8,
 ) -> torch.Tensor:
     """Decoded samples of `prompts`, the same that a sample stage of this seed would make."""
-    work = Work(sampler, prompts, seed, batch_size)
+    work = SampleWork(sampler, prompts, seed, batch_size)
     return torch.cat([_batch(student, work, positions) for positions in work.batches()])
 
 
-def _batch(student: Student, work: Work, positions: range) -> torch.Tensor:
+def _batch(student: Student, work: SampleWork, positions: range) -> torch.Tensor:
     backbone = student.method.backbone
     with torch.no_grad():
         denoise = _Denoiser(backbone, student.net, work, [work.prompts[i] for i in positions])
@@ -131,7 +131,7 @@ class _Denoiser:
     """The network with its prompts and scales bound, as samplers call it."""
 
     def __init__(
-        self, backbone: Backbone, net: NetHandle | None, work: Work, prompts: Sequence[str]
+        self, backbone: Backbone, net: NetHandle | None, work: SampleWork, prompts: Sequence[str]
     ) -> None:
         sampler = work.sampler
         self.backbone, self.net = backbone, net

@@ -13,7 +13,7 @@ from typing import ClassVar
 from distillbench.api.metric import Metric
 from distillbench.files.marks import did_you_mean
 from distillbench.files.places import Need
-from distillbench.score.weights import ClipSource, Published, Resize, clip_folder, identity
+from distillbench.score.weights import ClipSource, ScorerFile, ScorerResize, clip_folder, identity
 from distillbench.world import weights as shipped
 
 __all__ = ["OPENAI", "Choice", "OneNetwork", "checked", "published_or_path"]
@@ -21,7 +21,7 @@ __all__ = ["OPENAI", "Choice", "OneNetwork", "checked", "published_or_path"]
 OPENAI = {
     weights.name: weights
     for weights in (
-        Published(
+        ScorerFile(
             "openai-ViT-L-14",
             "ViT-L-14.pt",
             "openai/CLIP",
@@ -31,7 +31,7 @@ OPENAI = {
             size=890_000_000,
             license="MIT",
         ),
-        Published(
+        ScorerFile(
             "openai-ViT-L-14-336",
             "ViT-L-14-336px.pt",
             "openai/CLIP",
@@ -41,7 +41,7 @@ OPENAI = {
             size=891_000_000,
             license="MIT",
         ),
-        Published(
+        ScorerFile(
             "openai-ViT-B-32",
             "ViT-B-32.pt",
             "openai/CLIP",
@@ -55,12 +55,12 @@ OPENAI = {
 }
 
 
-def checked(weights: str, named: Mapping[str, Published]) -> str:
+def checked(weights: str, named: Mapping[str, ScorerFile]) -> str:
     """`weights` itself. Raises ValueError when it is neither a known name nor a path."""
     return _one_of(weights, ["tiny", *named])
 
 
-def published_or_path(weights: str, named: Mapping[str, Published]) -> str:
+def published_or_path(weights: str, named: Mapping[str, ScorerFile]) -> str:
     """The same for a scorer that has no tiny counterpart."""
     return _one_of(weights, list(named))
 
@@ -88,7 +88,7 @@ class Choice:
 
     weights: str
     tiny: str
-    named: Mapping[str, Published]
+    named: Mapping[str, ScorerFile]
 
     def revision(self) -> str:
         """Identity for content keys. Raises MissingWeights for a path where nothing is."""
@@ -126,7 +126,7 @@ class Choice:
             return shipped.folder(self.tiny)
         return Path(self.weights).expanduser()
 
-    def clip(self, resize: Resize) -> ClipSource:
+    def clip(self, resize: ScorerResize) -> ClipSource:
         """The CLIP it names. Raises MissingWeights."""
         if self.weights in self.named:
             return self.named[self.weights].clip(resize)
@@ -141,7 +141,7 @@ class OneNetwork(Metric):
         tiny: the shipped network that `weights: tiny` means, "" for none.
     """
 
-    named: ClassVar[Mapping[str, Published]]
+    named: ClassVar[Mapping[str, ScorerFile]]
     tiny: ClassVar[str] = ""
 
     @property

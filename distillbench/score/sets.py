@@ -19,14 +19,21 @@ from distillbench.errors import BadInput, NotSupported
 from distillbench.files.hashes import file_sha256
 from distillbench.files.places import Need
 from distillbench.score.choice import Choice, checked
-from distillbench.score.real import real_features, real_identity, real_need
-from distillbench.score.weights import Published
+from distillbench.score.real import (
+    RealPictures,
+    real_count,
+    real_identity,
+    real_need,
+    real_place,
+    real_problems,
+)
+from distillbench.score.weights import ScorerFile
 from distillbench.world import weights as shipped
 
 __all__ = ["INCEPTION", "SetConfig", "SetMetric", "pinned"]
 
 INCEPTION = {
-    "inception-2015": Published(
+    "inception-2015": ScorerFile(
         "inception-2015",
         "inception-2015-12-05.pt",
         "NVIDIA StyleGAN3 metrics (TorchScript)",
@@ -43,15 +50,16 @@ class SetConfig(BaseModel):
         weights: the extractor: tiny | inception-2015 | the folder of a net like the tiny one |
             PATH#sha256=DIGEST, a TorchScript file such as inception-2015: loading one runs its
             program, so the digest says which program is meant.
-        reference: what samples are compared with: "" is the file's `reference`, else real pictures:
-            a folder, or the .npz of clean-fid.
+        reference: what samples are compared with: "" is the file's `reference`, else real pictures
+            ({images: ...} or plain): a folder, the .npz of clean-fid, or the name of either under
+            `<data root>/images`.
         blocks: of the jackknife behind the standard error; 0 gives none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: Annotated[str, NEUTRAL] = "tiny"
-    reference: Annotated[str, NEUTRAL] = ""
+    reference: RealPictures = ""
     blocks: int = Field(10, ge=0)
 
     @field_validator("weights")
@@ -80,12 +88,14 @@ class SetMetric(Metric):
         named: published networks by name; tiny: folder of the shipped one.
         rule: how pictures are fitted to the network: "resize" or "patch".
         least: samples without which there is no value.
+        moments: whether a mean and a covariance of real pictures will do.
     """
 
-    named: ClassVar[Mapping[str, Published]] = INCEPTION
+    named: ClassVar[Mapping[str, ScorerFile]] = INCEPTION
     tiny: ClassVar[str] = "tiny-inception"
     rule: ClassVar[str] = "resize"
     least: ClassVar[int] = 2
+    moments: ClassVar[bool] = False
     Config = SetConfig
 
     def __init__(self, config: BaseModel) -> None:
@@ -95,9 +105,9 @@ class SetMetric(Metric):
             vars(self)["info"] = replace(self.info, needs_reference=False)
 
     @property
-    def _real(self) -> Path | None:
-        named = getattr(self.config, "reference", "")
-        return Path(named).expanduser() if named else None
+    def _real(self) -> str:
+        named: str = self.config.reference
+        return named
 
     @property
     def _choice(self) -> Choice:
@@ -111,6 +121,17 @@ class SetMetric(Metric):
         """Identity of the extractor, and of the real pictures."""
         real = f"+real:{real_identity(self._real)}" if self._real else ""
         return f"{self._choice.revision()}{real}"
+
+    def problems(self) -> list[str]:
+        """What is wrong with the real pictures, too few of them among it."""
+        if not self._real:
+            return []
+        dim = self._features_known()
+        if found := real_problems(self._real, dim, moments=self.moments):
+            return found
+        count = real_count(self._real)
+        what = self._too_few(count, dim)[0] if count else ""
+        return [f"{real_place(self._real)} holds {count} pictures; {what}"] if what else []
 
     def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
         """The extractor, the real pictures, and samples enough."""
@@ -155,11 +176,13 @@ class SetMetric(Metric):
             raise NotSupported(f"{self.info.label} needs reference samples")
         one = self._features(samples)
         two = self._features(reference) if reference is not None else self._other()
-        for count in (len(one), len(two) if hasattr(two, "__len__") else len(one)):
+        others = len(two) if hasattr(two, "__len__") else 0
+        for count in (len(one), others or len(one)):
             if (found := self._too_few(count, self._net.dim))[0]:
                 raise BadInput(found[0], hint=found[1])
         scores = self.compare(one, two)
-        return replace(scores, protocol={**self._protocol(reference), **scores.protocol})
+        told = self._protocol(reference, others)
+        return replace(scores, protocol={**told, **scores.protocol})
 
     @abstractmethod
     def compare(self, one: torch.Tensor, two: Any) -> Scores:
@@ -167,21 +190,23 @@ class SetMetric(Metric):
 
     def _other(self) -> Any:
         """Features of the real pictures."""
-        assert self._real is not None
-        return real_features(self._real, self._net).to(self._device)
+        from distillbench.score.real_features import real_features
+
+        return real_features(real_place(self._real), self._net).to(self._device)
 
     def _features(self, samples: Samples) -> torch.Tensor:
         found: torch.Tensor = self._net.features(samples).to(self._device, torch.float64)
         return found
 
-    def _protocol(self, reference: Samples | None) -> dict[str, Any]:
+    def _protocol(self, reference: Samples | None, others: int) -> dict[str, Any]:
         told = {
             "weights": self._choice.kind,
             "features": self._net.dim,
             "resize": self._net.resize,
         }
         if reference is None:
-            return {**told, "reference": "real pictures"}
+            count = {"reference_n": others} if others else {}
+            return {**told, "reference": "real pictures", **count}
         prompts = "\n".join(reference.prompts).encode()
         return {
             **told,

@@ -19,22 +19,22 @@ from distillbench.files.places import Need, data_root
 __all__ = [
     "CHECKPOINTS",
     "ClipSource",
-    "Published",
-    "Resize",
+    "ScorerFile",
+    "ScorerResize",
     "arch_of",
     "clip_folder",
     "identity",
     "only_file",
 ]
 
-Resize = Literal["crop", "pad", "pad-legacy"]
+ScorerResize = Literal["crop", "pad", "pad-legacy"]
 CARD = "card.json"
 VOCABULARY = "vocab.txt"
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
-class Published:
+class ScorerFile:
     """One published checkpoint file.
 
     Attributes:
@@ -108,7 +108,7 @@ class Published:
             fix = f"get {files} of {self.source}{known}"
         return Need("weights", self.name, problem, fix, self.size, self.license)
 
-    def clip(self, resize: Resize) -> ClipSource:
+    def clip(self, resize: ScorerResize) -> ClipSource:
         """This checkpoint as a CLIP with its own architecture. Raises MissingWeights."""
         return ClipSource(self.arch, self.path(), resize, quickgelu=self.quickgelu)
 
@@ -127,7 +127,7 @@ class ClipSource:
 
     arch: str
     checkpoint: Path
-    resize: Resize
+    resize: ScorerResize
     quickgelu: bool = False
 
 
@@ -149,7 +149,7 @@ def only_file(folder: Path, suffixes: tuple[str, ...]) -> Path:
     return found[0]
 
 
-def clip_folder(folder: Path, resize: Resize) -> ClipSource:
+def clip_folder(folder: Path, resize: ScorerResize) -> ClipSource:
     """The CLIP in a folder that holds one JSON configuration and one checkpoint."""
     config = only_file(folder, (".json",))
     return ClipSource(str(config), only_file(folder, CHECKPOINTS), resize)

@@ -10,9 +10,9 @@ from pydantic import Field, PositiveInt
 
 from distillbench.specs.record import Record
 
-__all__ = ["Progress", "Role", "Runtime", "StageContext"]
+__all__ = ["PluginRole", "Progress", "Runtime", "StageContext"]
 
-Role = Literal["backbone", "method", "metric", "sample_on"]
+PluginRole = Literal["backbone", "method", "metric", "sample_on"]
 Progress = Callable[[Mapping[str, Any]], None]
 
 
@@ -31,7 +31,7 @@ class Runtime(Record):
 
     threads: PositiveInt = 1
     experiment: str = ""
-    settings: dict[Role, dict[str, Any]] = Field(default_factory=dict)
+    settings: dict[PluginRole, dict[str, Any]] = Field(default_factory=dict)
     save_every: PositiveInt = 200
     lineage: str = ""
     prompts: str = ""

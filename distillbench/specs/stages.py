@@ -21,7 +21,7 @@ from distillbench.api.sampler import Sampler
 from distillbench.api.samplers import from_recipe
 from distillbench.errors import BadInput
 from distillbench.files.renamed import renamed
-from distillbench.specs.context import Role, Runtime
+from distillbench.specs.context import PluginRole, Runtime
 from distillbench.specs.record import Record
 
 __all__ = [
@@ -155,11 +155,11 @@ class Spec(Record):
         return raw
 
     @property
-    def plugins(self) -> dict[Role, BackboneSpec | MethodSpec | MetricSpec]:
+    def plugins(self) -> dict[PluginRole, BackboneSpec | MethodSpec | MetricSpec]:
         """Role -> the plug-in of that role."""
         return {}
 
-    def plugin(self, role: Role, runtime: Runtime) -> Plugin:
+    def plugin(self, role: PluginRole, runtime: Runtime) -> Plugin:
         """The plug-in of a role with all of its settings; see `api.fields`."""
         told = self.plugins[role]
         return Plugin(told.name, {**told.params, **runtime.settings.get(role, {})})
@@ -201,7 +201,7 @@ class TrainSpec(Spec):
         return bool(self.data.model_fields_set)
 
     @property
-    def plugins(self) -> dict[Role, BackboneSpec | MethodSpec | MetricSpec]:
+    def plugins(self) -> dict[PluginRole, BackboneSpec | MethodSpec | MetricSpec]:
         """Role -> the plug-in of that role."""
         return {"backbone": self.backbone, "method": self.method}
 
@@ -230,9 +230,9 @@ class SampleSpec(Spec):
     sample_on: BackboneSpec | None = None
 
     @property
-    def plugins(self) -> dict[Role, BackboneSpec | MethodSpec | MetricSpec]:
+    def plugins(self) -> dict[PluginRole, BackboneSpec | MethodSpec | MetricSpec]:
         """Role -> the plug-in of that role."""
-        more: dict[Role, BackboneSpec | MethodSpec | MetricSpec] = {}
+        more: dict[PluginRole, BackboneSpec | MethodSpec | MetricSpec] = {}
         if self.sample_on is not None:
             more["sample_on"] = self.sample_on
         return {"backbone": self.backbone, "method": self.method, **more}
@@ -253,7 +253,7 @@ class ScoreSpec(Spec):
     metric: MetricSpec
 
     @property
-    def plugins(self) -> dict[Role, BackboneSpec | MethodSpec | MetricSpec]:
+    def plugins(self) -> dict[PluginRole, BackboneSpec | MethodSpec | MetricSpec]:
         """Role -> the plug-in of that role."""
         return {"metric": self.metric}
 

@@ -1,4 +1,4 @@
 """Finished work on disk. `layout.Store.commit` is the moment from which a stage counts as done.
 
-`record` is its sealed marker, `claim` keeps two processes from one stage.
+`record` is its sealed marker, `lease` keeps two processes from one stage.
 """

@@ -25,7 +25,7 @@ import psutil
 from distillbench.errors import ArtifactError
 from distillbench.files.io import append_jsonl, fsync_dir, fsync_file, remove, storage_guard
 from distillbench.store import redo
-from distillbench.store.claim import Claim, Holder, clear
+from distillbench.store.lease import Holder, Lease, clear
 from distillbench.store.record import Done, Failure, event
 
 __all__ = ["KINDS", "Store"]
@@ -55,7 +55,7 @@ class Store:
         """The folder of a stage's checkpoints: the same one for every attempt."""
         return self.root / kind / f"{key}.ckpt"
 
-    def claim_path(self, kind: str, key: str) -> Path:
+    def lease_path(self, kind: str, key: str) -> Path:
         """The file that names the process running the stage."""
         return self.root / kind / f"{key}.claim"
 
@@ -208,21 +208,21 @@ class Store:
 
     def holder(self, kind: str, key: str) -> Holder | None:
         """The live process that runs the stage, None when nobody does."""
-        return Claim.holder_of(self.claim_path(kind, key))
+        return Lease.holder_of(self.lease_path(kind, key))
 
     def free(self, kind: str, key: str) -> Holder | None:
-        """The live process that runs the stage; the claim of one that died is removed."""
-        return Claim.free(self.claim_path(kind, key))
+        """The live process that runs the stage; the lease of one that died is removed."""
+        return Lease.free(self.lease_path(kind, key))
 
     def abandon(self, kind: str, key: str, *, run: str) -> str:
         """Clean up after a process of `run` known to be dead; the path of its log, "" for none.
 
-        What a live process of another run has claimed since is left alone.
+        What a live process of another run has taken since is left alone.
         """
         holder = self.holder(kind, key)
         if holder is not None and holder.run != run:
             return ""
-        clear(self.claim_path(kind, key), Holder.read(self.claim_path(kind, key)))
+        clear(self.lease_path(kind, key), Holder.read(self.lease_path(kind, key)))
         log = self.keep_log(kind, key)
         self.discard(kind, key)
         return log
@@ -230,9 +230,9 @@ class Store:
     def sweep(self) -> list[Path]:
         """Remove what dead processes left behind; return it.
 
-        A live stage claims before it makes its folder and releases after the rename, so what lies
-        beside a stage without a live claim belongs to nobody: unfinished output, and half-written
-        claims and records. Checkpoints stay until their stage is finished.
+        A live stage takes its lease before it makes its folder and releases it after the rename,
+        so what lies beside a stage without a live lease belongs to nobody: unfinished output, and
+        half-written leases and records. Checkpoints stay until their stage is finished.
         """
         removed = [*self._left_requests()]
         for kind in KINDS:
@@ -249,8 +249,8 @@ class Store:
 
     def _left_requests(self) -> Iterator[Path]:
         """Remove requests to stop (`.stop-<run>`) of runs that hold no stage any more."""
-        claims = [Holder.read(path) for path in self.root.glob("*/*.claim")]
-        runs = {holder.run for holder in claims if holder is not None}
+        leases = [Holder.read(path) for path in self.root.glob("*/*.claim")]
+        runs = {holder.run for holder in leases if holder is not None}
         for path in self.root.glob(".stop-*"):
             if path.name.removeprefix(".stop-") not in runs:
                 remove(path)

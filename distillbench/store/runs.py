@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.api.samplers import from_recipe
-from distillbench.errors import ArtifactError, BadInput
-from distillbench.files.io import read_json
+from distillbench.errors import ArtifactError
 from distillbench.specs.stored import StoredStage
+from distillbench.specs.trained import Lineage
 
-__all__ = ["SampledRow", "sampled_rows", "teacher_runs", "training_recipe"]
+__all__ = ["SampledRow", "sampled_rows", "teacher_runs"]
 
 _WHICH = re.compile(r" \S+ nfe \d+( after \d+)? seed \d+$")
 """What the label of a sample stage says behind that of its row."""
@@ -64,36 +64,9 @@ def teacher_runs(folder: Path) -> list[Path]:
         BadInput: the folder is an export, not a training.
     """
     seen = [folder]
-    while key := _teacher(seen[-1]):
+    while key := Lineage.read(seen[-1]).teacher:
         following = folder.parent / key
         if following in seen:
-            raise ArtifactError(f"{seen[-1] / 'recipe.json'}: teacher {key!r} leads in a circle")
+            raise ArtifactError(f"{seen[-1] / Lineage.file}: teacher {key!r} leads in a circle")
         seen.append(following)
     return seen[1:]
-
-
-def training_recipe(folder: Path) -> dict[str, Any]:
-    """The recipe.json of a training's folder.
-
-    Raises:
-        ArtifactError: it is missing or no JSON object.
-        BadInput: it is that of an export for diffusers, which has lost what a training knows.
-    """
-    path = folder / "recipe.json"
-    recipe = read_json(path)
-    if not isinstance(recipe, dict):
-        raise ArtifactError(f"{path}: truncated or altered (not an object)")
-    if "pipeline" in recipe and "backbone" not in recipe:
-        run = recipe.get("training")
-        raise BadInput(
-            f"{folder}: an export for diffusers, not the folder of a training",
-            hint="run the code of its README.md" + (f", or name training {run}" if run else ""),
-        )
-    return recipe
-
-
-def _teacher(folder: Path) -> str:
-    key = training_recipe(folder).get("teacher")
-    if key is None or (isinstance(key, str) and Path(key).name == key):
-        return key or ""
-    raise ArtifactError(f"{folder / 'recipe.json'}: teacher {key!r} is no key of a run beside it")

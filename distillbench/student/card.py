@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from distillbench.backbones._pipeline import PipelineBackbone
+from distillbench.specs.trained import ExportRecipe
 
 __all__ = ["write_card"]
 
@@ -75,22 +75,22 @@ SAVE = {
 }
 
 
-def write_card(out: Path, backbone: PipelineBackbone, recipe: Mapping[str, Any]) -> None:
+def write_card(out: Path, backbone: PipelineBackbone, recipe: ExportRecipe) -> None:
     """Write README.md beside the files of an export."""
-    limits = [f"- `{name}`: {why}." for name, why in recipe["limits"].items()]
+    limits = [f"- `{name}`: {why}." for name, why in recipe.limits.items()]
     source = backbone.source()
     text = CARD.substitute(
         model="" if source.folder else f"\nbase_model: {source.model}",
-        steps=len(recipe["timesteps"]),
-        training=f"`{recipe['training']}`",
-        method=recipe["method"]["name"],
+        steps=len(recipe.timesteps),
+        training=f"`{recipe.training}`",
+        method=recipe.method.name,
         base=f"`{source}`",
-        scheduler=recipe["scheduler"],
+        scheduler=recipe.scheduler,
         code=_code(backbone, recipe).rstrip(),
-        check=_check(bool(limits), recipe["precision"]) + _fixed(recipe["fixed"]),
-        times=", ".join(map(str, recipe["timesteps"])),
-        arguments=", ".join(f"`{k}={v!r}`" for k, v in recipe["call"].items()),
-        precision=recipe["precision"],
+        check=_check(bool(limits), recipe.precision) + _fixed(recipe.fixed),
+        times=", ".join(map(str, recipe.timesteps)),
+        arguments=", ".join(f"`{k}={v!r}`" for k, v in recipe.call.items()),
+        precision=recipe.precision,
         limits="\n".join(limits) or "None known: the scheduler takes the steps of the recipe.",
     )
     (out / "README.md").write_text(text, encoding="utf-8")
@@ -113,21 +113,21 @@ def _fixed(values: Mapping[str, float]) -> str:
     return f"\nThe network is the student at {named}; another recipe needs another export (--nfe)."
 
 
-def _code(backbone: PipelineBackbone, recipe: Mapping[str, Any]) -> str:
-    part, loader = backbone.network, recipe["load_with"]
+def _code(backbone: PipelineBackbone, recipe: ExportRecipe) -> str:
+    part, loader = backbone.network, recipe.load_with
     kind, whole = _network_class(backbone), loader.startswith("from_pretrained")
-    names = [recipe["pipeline"], recipe["scheduler"], *([kind] if whole else [])]
-    dtype = f"torch_dtype=torch.{recipe['precision']}"
+    names = [recipe.pipeline, recipe.scheduler, *([kind] if whole else [])]
+    dtype = f"torch_dtype=torch.{recipe.precision}"
     loaded = f'{part} = {kind}.from_pretrained(student, subfolder="{part}", {dtype})\n'
     return CODE.substitute(
         imports=", ".join(names),
         peft="\nfrom peft import PeftModel" if loader == "PeftModel" else "",
         network=loaded if whole else "",
-        pipeline=recipe["pipeline"],
+        pipeline=recipe.pipeline,
         base=_base(backbone),
         options=_options(backbone, part if whole else ""),
-        precision=recipe["precision"],
-        scheduler=recipe["scheduler"],
+        precision=recipe.precision,
+        scheduler=recipe.scheduler,
         adapter=_adapter(part, loader),
         output="frames" if backbone.modality == "video" else "images",
         save=SAVE[backbone.modality],

@@ -30,12 +30,13 @@ from distillbench.backbones._conditions import DIM
 from distillbench.backbones._network import base_weights
 from distillbench.backbones._pipeline import PipelineBackbone
 from distillbench.errors import NotSupported
-from distillbench.files.io import require_folder, storage_guard, write_json
+from distillbench.files.io import require_folder, storage_guard
+from distillbench.specs.trained import ExportBase, ExportRecipe, NetRecord, TrainingRecipe
 from distillbench.student.card import write_card
 from distillbench.student.files import load_student
 from distillbench.student.kohya import as_kohya
 from distillbench.student.schedulers import Followed, follow
-from distillbench.student.trial import Teacher
+from distillbench.student.trial import TrialTeacher
 
 __all__ = ["LoraForm", "export_student"]
 
@@ -90,17 +91,17 @@ def export_student(
         raise NotSupported(f"{student.method.name} has no student's weights, so none to export")
     if not isinstance(backbone, PipelineBackbone):
         raise NotSupported(f"students of backbone {backbone.name} have no diffusers form")
-    record = json.loads((train_dir / "recipe.json").read_text(encoding="utf-8"))
-    given = recipe or (record["default"] if nfe is None else None)
+    trained = TrainingRecipe.read(train_dir)
+    given = recipe or (trained.default if nfe is None else None)
     sampler = from_recipe(given) if given else student.method.sampler(nfe or 1)
     # What only decides sampling is the sampler's to say: it may be another row's.
-    decisive = {**record["method"], "params": dict(split(student.method.config).decisive)}
-    record |= {"method": decisive, "sampler": sampler, "form": lora}
+    decisive = {"params": dict(split(student.method.config).decisive)}
+    trained = trained.model_copy(update={"method": trained.method.model_copy(update=decisive)})
     existed = out.is_dir()
     try:
-        with storage_guard(out / "recipe.json"):
+        with storage_guard(out / ExportRecipe.file):
             out.mkdir(parents=True, exist_ok=True)
-            _write(train_dir, out, backbone, net, record)
+            _write(train_dir, out, backbone, net, trained, sampler, lora)
     except BaseException:
         for path in out.iterdir() if out.is_dir() else ():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -115,25 +116,25 @@ def _write(
     out: Path,
     backbone: PipelineBackbone,
     net: NetHandle,
-    record: Mapping[str, Any],
+    trained: TrainingRecipe,
+    sampler: Sampler,
+    form: LoraForm,
 ) -> None:
-    kind = json.loads((train_dir / "net.json").read_text(encoding="utf-8"))["kind"]
-    sampler: Sampler = record["sampler"]
-    on_run, form = bool(record.get("teacher")), record["form"]
+    kind, on_run = NetRecord.read(train_dir).kind, trained.teacher is not None
     written = _write_weights(out, backbone, net, kind, sampler, on_run=on_run, form=form)
     if written.left_out:
         save_file(dict(written.left_out), out / "conditions.safetensors")
     followed = follow(sampler, _teacher(backbone, net))
     followed.scheduler.save_pretrained(out / "scheduler")
-    recipe = _recipe(backbone, record, sampler, followed, written)
-    recipe["training"] = train_dir.resolve().name
-    write_json(out / "recipe.json", recipe)
+    run = train_dir.resolve().name
+    recipe = _recipe(backbone, trained, run, sampler, followed, written)
+    recipe.write(out)
     write_card(out, backbone, recipe)
 
 
-def _teacher(backbone: PipelineBackbone, net: NetHandle) -> Teacher:
+def _teacher(backbone: PipelineBackbone, net: NetHandle) -> TrialTeacher:
     process, prediction = backbone.process_of(net), backbone.prediction_of(net)
-    return Teacher(process, prediction, dict(backbone.pipe.scheduler.config))
+    return TrialTeacher(process, prediction, dict(backbone.pipe.scheduler.config))
 
 
 def _split(net: NetHandle) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -228,35 +229,41 @@ def _fold(time_mlp: Any, net: NetHandle, values: Mapping[str, float], embeds: bo
 
 def _recipe(
     backbone: PipelineBackbone,
-    record: Mapping[str, Any],
+    trained: TrainingRecipe,
+    run: str,
     sampler: Sampler,
     followed: Followed,
     written: _Written,
-) -> dict[str, Any]:
+) -> ExportRecipe:
     """How to rebuild and sample the student outside this package."""
-    base = backbone.config.model_dump(mode="json")
+    params = backbone.config.model_dump(mode="json")
+    base = {"backbone": backbone.name, "params": params, "revision": backbone.revision()}
     whole = f"from_pretrained, subfolder {backbone.network}"
     limits = _limits(sampler, followed, written)
     call = _call(backbone, sampler, followed, written)
-    recipe = {
-        "pipeline": backbone.pipeline,
-        "base": {"backbone": backbone.name, "params": base, "revision": backbone.revision()},
-        "load_with": written.loader or whole,
-        "precision": record["precision"],
-        "method": record["method"],
-        "scheduler": type(followed.scheduler).__name__,
-        "sampler": sampler.model_dump(mode="json"),
-        "call": call,
-        "guidance_scale": call["guidance_scale"],
-        "num_inference_steps": len(sampler.timesteps),
-        "timesteps": list(sampler.timesteps),
-        "fixed": dict(written.fixed),
-        "diffusers_ignores": list(limits),
-        "limits": limits,
-    }
+    others: dict[str, Any] = {}
     if followed.sigmas is not None:  # what its pipelines take in the place of times
-        recipe["sigmas"] = followed.sigmas
-    return recipe | ({"eta": call["eta"]} if "eta" in call else {})
+        others["sigmas"] = followed.sigmas
+    if "eta" in call:
+        others["eta"] = call["eta"]
+    return ExportRecipe(
+        pipeline=backbone.pipeline,
+        base=ExportBase(**base),
+        load_with=written.loader or whole,
+        precision=trained.precision,
+        method=trained.method,
+        scheduler=type(followed.scheduler).__name__,
+        sampler=sampler.model_dump(mode="json"),
+        call=call,
+        guidance_scale=call["guidance_scale"],
+        num_inference_steps=len(sampler.timesteps),
+        timesteps=list(sampler.timesteps),
+        fixed=dict(written.fixed),
+        diffusers_ignores=list(limits),
+        limits=limits,
+        training=run,
+        **others,
+    )
 
 
 def _call(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from distillbench.api import registry
 from distillbench.errors import ArtifactError, NotSupported
-from distillbench.files.io import write_json
 from distillbench.specs.stages import TrainSpec
+from distillbench.specs.trained import NetRecord, TrainedBackbone, TrainedMethod, TrainingRecipe
 from distillbench.store.record import check_folder
-from distillbench.store.runs import teacher_runs, training_recipe
+from distillbench.store.runs import teacher_runs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +37,6 @@ __all__ = [
 ]  # fmt: skip
 
 DEFAULT_NFE = (4, 2, 1, 8)
-NET = "net.json"
 
 
 @dataclass(frozen=True)
@@ -63,20 +61,20 @@ def write_net(out: Path, net: NetHandle, role: str, kind: str, opts: Mapping[str
     """Write a net's tensors, and how `make_net` makes it again."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in net.tensors().items()}
     save_file(tensors, out / "student.safetensors")
-    write_json(out / NET, {"role": role, "kind": kind, "opts": dict(opts)})
+    NetRecord.model_validate({"role": role, "kind": kind, "opts": dict(opts)}).write(out)
 
 
 def write_recipe(out: Path, spec: TrainSpec, method: Method) -> None:
     """Write recipe.json: the default sampling recipe, and what rebuilds any other."""
-    record = {
-        "default": default_sampler(method).model_dump(mode="json"),
-        "method": {**spec.method.plain(), "params": method.config.model_dump(mode="json")},
-        "backbone": {**spec.backbone.plain(),
-                     "params": method.base.config.model_dump(mode="json")},
-        "precision": spec.train.precision,
-        "teacher": spec.teacher,
-    }  # fmt: skip
-    write_json(out / "recipe.json", record)
+    of_method = {**spec.method.plain(), "params": method.config.model_dump(mode="json")}
+    of_backbone = {**spec.backbone.plain(), "params": method.base.config.model_dump(mode="json")}
+    TrainingRecipe(
+        default=default_sampler(method).model_dump(mode="json"),
+        method=TrainedMethod(**of_method),
+        backbone=TrainedBackbone(**of_backbone),
+        precision=spec.train.precision,
+        teacher=spec.teacher,
+    ).write(out)
 
 
 def default_sampler(method: Method) -> Sampler:
@@ -116,29 +114,27 @@ def load_student(
         BadInput: it is an export for diffusers.
     """
     check_folder(train_dir)
-    recipe = training_recipe(train_dir)
-    if missing := sorted({"backbone", "method", "precision"} - recipe.keys()):
-        raise ArtifactError(f"{train_dir / 'recipe.json'}: no {missing[0]}: not of a training")
-    given = {**recipe["backbone"]["params"], **(settings or {})}
-    backbone = registry.build_backbone(recipe["backbone"]["name"], given)
-    parts = recipe["method"]
-    theirs = {**parts["params"], **(method_settings or {})}
-    method = registry.build_method(parts["name"], theirs, backbone)
-    revision = recipe["backbone"].get("revision", backbone.revision())
-    if revision != backbone.revision():
+    recipe = TrainingRecipe.read(train_dir)
+    given = {**recipe.backbone.params, **(settings or {})}
+    backbone = registry.build_backbone(recipe.backbone.name, given)
+    theirs = {**recipe.method.params, **(method_settings or {})}
+    method = registry.build_method(recipe.method.name, theirs, backbone)
+    revision = recipe.backbone.revision
+    if revision is not None and revision != backbone.revision():
         raise ArtifactError(
             f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
             f"{backbone.revision()}"
         )
-    if on is not None and _read(train_dir / NET)["kind"] == "lora":
-        return _carried(method, train_dir, on, device, recipe["precision"])
-    backbone = _own_backbone(method, train_dir, parts.get("weights"))
-    backbone.load(device, dtype=recipe["precision"])
-    if recipe.get("teacher"):
-        replace_teacher_by_run(backbone, train_dir.parent / recipe["teacher"])
+    if on is not None and NetRecord.read(train_dir).kind == "lora":
+        return _carried(method, train_dir, on, device, recipe.precision)
+    backbone = _own_backbone(method, train_dir, recipe.method.weights)
+    backbone.load(device, dtype=recipe.precision)
+    if recipe.teacher:
+        replace_teacher_by_run(backbone, train_dir.parent / recipe.teacher)
     if on is not None:
-        return _carried(method, train_dir, on, device, recipe["precision"], base=backbone)
-    return Student(method, _net(backbone, train_dir) if (train_dir / NET).is_file() else None)
+        return _carried(method, train_dir, on, device, recipe.precision, base=backbone)
+    trained = (train_dir / NetRecord.file).is_file()
+    return Student(method, _net(backbone, train_dir) if trained else None)
 
 
 def _carried(
@@ -154,10 +150,10 @@ def _carried(
         )
     backbone.load(device, dtype=precision)
     method.backbone = backbone
-    record, tensors = _read(train_dir / NET), read_tensors(train_dir)
-    net = backbone.make_net(record["role"], record["kind"], **record["opts"])
+    record, tensors = NetRecord.read(train_dir), read_tensors(train_dir)
+    net = backbone.make_net(record.role, record.kind, **record.opts)
     if base is not None:
-        before = base.make_net("before", record["kind"], **record["opts"]).tensors()
+        before = base.make_net("before", record.kind, **record.opts).tensors()
         there = net.tensors()
         tensors = {
             name: value if name.startswith("conditions.") else there[name] + value - before[name]
@@ -192,8 +188,8 @@ def replace_teacher_by_run(backbone: Backbone, train_dir: Path) -> None:
 
 
 def _net(backbone: Backbone, train_dir: Path, *, name: str = "") -> NetHandle:
-    record = _read(train_dir / NET)
-    net = backbone.make_net(name or record["role"], record["kind"], **record["opts"])
+    record = NetRecord.read(train_dir)
+    net = backbone.make_net(name or record.role, record.kind, **record.opts)
     net.load_tensors(read_tensors(train_dir))
     return net
 
@@ -206,10 +202,3 @@ def read_tensors(train_dir: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: missing or truncated ({error})") from None
     return tensors
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not the output of a finished training ({error})") from None

@@ -22,7 +22,7 @@ import torch
 
 from distillbench.api.sampler import Sampler
 from distillbench.core.process import CLEAN, NoiseProcess
-from distillbench.student.trial import Teacher, distance
+from distillbench.student.trial import TrialTeacher, distance
 
 __all__ = ["Followed", "follow"]
 
@@ -63,7 +63,7 @@ class _Candidate:
     clean_start: bool = False
 
 
-def follow(sampler: Sampler, teacher: Teacher) -> Followed:
+def follow(sampler: Sampler, teacher: TrialTeacher) -> Followed:
     """The first candidate that samples as `sampler` does, else the nearest with its limits."""
     candidates = [_prepared(c, sampler, teacher) for c in _candidates(sampler, teacher)]
     if sampler.nfe != len(sampler.timesteps):
@@ -84,7 +84,7 @@ def follow(sampler: Sampler, teacher: Teacher) -> Followed:
 # ---- candidates ---------------------------------------------------------------------------
 
 
-def _candidates(sampler: Sampler, teacher: Teacher) -> Iterator[_Candidate]:
+def _candidates(sampler: Sampler, teacher: TrialTeacher) -> Iterator[_Candidate]:
     kind = str(getattr(sampler, "solver", sampler.kind))
     if teacher.process.kind == "flow":
         yield from _of_flow(kind)
@@ -138,7 +138,7 @@ def _of_diffusion(kind: str, sampler: Sampler, family: str, *, clean: bool) -> I
 # ---- building -----------------------------------------------------------------------------
 
 
-def _prepared(candidate: _Candidate, sampler: Sampler, teacher: Teacher) -> Followed:
+def _prepared(candidate: _Candidate, sampler: Sampler, teacher: TrialTeacher) -> Followed:
     """The candidate, told the recipe's times by their number if it can, else one by one."""
     times = list(sampler.timesteps)
     if teacher.process.kind == "flow":
@@ -167,7 +167,7 @@ def _taken(scheduler: Any, number: int) -> list[float]:
     return [float(t) for t in scheduler.timesteps]
 
 
-def _build(candidate: _Candidate, spacing: Mapping[str, Any], teacher: Teacher) -> Any:
+def _build(candidate: _Candidate, spacing: Mapping[str, Any], teacher: TrialTeacher) -> Any:
     kind = getattr(diffusers, candidate.name)
     known = signature(kind.__init__).parameters
     numbers = {k: teacher.config[k] for k in PROCESS if k in teacher.config}
@@ -199,7 +199,7 @@ def _betas(process: NoiseProcess, *, clean_start: bool) -> list[float]:
 # ---- flow ---------------------------------------------------------------------------------
 
 
-def _flow(candidate: _Candidate, times: Sequence[float], teacher: Teacher) -> Followed:
+def _flow(candidate: _Candidate, times: Sequence[float], teacher: TrialTeacher) -> Followed:
     """A flow scheduler: its number of steps gives the times where a shift and an end can.
 
     Its own default takes the last step from time 9 (shift 3), which no student is trained for.

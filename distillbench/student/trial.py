@@ -16,13 +16,13 @@ from distillbench.api.sampler import Sampler
 from distillbench.core.parameterization import raw_output, x0_eps
 from distillbench.core.process import NoiseProcess
 
-__all__ = ["Teacher", "distance"]
+__all__ = ["TrialTeacher", "distance"]
 
 _Network = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Teacher:
+class TrialTeacher:
     """What a scheduler must know of the model.
 
     Attributes:
@@ -41,7 +41,9 @@ class Teacher:
         return "CogVideoXDDIMScheduler" if "snr_shift_scale" in self.config else ""
 
 
-def distance(scheduler: Any, times: Mapping[str, Any], sampler: Sampler, teacher: Teacher) -> float:
+def distance(
+    scheduler: Any, times: Mapping[str, Any], sampler: Sampler, teacher: TrialTeacher
+) -> float:
     """How far from our end a scheduler's steps end, as a share of our largest value.
 
     Args:
@@ -55,7 +57,7 @@ def distance(scheduler: Any, times: Mapping[str, Any], sampler: Sampler, teacher
     return away if math.isfinite(away) else math.inf
 
 
-def _network(teacher: Teacher) -> _Network:
+def _network(teacher: TrialTeacher) -> _Network:
     """Predicts bounded data that change with x and t, in the teacher's parameterisation."""
 
     def raw(x: Tensor, t: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ def _network(teacher: Teacher) -> _Network:
     return raw
 
 
-def _ours(sampler: Sampler, teacher: Teacher, network: _Network, x: Tensor) -> Tensor:
+def _ours(sampler: Sampler, teacher: TrialTeacher, network: _Network, x: Tensor) -> Tensor:
     rng = torch.Generator().manual_seed(2)
 
     def denoise(x_t: Tensor, t: Tensor, *, end_t: Tensor | None = None) -> Prediction:

@@ -9,12 +9,12 @@ from distillbench.errors import Interrupted, NonFiniteLoss
 from distillbench.numerics import repeatable
 from distillbench.train.loop import Trainer
 from distillbench.train.ranks import Team
-from distillbench.train.work import Work
+from distillbench.train.work import TrainWork
 
 __all__ = ["follow", "main"]
 
 
-def follow(work: Work, team: Team) -> None:
+def follow(work: TrainWork, team: Team) -> None:
     """Train as a rank above 0, which writes nothing and stops when rank 0 does."""
     with repeatable(work.context.runtime.threads):
         trainer = Trainer(work, team)
@@ -26,7 +26,7 @@ def follow(work: Work, team: Team) -> None:
 
 def main(text: str) -> None:
     """Entry of the ranks above 0; `text` is `Work.to_json`."""
-    work = Work.from_json(text)
+    work = TrainWork.from_json(text)
     precision = work.spec.train.precision
     member = Team(int(os.environ["WORLD_SIZE"]), work.context.device, precision)
     try:

@@ -27,7 +27,7 @@ from distillbench.train import ranks, state
 from distillbench.train.build import build
 from distillbench.train.ranks import Team
 from distillbench.train.role import Role, make_role, only
-from distillbench.train.work import Work
+from distillbench.train.work import TrainWork
 
 __all__ = ["Trainer", "train_stage"]
 
@@ -46,7 +46,7 @@ def train_stage(spec: TrainSpec, context: StageContext, *, out: Path, checkpoint
         Interrupted: it was asked to stop; a checkpoint of the last finished step is written.
         NonFiniteLoss: a loss or gradient is NaN or infinite.
     """
-    work = Work(spec, context, out, checkpoints)
+    work = TrainWork(spec, context, out, checkpoints)
     with repeatable(context.runtime.threads), ranks.team(work) as team:
         Trainer(work, team).run()
 
@@ -55,7 +55,7 @@ def train_stage(spec: TrainSpec, context: StageContext, *, out: Path, checkpoint
 class Trainer:
     """One run: owns everything about training but the mathematics of the loss."""
 
-    work: Work
+    work: TrainWork
     team: Team
     step: int = 0
     roles: dict[str, Role] = field(default_factory=dict)

@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from distillbench.boot import command
 from distillbench.errors import NotSupported, StageFailed
-from distillbench.train.work import Work
+from distillbench.train.work import TrainWork
 
 __all__ = ["Team", "team"]
 
@@ -72,7 +72,7 @@ class Team:
 
 
 @contextmanager
-def team(work: Work) -> Iterator[Team]:
+def team(work: TrainWork) -> Iterator[Team]:
     """Start the other ranks of a run, join them as rank 0, and see them end.
 
     Raises:
@@ -113,7 +113,7 @@ def _rendezvous(size: int) -> dict[str, str]:
             "LOCAL_WORLD_SIZE": str(size)}  # fmt: skip
 
 
-def _start(work: Work, names: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(work: TrainWork, names: Mapping[str, str]) -> subprocess.Popen[bytes]:
     started = command("distillbench.train.follower:main", work.to_json())
     return subprocess.Popen(started, env={**os.environ, **names})
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from distillbench.specs.context import Runtime, StageContext
 from distillbench.specs.stages import TrainSpec
 
-__all__ = ["Work"]
+__all__ = ["TrainWork"]
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainWork:
     """What to train and where.
 
     Attributes:
@@ -34,10 +34,10 @@ class Work:
         return json.dumps({**told, **records})
 
     @staticmethod
-    def from_json(text: str) -> Work:
+    def from_json(text: str) -> TrainWork:
         """Read `to_json`."""
         told = json.loads(text)
         runtime = Runtime.read(told["runtime"], of="a rank of a training")
         context = StageContext(told["device"], runtime=runtime)
         spec = TrainSpec.read(told["spec"], of="a rank of a training")
-        return Work(spec, context, Path(told["out"]), Path(told["checkpoints"]))
+        return TrainWork(spec, context, Path(told["out"]), Path(told["checkpoints"]))

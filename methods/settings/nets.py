@@ -17,9 +17,9 @@ from pydantic import (
 
 from distillbench.api.method import NetSpec, Optim
 
-__all__ = ["Kind", "NetConfig", "RoleKinds", "RoleSteps", "RolesConfig"]
+__all__ = ["NetConfig", "NetKind", "RoleKinds", "RoleSteps", "RolesConfig"]
 
-Kind = Literal["lora", "copy"]
+NetKind = Literal["lora", "copy"]
 
 
 class NetConfig(BaseModel):
@@ -36,7 +36,7 @@ class NetConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    nets: Kind = "lora"
+    nets: NetKind = "lora"
     rank: PositiveInt = 64
     lora_alpha: PositiveFloat = 64.0
     lr: PositiveFloat = 1e-4
@@ -45,7 +45,7 @@ class NetConfig(BaseModel):
     clip_norm: PositiveFloat | None = 1.0
     warmup_steps: int = Field(0, ge=0)
 
-    def kind(self, role: str) -> Kind:
+    def kind(self, role: str) -> NetKind:
         """What the net of a role ("student", "fake") is."""
         return self.nets
 
@@ -86,13 +86,13 @@ class RoleKinds(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    student: Kind
-    fake: Kind
+    student: NetKind
+    fake: NetKind
 
 
 def _known(given: Any) -> Any:
     """One message for whatever is wrong, where a union has one for each of its members."""
-    kinds, roles = get_args(Kind), set(RoleKinds.model_fields)
+    kinds, roles = get_args(NetKind), set(RoleKinds.model_fields)
     each = isinstance(given, Mapping) and set(given) == roles
     each = each and all(kind in kinds for kind in given.values())
     if given in kinds or isinstance(given, RoleKinds) or each:
@@ -131,7 +131,7 @@ class RolesConfig(NetConfig):
         warmup_steps: as above, or a number for each role: {student: 50, fake: 0}.
     """
 
-    nets: Annotated[Kind | RoleKinds, BeforeValidator(_known)] = "lora"  # type: ignore[assignment]
+    nets: Annotated[NetKind | RoleKinds, BeforeValidator(_known)] = "lora"  # type: ignore[assignment]
     warmup_steps: Annotated[int | RoleSteps, BeforeValidator(_counted)] = 0  # type: ignore[assignment]
 
     def warmup(self, role: str) -> int:
@@ -141,7 +141,7 @@ class RolesConfig(NetConfig):
             return steps.student if role == "student" else steps.fake
         return self.warmup_steps
 
-    def kind(self, role: str) -> Kind:
+    def kind(self, role: str) -> NetKind:
         """What the net of a role is."""
         if isinstance(self.nets, RoleKinds):
             return self.nets.fake if role == "fake" else self.nets.student

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "any_time", "denoising_loss", "dmd_losses", "matched", "matching_point", "mean_losses",
-    "noised", "require_trained", "teacher_samples", "time_between",
+    "noised", "require_trained", "teacher_samples", "time_between", "velocity",
 ]  # fmt: skip
 
 
@@ -152,6 +152,11 @@ def teacher_samples(
     sampler = OdeSampler(timesteps=backbone.solver_times(steps), solver="dpmsolver++")
     with torch.no_grad():
         return sampler.sample(denoise, noise, backbone.process, lambda _: noise)
+
+
+def velocity(pred: Prediction) -> torch.Tensor:
+    """eps - x0."""
+    return pred.eps - pred.x0
 
 
 def require_trained(

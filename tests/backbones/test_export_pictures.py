@@ -25,7 +25,7 @@ from distillbench.sample.generate import generate_images
 from distillbench.student.diffusers import export_student
 from distillbench.student.files import Student, load_student
 from distillbench.student.schedulers import follow
-from distillbench.student.trial import Teacher
+from distillbench.student.trial import TrialTeacher
 
 Build = Callable[..., Any]
 TIMES = [999, 749, 499, 249]
@@ -247,7 +247,7 @@ def test_a_fused_adapter_draws_as_the_loaded_one(
 # ---- the matrix -------------------------------------------------------------------------------
 
 
-def carrying(backbone: Any, name: str, prediction: str, patch: pytest.MonkeyPatch) -> Teacher:
+def carrying(backbone: Any, name: str, prediction: str, patch: pytest.MonkeyPatch) -> TrialTeacher:
     """The backbone with another scheduler, as a folder that carries it would load."""
     from distillbench.backbones._diffusers import process_of
 
@@ -257,7 +257,7 @@ def carrying(backbone: Any, name: str, prediction: str, patch: pytest.MonkeyPatc
     config = {**usual, **SD, "prediction_type": prediction, **settings}
     patch.setattr(backbone, "process", process_of(config))
     patch.setattr(backbone, "prediction_type", prediction)
-    return Teacher(backbone.process, prediction, config)
+    return TrialTeacher(backbone.process, prediction, config)
 
 
 def cases() -> Iterator[tuple[str, str]]:
@@ -310,7 +310,7 @@ def test_every_sampler_on_flow(
     backbone, prompts = ready("sd3"), ["a red car", "a blue boat"]
     student = Student(SimpleNamespace(backbone=backbone), None)  # type: ignore[arg-type]
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift, **leak)
-    teacher = Teacher(backbone.process, "flow", dict(scheduler.config))
+    teacher = TrialTeacher(backbone.process, "flow", dict(scheduler.config))
     uneven = {"kind": "ode", "timesteps": [1000, 899, 500, 111]}
     given = {n: {**s, "timesteps": FLOWING} for n, s in SAMPLERS.items()} | {"uneven": uneven}
     recipes = {n: from_recipe(s) for n, s in given.items()}

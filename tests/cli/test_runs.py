@@ -11,8 +11,8 @@ import pytest
 
 from distillbench.cli import logs
 from distillbench.cli.runs import run_rows
-from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
+from distillbench.store.lease import Lease
 from distillbench.store.record import Failure
 
 
@@ -49,9 +49,9 @@ def test_a_sweep_is_told_apart_by_what_differs(store: Store) -> None:
 
 def test_states_say_where_and_why(store: Store) -> None:
     begun(store, "aa")
-    claim = Claim.take(store.claim_path("train", "aa"), run="r", attempt=1)
-    assert claim is not None
-    claim.beat({"step": 3, "steps": 9})
+    lease = Lease.take(store.lease_path("train", "aa"), run="r", attempt=1)
+    assert lease is not None
+    lease.beat({"step": 3, "steps": 9})
     begun(store, "bb")
     store.fail("train", "bb", Failure("loss is NaN\nmore"))
     rows = {row["run"]: row for row in run_rows(Path("results"))}
@@ -59,7 +59,7 @@ def test_states_say_where_and_why(store: Store) -> None:
     assert rows["aa"]["detail"].startswith("process ")
     assert rows["aa"]["detail"].endswith(", 3/9")
     assert "loss is NaN" in rows["bb"]["detail"]
-    claim.release()
+    lease.release()
     assert run_rows(Path("results"))[0]["state"] == "unfinished"
 
 
@@ -96,14 +96,14 @@ def test_losses_of_a_stopped_training_are_those_of_its_checkpoint(cli: Any, stor
 
 def test_following_ends_with_the_run(cli: Any, store: Store, monkeypatch: Any) -> None:
     folder = begun(store, "abcd")
-    claim = Claim.take(store.claim_path("train", "abcd"), run="r", attempt=1)
-    assert claim is not None
+    lease = Lease.take(store.lease_path("train", "abcd"), run="r", attempt=1)
+    assert lease is not None
     (folder / "train.jsonl").write_text(line(1))
 
     def train() -> None:
         with (folder / "train.jsonl").open("a") as file:
             file.write(line(2))
-        claim.release()
+        lease.release()
 
     timer = threading.Timer(0.5, train)
     timer.start()

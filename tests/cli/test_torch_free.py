@@ -35,6 +35,7 @@ CODE = (
         ["validate", "experiments/smoke.yaml"],
         ["run", "experiments/smoke.yaml", "--dry-run"],
         ["table", "experiments/smoke.yaml"],
+        ["agreement", "results/reference"],
         ["env", "list"],
     ],
     ids=" ".join,

@@ -31,6 +31,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "tdm_unify gan teacher": (
         "tdm_unify", {"adversarial_weight": 0.1, "adversarial_features": "teacher"}
     ),
+    "perflow velocity": ("perflow", {"reads": "velocity", "solver_steps": 2, "ema": 0.9}),
+    "perflow one step": ("perflow", {"windows": 1, "one_step_share": 0.5, "solver_steps": 2}),
 }  # fmt: skip
 CASES = (
     # What is made of a file of others has tests of its own, on files.
@@ -38,7 +40,7 @@ CASES = (
     | {f"{name} changed": (name, params) for name, params in PARAMS.items()}
     | VARIANTS
 )
-NFE = {"dmd2 joint": 1, "dmd2 pretrain": 1}
+NFE = {"dmd2 joint": 1, "dmd2 pretrain": 1, "perflow one step": 1}
 
 
 @pytest.mark.parametrize("case", CASES)

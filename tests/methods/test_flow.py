@@ -40,7 +40,11 @@ CONSISTENCY: dict[str, dict[str, Any]] = {
     "tscd": {**PLAIN, "stop_at_segments": 2},
     "tscd one step": {**PLAIN, **ONE, "one_step": True, "gamma": 0.3},
 }
-PARAMS = MATCHING | CONSISTENCY
+OTHERS: dict[str, dict[str, Any]] = {
+    "perflow": {**PLAIN, "windows": 2},
+    "perflow one step": {**PLAIN, "windows": 1, "one_step_share": 0.5},
+}
+PARAMS = MATCHING | CONSISTENCY | OTHERS
 
 
 @pytest.fixture(autouse=True)

@@ -164,6 +164,11 @@ def test_what_is_no_set_of_real_pictures_is_one_line(
         ({"mu": np.zeros(3), "sigma": np.eye(3)}, "mu has shape"),
         ({"other": np.zeros(3)}, "holds other, not mu and sigma"),
         ({"mu": np.full(8, np.nan), "sigma": np.eye(8)}, "finite numbers"),
+        ({"mu": np.zeros(8), "sigma": np.eye(7)}, "sigma has shape"),
+        ({"mu": np.zeros(8), "sigma": np.triu(np.ones((8, 8)))}, "no covariance matrix"),
+        ({"mu": np.zeros(8), "sigma": -np.eye(8)}, "no covariance matrix"),
+        ({"feats": np.zeros((50, 3))}, "feats has shape"),
+        ({"feats": np.array(["x"] * 8)}, "feats has shape"),
     ):
         np.savez(place, **arrays)
         with pytest.raises(BadInput, match=says):
@@ -174,7 +179,7 @@ def test_what_is_no_set_of_real_pictures_is_one_line(
 
 
 def test_grey_and_one_pixel_pictures_of_a_folder_are_read(tmp_path: Path) -> None:
-    from distillbench.score.real import pictures
+    from distillbench.score.real_features import pictures
 
     Image.new("L", (5, 4), 7).save(tmp_path / "a.png")
     Image.new("RGBA", (1, 1), (1, 2, 3, 4)).save(tmp_path / "b.png")

@@ -16,7 +16,7 @@ from rich.console import Console
 from distillbench.files.plaintext import visible
 from distillbench.report.console import console_table, notes_text
 from distillbench.report.style import new_figure, save
-from distillbench.report.table import Cell, Column, Line, Table
+from distillbench.report.table import Column, Entry, Line, Table
 from distillbench.report.tex import escape
 from distillbench.report.writers import table_csv, table_md, table_tex, to_csv
 
@@ -32,7 +32,7 @@ TEXTS = [
 def table(text: str) -> Table:
     columns = (Column("label", text, "field"), Column("m", "M", "number", direction="up"))
     lines = tuple(
-        Line((Cell(text, text), Cell(f"{v:.1f}", v, n=4)), group=text) for v in (-1.5, 2.0)
+        Line((Entry(text, text), Entry(f"{v:.1f}", v, n=4)), group=text) for v in (-1.5, 2.0)
     )
     return Table("t", text, columns, lines, (("a", text),), (text,))
 

@@ -14,7 +14,7 @@ from distillbench.errors import ConfigError
 from distillbench.experiment.schema import Experiment
 from distillbench.report.cost import cost_table
 from distillbench.report.infos import metric_infos
-from distillbench.report.table import Cell, Column, Footnotes, Line, Table, marker, rank
+from distillbench.report.table import Column, Entry, Footnotes, Line, Table, marker, rank
 from distillbench.report.tables import build_table
 from distillbench.report.writers import table_json
 
@@ -23,7 +23,7 @@ def ranked(values: list[float | None], *, direction: Any = "up", **options: Any)
     groups = options.get("groups", [""] * len(values))
     competing = options.get("ranked", [True] * len(values))
     lines = tuple(
-        Line((Cell("--" if v is None else f"{v:.1f}", v),), group, competes)
+        Line((Entry("--" if v is None else f"{v:.1f}", v),), group, competes)
         for v, group, competes in zip(values, groups, competing, strict=True)
     )
     table = Table("t", "", (Column("m", "M", "number", direction=direction),), lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distillbench.report.table import Cell, Column
+from distillbench.report.table import Column, Entry
 from distillbench.report.tex import cell_tex, escape, head_tex
 
 
@@ -31,12 +31,12 @@ def test_unicode_never_reaches_the_engine(text: str, tex: str) -> None:
 def test_cells() -> None:
     number = Column("m", "M_1", "number", direction="down")
     assert head_tex(number) == r"M\_1 $\downarrow$"
-    assert cell_tex(Cell("1.2", 1.2, rank=1), number) == r"\textbf{1.2}"
-    assert cell_tex(Cell("-1.2", -1.2, rank=2), number) == r"\underline{$-$1.2}"
-    assert cell_tex(Cell("12.0%", 0.12), number) == r"12.0\%"
-    assert cell_tex(Cell("--", marks=("a", "b")), number) == r"--\textsuperscript{a,b}"
-    shown = cell_tex(Cell("1.2", 1.2, stderr=0.1, stderr_text="0.1", rank=1), number)
+    assert cell_tex(Entry("1.2", 1.2, rank=1), number) == r"\textbf{1.2}"
+    assert cell_tex(Entry("-1.2", -1.2, rank=2), number) == r"\underline{$-$1.2}"
+    assert cell_tex(Entry("12.0%", 0.12), number) == r"12.0\%"
+    assert cell_tex(Entry("--", marks=("a", "b")), number) == r"--\textsuperscript{a,b}"
+    shown = cell_tex(Entry("1.2", 1.2, stderr=0.1, stderr_text="0.1", rank=1), number)
     assert shown == r"\textbf{1.2}{\scriptsize\,$\pm$\,0.1}"
     paper = Column("m_paper", "paper", "published")
-    assert cell_tex(Cell(""), paper) == ""
-    assert cell_tex(Cell("3.1", 3.1), paper) == r"\textcolor{gray}{\small 3.1}"
+    assert cell_tex(Entry(""), paper) == ""
+    assert cell_tex(Entry("3.1", 3.1), paper) == r"\textcolor{gray}{\small 3.1}"

@@ -15,7 +15,7 @@ import pytest
 from distillbench.plan.stage import Plan, Stage
 from distillbench.run.driver import execute
 from distillbench.run.options import Outcome, RunOptions
-from distillbench.run.progress import Progress
+from distillbench.run.progress import ProgressLog
 from distillbench.store.layout import Store
 from distillbench.testing.specs import sample_spec, score_spec, train_spec
 
@@ -88,7 +88,7 @@ def run(store: Store, plan: Plan, **options: Any) -> tuple[Outcome, str]:
     """Execute a plan of fakes on two workers; what it showed comes with the outcome."""
     shown = io.StringIO()
     settings = RunOptions(**{"workers": 2, "gpus": 0, **options})
-    progress = Progress(store.root.parent / plan.name / "log.txt", stream=shown)
+    progress = ProgressLog(store.root.parent / plan.name / "log.txt", stream=shown)
     return execute(plan, store, settings, progress=progress), shown.getvalue()
 
 

@@ -15,10 +15,10 @@ from distillbench.plan.stage import Plan, Stage
 from distillbench.run.driver import execute
 from distillbench.run.executor import Result
 from distillbench.run.options import Outcome, RunOptions
-from distillbench.run.progress import Progress
+from distillbench.run.progress import ProgressLog
 from distillbench.run.worker import run_stage
-from distillbench.store.claim import Holder, _place
 from distillbench.store.layout import Store
+from distillbench.store.lease import Holder, _place
 from distillbench.store.record import Failure
 
 Chain = Callable[..., list[Stage]]
@@ -83,7 +83,7 @@ def run(
         machine.after = lambda: after(machine)  # type: ignore[method-assign]
         return machine
 
-    progress = Progress(store.root.parent / "exp" / "log.txt", stream=shown)
+    progress = ProgressLog(store.root.parent / "exp" / "log.txt", stream=shown)
     asked = RunOptions(**options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("distillbench.run.driver.open_executor", start)
@@ -218,27 +218,27 @@ def test_a_failure_beside_a_finished_stage_means_nothing(
     assert run(store, plan)[0].exit_code == 0
 
 
-def test_a_silent_death_is_noticed_by_its_claim(
+def test_a_silent_death_is_noticed_by_its_lease(
     store: Store, make_chain: Chain, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The runner never reports the first attempt; its claim names a process that is gone."""
+    """The runner never reports the first attempt; its lease names a process that is gone."""
     monkeypatch.setattr("distillbench.run.attempt.LOST_AFTER", 0.2)
     stages = make_chain("a")
-    claim = store.claim_path("train", stages[0].key)
+    lease = store.lease_path("train", stages[0].key)
 
     class Mute(Machine):
         def poll(self, timeout: float) -> list[Result]:
             if self.ran == 0 and self.waiting:
                 self.ran = 1
                 dead = Holder("t", _place(), 999999999, 1.0, run=self.run)
-                claim.write_text(json.dumps(asdict(dead)))
+                lease.write_text(json.dumps(asdict(dead)))
                 return []
-            if claim.exists():
+            if lease.exists():
                 return []
             return super().poll(timeout)
 
     shown = io.StringIO()
-    progress = Progress(store.root.parent / "exp" / "log.txt", stream=shown)
+    progress = ProgressLog(store.root.parent / "exp" / "log.txt", stream=shown)
     monkeypatch.setattr(
         "distillbench.run.driver.open_executor",
         lambda plan, store, options, *, run: Mute(store, run),

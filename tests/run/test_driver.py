@@ -15,8 +15,8 @@ from distillbench import boot
 from distillbench.errors import BadInput, NotSupported
 from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome
-from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
+from distillbench.store.lease import Lease
 
 Chain = Callable[..., list[Stage]]
 MakePlan = Callable[..., Plan]
@@ -81,9 +81,9 @@ def test_a_stage_waits_for_whoever_writes_its_checkpoints(
 ) -> None:
     stages = make_chain("cut")
     stages[0] = replace(stages[0], runtime={"threads": 1, "lineage": "f" * 20})
-    claim = Claim.take(store.claim_path("train", "f" * 20))
-    assert claim is not None
-    threading.Timer(2.5, claim.release).start()  # long after the run has come to the stage
+    lease = Lease.take(store.lease_path("train", "f" * 20))
+    assert lease is not None
+    threading.Timer(2.5, lease.release).start()  # long after the run has come to the stage
     outcome, shown = run(store, make_plan(stages))
     assert outcome.exit_code == 0
     assert shown.count("wait   cut train: process") == 1

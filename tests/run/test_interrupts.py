@@ -16,8 +16,8 @@ import pytest
 from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome
 from distillbench.run.signals import Signals
-from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
+from distillbench.store.lease import Lease
 
 Chain = Callable[..., list[Stage]]
 MakePlan = Callable[..., Plan]
@@ -77,9 +77,9 @@ def test_a_stage_of_another_run_is_waited_for(
     store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts
 ) -> None:
     stages = make_chain("row")
-    claim = Claim.take(store.claim_path("train", stages[0].key), run="theirs")
-    assert claim is not None
-    threading.Timer(2.5, claim.release).start()  # long after the run has come to the stage
+    lease = Lease.take(store.lease_path("train", stages[0].key), run="theirs")
+    assert lease is not None
+    threading.Timer(2.5, lease.release).start()  # long after the run has come to the stage
     outcome, shown = run(store, make_plan(stages))
     assert f"process {os.getpid()}" in shown
     assert outcome.exit_code == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distillbench.plan.stage import Stage
-from distillbench.run.progress import LiveProgress, Progress, open_progress
+from distillbench.run.progress import LiveProgress, ProgressLog, open_progress
 
 
 class Terminal(io.StringIO):
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def play(progress: Progress, stages: list[Stage]) -> None:
+def play(progress: ProgressLog, stages: list[Stage]) -> None:
     trained, sampled, _ = stages
     progress.begin("exp", {s.key: s for s in stages}, 0, 3.0)
     progress.started(trained, 1)
@@ -63,7 +63,7 @@ def test_time_left_counts_the_part_done_of_running_stages(
     tmp_path: Path, make_chain: Callable[..., list[Stage]]
 ) -> None:
     stages = make_chain("row")
-    progress = Progress(tmp_path / "log.txt", stream=io.StringIO())
+    progress = ProgressLog(tmp_path / "log.txt", stream=io.StringIO())
     progress.begin("exp", {s.key: s for s in stages}, 0, 3.0)
     assert progress.eta() is None
     progress.started(stages[0], 1)
@@ -75,7 +75,7 @@ def test_time_left_counts_the_part_done_of_running_stages(
 
 def test_a_log_that_fills_the_disk_does_not_end_the_run() -> None:
     shown = io.StringIO()
-    progress = Progress(Path("/dev/full"), stream=shown)
+    progress = ProgressLog(Path("/dev/full"), stream=shown)
     progress.say("still here")
     assert "still here" in shown.getvalue()
     assert "No space left" in shown.getvalue()

@@ -103,9 +103,9 @@ def test_stop_checkpoints_and_kill_forgets(store: Store, make_chain: Chain) -> N
 def test_a_job_runs_by_name_and_returns_plain_data(
     store: Store, make_chain: Chain, tmp_path: Path
 ) -> None:
-    from distillbench.run.executor import Job
+    from distillbench.run.executor import Assignment
 
     assert run_job.__module__ == "distillbench.run.ray"
-    job = Job(make_chain("row")[0], str(store.root))
+    job = Assignment(make_chain("row")[0], str(store.root))
     result = run_job(json.loads(json.dumps(job.to_json())), str(tmp_path), "no such file")
     assert result["status"] == "done"

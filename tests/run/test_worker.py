@@ -13,10 +13,10 @@ import pytest
 from distillbench.errors import ConfigError, MissingWeights
 from distillbench.plan.stage import Stage
 from distillbench.run import worker
-from distillbench.run.executor import Job
+from distillbench.run.executor import Assignment
 from distillbench.run.worker import error_line, run_stage
-from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
+from distillbench.store.lease import Lease
 
 Chain = Callable[..., list[Stage]]
 
@@ -57,12 +57,12 @@ def test_a_finished_stage_is_not_run_again(store: Store, make_chain: Chain) -> N
     assert events(store) == ["start", "commit"]
 
 
-def test_a_claimed_stage_is_left_to_its_holder(store: Store, make_chain: Chain) -> None:
+def test_a_leased_stage_is_left_to_its_holder(store: Store, make_chain: Chain) -> None:
     stage = make_chain("row")[0]
-    claim = Claim.take(store.claim_path("train", stage.key))
-    assert claim is not None
+    lease = Lease.take(store.lease_path("train", stage.key))
+    assert lease is not None
     assert run(store, stage).status == "busy"
-    claim.release()
+    lease.release()
     assert run(store, stage).status == "done"
 
 
@@ -94,7 +94,7 @@ def test_stages_of_one_training_share_its_checkpoints(store: Store, make_chain: 
     assert run(store, cut).status == "done"
     kept = store.checkpoints("train", whole.key)
     assert json.loads((kept / "state.json").read_text())["step"] == 4
-    held = Claim.take(store.claim_path("train", whole.key))
+    held = Lease.take(store.lease_path("train", whole.key))
     assert held is not None
     assert run(store, late).status == "busy"  # the whole training is writing them now
     held.release()
@@ -113,7 +113,7 @@ def test_who_lost_the_stage_leaves_the_new_holders_output_alone(
 
     def lose() -> bool:
         theirs.mkdir(exist_ok=True)
-        path = store.claim_path("train", stage.key)
+        path = store.lease_path("train", stage.key)
         path.write_text(json.dumps(json.loads(path.read_text()) | {"token": "theirs"}))
         return not fault
 
@@ -133,7 +133,7 @@ def test_a_stage_stops_when_it_loses_the_checkpoints_it_writes(
         nonlocal asked
         asked += 1
         if asked == 2:  # a run on another machine thought us dead
-            path = store.claim_path("train", whole.key)
+            path = store.lease_path("train", whole.key)
             taken = json.loads(path.read_text()) | {"token": "theirs"}
             path.write_text(json.dumps(taken))
         return False
@@ -182,8 +182,8 @@ def test_altered_input_is_refused_and_remembered(store: Store, make_chain: Chain
 
 
 def test_jobs_survive_their_json(make_chain: Chain) -> None:
-    job = Job(make_chain("row")[1], "/store", run="r", device="cuda", attempt=2)
-    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+    job = Assignment(make_chain("row")[1], "/store", run="r", device="cuda", attempt=2)
+    assert Assignment.from_json(json.loads(json.dumps(job.to_json()))) == job
 
 
 def test_user_errors_keep_their_hint_and_lose_their_lines() -> None:

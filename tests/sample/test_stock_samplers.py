@@ -16,7 +16,7 @@ from distillbench.api.stock_samplers import EulerSampler, WindowsSampler
 from distillbench.core.parameterization import raw_output, x0_eps
 from distillbench.core.process import NoiseProcess
 from distillbench.errors import BadInput
-from distillbench.student.trial import Teacher, distance
+from distillbench.student.trial import TrialTeacher, distance
 
 SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 PROCESS = NoiseProcess.scaled_linear()
@@ -33,7 +33,7 @@ def test_euler_is_the_stock_scheduler(nfe: int, prediction: str, eta: float) -> 
     scheduler = kind(**SD, timestep_spacing="trailing", prediction_type=prediction)
     times = tuple(round(1000 * (nfe - i) / nfe) - 1 for i in range(nfe))
     sampler = EulerSampler(timesteps=times, eta=eta)
-    teacher = Teacher(PROCESS, prediction, SD)
+    teacher = TrialTeacher(PROCESS, prediction, SD)
     assert distance(scheduler, {"num_inference_steps": nfe}, sampler, teacher) < 1e-5
 
 

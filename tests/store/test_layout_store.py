@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from distillbench.errors import ArtifactError, StorageError
-from distillbench.store.claim import Claim, Holder, _place
 from distillbench.store.layout import Store
+from distillbench.store.lease import Holder, Lease, _place
 from distillbench.store.record import Failure
 
 KEY = "0123456789abcdef0123"
@@ -194,12 +194,12 @@ def test_second_commit_of_one_stage_leaves_the_first(store: Store) -> None:
 def test_sweep_removes_what_nobody_works_on_and_keeps_checkpoints(store: Store) -> None:
     mine, dead = store.begin("train", KEY), store.begin("train", "dead")
     store.checkpoints("train", "dead").mkdir()
-    claim = Claim.take(store.claim_path("train", KEY))
-    assert claim is not None
+    lease = Lease.take(store.lease_path("train", KEY))
+    assert lease is not None
     assert store.sweep() == [dead]
     assert mine.exists()
     assert store.checkpoints("train", "dead").exists()
-    claim.release()
+    lease.release()
     assert store.sweep() == [mine]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from distillbench.data import captions as module
+from distillbench.data import looked_at as module
 from distillbench.data.captions import picture_problems, read_captions
 from distillbench.errors import BadInput
 

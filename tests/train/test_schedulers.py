@@ -17,7 +17,7 @@ from distillbench.core.schedules import (
     trailing,
 )
 from distillbench.student.schedulers import PROCESS, follow
-from distillbench.student.trial import Teacher, distance
+from distillbench.student.trial import TrialTeacher, distance
 
 SD: dict[str, Any] = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012,
                       "beta_schedule": "scaled_linear", "set_alpha_to_one": False}  # fmt: skip
@@ -34,13 +34,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def teacher(config: dict[str, Any], prediction: str = "epsilon") -> Teacher:
-    return Teacher(process_of(config), prediction, config)
+def teacher(config: dict[str, Any], prediction: str = "epsilon") -> TrialTeacher:
+    return TrialTeacher(process_of(config), prediction, config)
 
 
-def flow(shift: float) -> Teacher:
+def flow(shift: float) -> TrialTeacher:
     config = {"num_train_timesteps": 1000, "shift": shift}
-    return Teacher(NoiseProcess.flow(1000), "flow", config)
+    return TrialTeacher(NoiseProcess.flow(1000), "flow", config)
 
 
 @pytest.mark.parametrize("end", [False, True])
@@ -142,7 +142,7 @@ def test_nothing_of_the_teachers_sampler_is_copied() -> None:
     for recipe in KINDS.values():
         sampler = from_recipe({**recipe, "timesteps": trailing(4)})
         plain = follow(sampler, teacher(SD))
-        leaky = follow(sampler, Teacher(process_of(SD), "epsilon", {**SD, **noise}))
+        leaky = follow(sampler, TrialTeacher(process_of(SD), "epsilon", {**SD, **noise}))
         assert dict(leaky.scheduler.config) == dict(plain.scheduler.config)
         assert leaky.times == plain.times
 

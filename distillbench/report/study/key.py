@@ -11,9 +11,9 @@ from typing import Literal
 from distillbench.errors import ArtifactError, BadInput
 from distillbench.store.record import seal, unseal
 
-__all__ = ["Key", "PairKey", "Side"]
+__all__ = ["Key", "PairKey", "Position"]
 
-Side = Literal["left", "right"]
+Position = Literal["left", "right"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PairKey:
 
     prompt: str
     index: int
-    a: Side
+    a: Position
     check: bool = False
 
 

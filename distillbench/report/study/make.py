@@ -18,7 +18,7 @@ from distillbench.files.io import storage_guard
 from distillbench.report.page.build import asset, embedded
 from distillbench.report.samples import pick_balanced, read_samples
 from distillbench.report.strips import Strip, strips_of
-from distillbench.report.study.key import Key, PairKey, Side
+from distillbench.report.study.key import Key, PairKey, Position
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,7 @@ def make_study(
     flags = [False] * len(places) + [True] * checks
     order = list(range(len(shown)))
     rng.shuffle(order)
-    sides: list[Side] = [rng.choice(("left", "right")) for _ in shown]
+    sides: list[Position] = [rng.choice(("left", "right")) for _ in shown]
     keys = tuple(
         PairKey(str(a.lines[shown[n]]["prompt"]), int(a.lines[shown[n]]["index"]), sides[n],
                 flags[n])

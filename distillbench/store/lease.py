@@ -27,7 +27,7 @@ import psutil
 from distillbench.errors import Interrupted
 from distillbench.files.io import storage_guard
 
-__all__ = ["ALIVE_EVERY", "DEAD_AFTER", "Claim", "Holder", "clear"]
+__all__ = ["ALIVE_EVERY", "DEAD_AFTER", "Holder", "Lease", "clear"]
 
 ALIVE_EVERY = 10.0
 """Seconds between two signs of life of a holder."""
@@ -56,10 +56,10 @@ def _born(pid: int) -> float:
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a claim.
+    """The process that holds a lease.
 
     Attributes:
-        token: names this claim; a holder whose token left the file has lost it.
+        token: names this lease; a holder whose token left the file has lost it.
         place, pid, born: the process.
         run: the run (one start of a driver) it works for, "" for none.
         attempt: attempt number, from 1.
@@ -130,7 +130,7 @@ def _alive(path: Path, holder: Holder | None) -> bool:
     return _watch.still_for(path) < DEAD_AFTER
 
 
-class Claim:
+class Lease:
     """The right to run one stage, held by this process until `release`."""
 
     def __init__(self, path: Path, holder: Holder) -> None:
@@ -139,11 +139,11 @@ class Claim:
         self._written = float("-inf")
         self._lock = threading.Lock()
         self._over = threading.Event()
-        threading.Thread(target=self._live, name="claim", daemon=True).start()
+        threading.Thread(target=self._live, name="lease", daemon=True).start()
 
     @staticmethod
     def holder_of(path: Path) -> Holder | None:
-        """Who holds the claim and is alive, or None when it is free to take.
+        """Who holds the lease and is alive, or None when it is free to take.
 
         A holder on another machine is alive when first seen; a process that asks again knows more.
         """
@@ -154,18 +154,18 @@ class Claim:
 
     @staticmethod
     def free(path: Path) -> Holder | None:
-        """Remove the claim of a dead holder; return the holder when it is alive.
+        """Remove the lease of a dead holder; return the holder when it is alive.
 
-        Whoever watched a holder die clears its claim: the process that takes the stage next may
+        Whoever watched a holder die clears its lease: the process that takes the stage next may
         see the file for the first time.
         """
-        holder = Claim.holder_of(path)
+        holder = Lease.holder_of(path)
         if holder is None and path.exists():
             clear(path, Holder.read(path))
         return holder
 
     @staticmethod
-    def take(path: Path, *, run: str = "", attempt: int = 1) -> Claim | None:
+    def take(path: Path, *, run: str = "", attempt: int = 1) -> Lease | None:
         """Claim the stage for this process; None when a live process holds it already."""
         token = secrets.token_hex(8)
         pid = os.getpid()
@@ -173,15 +173,15 @@ class Claim:
         with storage_guard(path):
             for _ in range(2):
                 if _create(path, holder):
-                    return Claim(path, holder)
-                if Claim.free(path) is not None:
+                    return Lease(path, holder)
+                if Lease.free(path) is not None:
                     return None
         return None
 
     def beat(self, progress: Mapping[str, Any]) -> None:
         """Publish a progress event (at most two a second).
 
-        Raises Interrupted when another process took the claim over in the meantime.
+        Raises Interrupted when another process took the lease over in the meantime.
         """
         with self._lock:
             self.holder = replace(self.holder, progress=dict(progress), moved=time.time())
@@ -189,7 +189,7 @@ class Claim:
                 self._publish()
 
     def note(self, text: str) -> None:
-        """Publish a line at once; it stays on the claim. Raises Interrupted like `beat`."""
+        """Publish a line at once; it stays on the lease. Raises Interrupted like `beat`."""
         with self._lock:
             notes = (*self.holder.notes, text)
             self.holder = replace(self.holder, notes=notes, moved=time.time())
@@ -206,21 +206,21 @@ class Claim:
             os.replace(scratch, self.path)
 
     def ensure_held(self) -> None:
-        """Raise Interrupted when the file no longer names this claim."""
+        """Raise Interrupted when the file no longer names this lease."""
         if not self.held:
             found = Holder.read(self.path)
             raise Interrupted(f"{self.path}: taken over by {found.name if found else 'nobody'}")
 
     @property
     def held(self) -> bool:
-        """Whether the file still names this claim."""
+        """Whether the file still names this lease."""
         found = Holder.read(self.path)
         return found is not None and found.token == self.holder.token
 
     def release(self) -> None:
-        """Give the stage up; a claim that was lost is left to its new holder."""
+        """Give the stage up; a lease that was lost is left to its new holder."""
         self._over.set()
-        with self._lock, suppress(OSError):  # a claim that cannot be removed dies with its process
+        with self._lock, suppress(OSError):  # a lease that cannot be removed dies with its process
             if self.held:
                 self.path.unlink(missing_ok=True)
 
