@@ -16,9 +16,12 @@ import typer
 from distillbench import __version__
 from distillbench.cli import (
     agreement,
+    diff,
     doctor,
     env,
     export,
+    gc,
+    init,
     list_,
     logs,
     plan,
@@ -55,7 +58,7 @@ app = typer.Typer(
         "distillbench list methods",
     ),
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -63,6 +66,7 @@ app = typer.Typer(
 for name, command, epilog in (
     ("run", run.run, run.EPILOG),
     ("plan", plan.plan, plan.EPILOG),
+    ("init", init.init, init.EPILOG),
     ("validate", validate.validate, validate.EPILOG),
     ("list", list_.list_, list_.EPILOG),
     ("show", show.show, show.EPILOG),
@@ -74,6 +78,8 @@ for name, command, epilog in (
     ("agreement", agreement.agreement, agreement.EPILOG),
     ("study", study.study, study.EPILOG),
     ("slurm", slurm.slurm, slurm.EPILOG),
+    ("diff", diff.diff, diff.EPILOG),
+    ("gc", gc.gc, gc.EPILOG),
     ("doctor", doctor.doctor, doctor.EPILOG),
 ):
     app.command(name, epilog=epilog)(command)

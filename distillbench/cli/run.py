@@ -99,6 +99,7 @@ def run(
     It ends, failed stages or not, with all that `table --report` writes.
     """
     from distillbench.plan.build import selected
+    from distillbench.report.render import write_plan
     from distillbench.run.options import RunOptions
 
     options = RunOptions(
@@ -118,6 +119,7 @@ def run(
     if not allow_missing:
         refuse(lacking)
     outdir = results / whole.name
+    write_plan(whole, outdir)
     outcome, store = _execute(part, store, options, lacking, outdir / "log.txt", as_json=json)
     _finish(experiment, whole, store, outdir, outcome, as_json=json)
     raise typer.Exit(outcome.exit_code)

@@ -210,6 +210,7 @@ class Experiment(Section):
         title: heading of the report.
         threads: CPU threads of each stage, at most 1,024; fixed so that sums do not depend on the
             machine's load.
+        plugins: modules, or .py files beside this one, that hold plug-ins; `--plugin` adds others.
         base: what every row starts from.
         for_method: method -> what its rows start from, merged over `base`.
         backbones: alias -> registered backbone.
@@ -233,6 +234,7 @@ class Experiment(Section):
     name: Name.experiment
     title: str = ""
     threads: Annotated[int, Field(gt=0, le=1024)] = 1
+    plugins: list[str] = Field(default_factory=list)
     base: CellConfig = CellConfig()
     for_method: dict[str, dict[str, Any]] = Field(default_factory=dict)
     backbones: dict[Name.backbone, Annotated[BackboneRef, _bare("use")]] = Field(
