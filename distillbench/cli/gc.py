@@ -87,7 +87,8 @@ def _referred(results: Path, files: list[Path] | tuple[()]) -> set[str]:
         raise BadInput(f"{results}: no experiment's plan.json tells what is in use", hint=hint)
     found = set().union(*plans.values())
     for file in files:
-        for profile in profiles_of(file) or [None]:
+        profiles: list[str | None] = [*profiles_of(file)]
+        for profile in profiles or [None]:
             found |= open_experiment(file, profile=profile)[1].stages.keys()
     return found
 

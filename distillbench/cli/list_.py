@@ -58,7 +58,7 @@ def list_(
     if json:
         print_json(rows)
     elif rows:
-        shown = shown_runs(rows) if kind is Kind.runs else rows
+        shown = shown_runs(rows) if kind is Listing.runs else rows
         print(columns(list(shown[0]), [list(row.values()) for row in shown]))
     else:
         print(f"no {kind}")

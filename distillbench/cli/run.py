@@ -44,6 +44,10 @@ EPILOG = examples(
 FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")]
 
 
+RetryFailedOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
+]
+DryRunOption = Annotated[bool, typer.Option("-n", "--dry-run", help="Show the plan and stop.")]
 AllowMissingOption = Annotated[
     bool, typer.Option("--allow-missing", help="Run what can, though something is missing.")
 ]
@@ -83,14 +87,10 @@ def run(
     max_cells: arguments.MaxCells = None,
     only: arguments.Only = "",
     fail_fast: FailFastOption = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
-    ] = False,
+    retry_failed: RetryFailedOption = False,
     redo_changed: RedoChangedOption = False,
     allow_missing: AllowMissingOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("-n", "--dry-run", help="Show the plan and stop.")
-    ] = False,
+    dry_run: DryRunOption = False,
     plugin: arguments.Plugin = None,
     json: arguments.Json = False,
 ) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from distillbench.errors import ArtifactError, BadInput
 from distillbench.files.io import remove, storage_guard
-from distillbench.store.claim import Claim, Holder
 from distillbench.store.layout import KINDS, Store
+from distillbench.store.lease import Holder, Lease
 from distillbench.store.record import Done
 
 __all__ = ["Unused", "keys_in_plans", "live_holders", "remove_stage", "unused"]
@@ -92,19 +92,19 @@ def remove_stage(store: Store, stage: Unused) -> bool:
     Raises:
         StorageError: it cannot be removed.
     """
-    claim = Claim.take(store.claim_path(stage.kind, stage.key))
-    if claim is None:
+    lease = Lease.take(store.lease_path(stage.kind, stage.key))
+    if lease is None:
         return False
     try:
         for path in stage.paths:
             with storage_guard(path):
-                if path.exists() and path != claim.path:
+                if path.exists() and path != lease.path:
                     aside = path.with_name(f".{path.name}.removed")
                     remove(aside)
                     os.rename(path, aside)
                     remove(aside)
     finally:
-        claim.release()
+        lease.release()
     store.log("removed", stage.kind, stage.key)
     return True
 

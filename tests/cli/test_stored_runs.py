@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import distillbench
-from distillbench.store.claim import Claim
 from distillbench.store.layout import Store
+from distillbench.store.lease import Lease
 from distillbench.store.record import Failure
 
 EXPERIMENT = {
@@ -143,13 +143,13 @@ def test_nothing_is_removed_while_a_stage_runs(cli: Any, results: Path) -> None:
     store = Store(results / "store")
     store.begin("train", "a" * 20)
     store.begin("train", "b" * 20)
-    claim = Claim.take(store.claim_path("train", "a" * 20), run="r", attempt=1)
-    assert claim is not None
+    lease = Lease.take(store.lease_path("train", "a" * 20), run="r", attempt=1)
+    assert lease is not None
     assert [row["key"][0] for row in cli("gc", "--json").json["stages"]] == ["b"]
     asked = cli("gc", "--remove")
     assert asked.code == 2
     assert "nothing was removed" in asked.err
-    claim.release()
+    lease.release()
     assert "2 stages" in cli("gc", "--remove").out
 
 
