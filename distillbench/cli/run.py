@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from distillbench.plan.stage import Plan
     from distillbench.run.options import Outcome, RunOptions
 
-__all__ = ["EPILOG", "run"]
+__all__ = ["EPILOG", "execute_part", "finish", "run"]
 
 EPILOG = examples(
     "distillbench run experiments/smoke.yaml",
@@ -120,8 +120,8 @@ def run(
         refuse(lacking)
     outdir = results / whole.name
     write_plan(whole, outdir)
-    outcome, store = _execute(part, store, options, lacking, outdir / "log.txt", as_json=json)
-    _finish(experiment, whole, store, outdir, outcome, as_json=json)
+    outcome, store = execute_part(part, store, options, lacking, outdir / "log.txt", as_json=json)
+    finish(experiment, whole, store, outdir, outcome, as_json=json)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -135,7 +135,7 @@ def _lacking(plan: Plan, store: Any, options: RunOptions) -> Sequence[Requiremen
     return missing(plan, seen, setup)
 
 
-def _execute(
+def execute_part(
     plan: Plan,
     store: Any,
     options: RunOptions,
@@ -164,7 +164,7 @@ def _execute(
     return outcome, StoreWithReasons(store, blocked)
 
 
-def _finish(
+def finish(
     experiment: Experiment, plan: Plan, store: Any, outdir: Path, outcome: Outcome, *, as_json: bool
 ) -> None:
     """Write and show results of the whole plan, failed or not; an interrupted run only says so."""

@@ -133,7 +133,7 @@ class CellConfig(Section):
     """One point of the grid, or a partial one that is merged over `base`.
 
     Attributes:
-        label: row name; "" is the method's title.
+        label: row name; "" is the method's title, or the name of the folder of `samples`.
         group: rows of one group stand together in a table.
         backbone: an alias from `backbones`.
         method: a registered method.
@@ -149,12 +149,15 @@ class CellConfig(Section):
         guidance_scale: at sampling; None is what the method recommends.
         sampler: overrides of the method's own sampling recipe (e.g. solver); another `kind` keeps
             its times and scales.
-        sample_on: alias of a backbone of the same architecture, a fine-tune, that the student is
-            carried over to for sampling: an adapter is put on it, of a whole network the
-            difference from its base is added. Such a row stands for that backbone in tables.
+        sample_on: alias of a backbone of the same architecture, a fine-tune, or label of a row that
+            is fine-tuned here, that the student is carried over to for sampling: an adapter is put
+            on it, of a whole network the difference from its base is added. Such a row stands for
+            that backbone in tables, and is compared with it.
         train: how it is trained.
         data: what it is trained on.
         sample: what is sampled from it.
+        samples: a folder of pictures or videos that another tool made, scored as this row; `{seed}`
+            in it stands for the run's seed. `nfe` and `guidance_scale` say how they were made.
         tags: free labels to select rows by in tables and claims.
     """
 
@@ -177,6 +180,7 @@ class CellConfig(Section):
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)
     sample_on: str = ""
+    samples: str = ""
     tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
 
 

@@ -71,6 +71,7 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
             train_dir, context.device, settings=told.get("backbone"),
             method_settings=told.get("method") if spec.method.weights is not None else None,
             on=_elsewhere(spec, runtime),
+            onto=train_dir.parent / spec.onto if spec.onto is not None else None,
         )  # fmt: skip
         meter.watch(student.method.backbone)
         shards = SampleWriter(out)

@@ -27,6 +27,7 @@ class Runtime(Record):
         lineage: key of the whole training whose checkpoints it continues; "" is its own.
         prompts: name of its prompt set, or path of the file.
         images: folder of its training images.
+        samples: folder of samples that were made elsewhere.
     """
 
     threads: PositiveInt = 1
@@ -36,6 +37,7 @@ class Runtime(Record):
     lineage: str = ""
     prompts: str = ""
     images: str = ""
+    samples: str = ""
 
 
 def _tell_nobody(event: Mapping[str, Any]) -> None:

@@ -99,6 +99,7 @@ def load_student(
     settings: Mapping[str, Any] | None = None,
     method_settings: Mapping[str, Any] | None = None,
     on: Mapping[str, Any] | None = None,
+    onto: Path | None = None,
 ) -> Student:
     """Rebuild a trained student from its folder alone, in the precision it was trained in.
 
@@ -108,6 +109,7 @@ def load_student(
         settings, method_settings: of backbone and method, where they are others than at training:
             weights may have moved.
         on: name, params and revision of another backbone, to carry the student over to.
+        onto: folder of a training of the same backbone, to carry it over to.
 
     Raises:
         ArtifactError: the folder is not that of a finished training, or not as it was committed.
@@ -125,23 +127,35 @@ def load_student(
             f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
             f"{backbone.revision()}"
         )
-    if on is not None and NetRecord.read(train_dir).kind == "lora":
-        return _carried(method, train_dir, on, device, recipe.precision)
+    if onto is not None:
+        on = {"name": recipe.backbone.name, "params": given, "revision": revision}
+    place = _Place(on, onto) if on is not None else None
+    if place is not None and NetRecord.read(train_dir).kind == "lora":
+        return _carried(method, train_dir, place, device, recipe.precision)
     backbone = _own_backbone(method, train_dir, recipe.method.weights)
     backbone.load(device, dtype=recipe.precision)
     if recipe.teacher:
         replace_teacher_by_run(backbone, train_dir.parent / recipe.teacher)
-    if on is not None:
-        return _carried(method, train_dir, on, device, recipe.precision, base=backbone)
+    if place is not None:
+        return _carried(method, train_dir, place, device, recipe.precision, base=backbone)
     trained = (train_dir / NetRecord.file).is_file()
     return Student(method, _net(backbone, train_dir) if trained else None)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a student is carried over to: a backbone, with the net of a training in its place."""
+
+    on: Mapping[str, Any]
+    onto: Path | None
+
+
 def _carried(
-    method: Method, train_dir: Path, on: Mapping[str, Any], device: str, precision: str,
+    method: Method, train_dir: Path, place: _Place, device: str, precision: str,
     *, base: Backbone | None = None,
 ) -> Student:  # fmt: skip
-    """A student on another backbone: its adapter, or its difference from a loaded `base`."""
+    """A student elsewhere: its adapter, or its difference from a loaded `base`."""
+    on = place.on
     backbone = registry.build_backbone(on["name"], on["params"])
     if on.get("revision", backbone.revision()) != backbone.revision():
         raise ArtifactError(
@@ -149,6 +163,8 @@ def _carried(
             f"disk holds {backbone.revision()}"
         )
     backbone.load(device, dtype=precision)
+    if place.onto is not None:
+        replace_teacher_by_run(backbone, place.onto)
     method.backbone = backbone
     record, tensors = NetRecord.read(train_dir), read_tensors(train_dir)
     net = backbone.make_net(record.role, record.kind, **record.opts)
