@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from distillbench.api import Need
     from distillbench.api.backbone import Backbone
-    from distillbench.files.places import Need
 
 __all__ = ["LADD", "LADDConfig"]
 

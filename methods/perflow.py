@@ -120,7 +120,7 @@ class PeRFlow(Method):
         return sampler.sample(denoise, z, self.backbone.process, lambda _: z)
 
     def sampler(self, nfe: int) -> Sampler:
-        """1000, 750, 500, 250 for 4 windows and steps; of velocities 999, 749, 499, 249."""
+        """999, 749, 499, 249 for 4 windows and steps; where noise is read 1000, 750, 500, 250."""
         if self.distils and nfe != 1:
             raise NotSupported(f"{self.name} distilled into one step is not sampled with {nfe}")
         return self.windows.sampler(nfe)

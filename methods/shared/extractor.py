@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from distillbench.api import Need
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput
-from distillbench.files.places import Need
 
 from .heads import blank, head_of, logits_of
 from .noised import logit_normal_noised

@@ -31,7 +31,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "tdm_unify gan teacher": (
         "tdm_unify", {"adversarial_weight": 0.1, "adversarial_features": "teacher"}
     ),
-    "perflow velocity": ("perflow", {"reads": "velocity", "solver_steps": 2, "ema": 0.9}),
+    "perflow noise": (
+        "perflow", {"reads": "diff_eps", "solver_steps": 2, "start_share": 0.5, "ema": 0.9}
+    ),
     "perflow one step": ("perflow", {"windows": 1, "one_step_share": 0.5, "solver_steps": 2}),
     "lightning adversary": (
         "lightning", {"stages": [8, 4], "teacher_steps": 16, "w_adv": 0.5, "ema": 0.9}
