@@ -20,6 +20,7 @@ from pydantic import (
 
 from distillbench.experiment.compared import ReferenceConfig
 from distillbench.experiment.names import Label, Name
+from distillbench.experiment.ontop import OnTopConfig
 from distillbench.experiment.outputs import ClaimConfig, FigureConfig, Section, TableConfig
 from distillbench.files.limits import Limits
 from distillbench.files.marks import MapNode
@@ -156,6 +157,8 @@ class CellConfig(Section):
         train: how it is trained.
         data: what it is trained on.
         sample: what is sampled from it.
+        adapters: LoRAs that are put on the network for sampling, beside the student's own and on a
+            reference teacher's too.
         samples: a folder of pictures or videos that another tool made, scored as this row; `{seed}`
             in it stands for the run's seed. `nfe` and `guidance_scale` say how they were made.
         tags: free labels to select rows by in tables and claims.
@@ -180,6 +183,7 @@ class CellConfig(Section):
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)
     sample_on: str = ""
+    adapters: list[OnTopConfig] = Field(default_factory=list)
     samples: str = ""
     tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
 

@@ -56,7 +56,8 @@ def _several_references(cells: Sequence[Cell], stages: Mapping[str, Stage]) -> I
     """A note for each backbone whose rows are compared with different samples of the teacher."""
     for alias, keys in _references(cells, stages).items():
         samples = (stages[key].read(SampleSpec) for key in dict.fromkeys(keys))
-        if len({canonical_json({**sample.plain(), "seed": 0}) for sample in samples}) > 1:
+        chance = {"seed": 0, "adapters": []}
+        if len({canonical_json({**sample.plain(), **chance}) for sample in samples}) > 1:
             yield (
                 f"{alias}: rows are compared with different samples of the reference, as they "
                 "differ in sample.n, sample.batch_size, sample.prompts or train.precision"

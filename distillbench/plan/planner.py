@@ -23,6 +23,7 @@ from distillbench.plan.resolve import Resolved, Resolver
 from distillbench.plan.stage import Cell, Stage
 from distillbench.plan.stages import Stages
 from distillbench.plan.trainings import Trainings
+from distillbench.plan.weights import adapters_of
 from distillbench.specs.stages import (
     MetricSpec,
     PromptsSpec,
@@ -76,6 +77,7 @@ class Planner:
         self.data.training(point, resolved)
         self.trainings.add(point, resolved)
         self.prompts(point, resolved, "sample")
+        adapters_of(point.config, resolved.sampled, point.tree, self.problems)
         return resolved
 
     def place(self, rows: Sequence[tuple[GridPoint, Resolved | Given]]) -> None:
@@ -177,6 +179,8 @@ class Planner:
         snapshot = f" after {point.updates}" if point.updates else ""
         text = f"{label} {resolved.shown.alias} nfe {resolved.recipe.nfe}{snapshot} seed {seed}"
         needs = [train.key, *self.trainings.teachers(train)]
+        if on_top := adapters_of(point.config, resolved.sampled, point.tree, self.problems):
+            spec = spec.model_copy(update={"adapters": on_top})
         if resolved.onto:
             there = self.trainings.run(point, resolved, "sample_on", seed)
             spec = spec.model_copy(update={"onto": there.key})
@@ -185,6 +189,8 @@ class Planner:
         if resolved.on is not None:
             settings["sample_on"] = resolved.on.settings
         runtime = {**self.made.runtime, **prompts.runtime, "settings": settings}
+        if on_top:
+            runtime["adapters"] = [given.weights for given in point.config.adapters]
         needs = list(dict.fromkeys(needs))
         return self.made.stage(spec, text, needs=tuple(needs), cost=cost, runtime=runtime)
 

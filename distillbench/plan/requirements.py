@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from distillbench.api import registry
+from distillbench.api.published import Published
 from distillbench.errors import DistillbenchError
 from distillbench.files.places import Need, data_root, package
 from distillbench.plan.devices import visible_gpus
@@ -129,6 +130,7 @@ class _Survey:
         elif isinstance(spec, SampleSpec):
             yield from self._plugins(stage)
             yield from _prompt_set(spec.prompts.sha256)
+            yield from (Published(name).need() for name in stage.options.adapters)
         elif isinstance(spec, GivenSpec):
             yield from _prompt_set(spec.prompts.sha256)
         elif spec.trains or spec.method.weights is not None:

@@ -11,6 +11,7 @@ from distillbench.plan.used import UsedBackbone
 from distillbench.specs.stages import MethodSpec
 
 if TYPE_CHECKING:
+    from distillbench.api.backbone import Backbone
     from distillbench.api.method import Method
     from distillbench.api.sampler import Sampler
 
@@ -40,6 +41,12 @@ class Resolved:
     def shown(self) -> UsedBackbone:
         """The backbone it is sampled on, and stands for."""
         return self.on or self.used
+
+    @property
+    def sampled(self) -> Backbone:
+        """What is sampled: a pipeline that the method brings, or the backbone that is shown."""
+        own = self.method.backbone
+        return own if own is not self.method.base else self.shown.backbone
 
     @property
     def alias(self) -> str:

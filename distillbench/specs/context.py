@@ -28,6 +28,7 @@ class Runtime(Record):
         prompts: name of its prompt set, or path of the file.
         images: folder of its training images.
         samples: folder of samples that were made elsewhere.
+        adapters: where LoRAs of others lie, in the order of the spec.
     """
 
     threads: PositiveInt = 1
@@ -38,6 +39,7 @@ class Runtime(Record):
     prompts: str = ""
     images: str = ""
     samples: str = ""
+    adapters: list[str] = Field(default_factory=list)
 
 
 def _tell_nobody(event: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
+    Field,
     NonNegativeInt,
     PositiveInt,
     SerializeAsAny,
@@ -26,8 +27,8 @@ from distillbench.specs.record import Record
 
 __all__ = [
     "IDENTITY_VERSION", "AnySpec", "BackboneSpec", "DataSpec", "FitSpec", "GivenSpec", "Kind",
-    "MethodSpec", "MetricSpec", "Plugin", "PromptsSpec", "SampleSpec", "SampledSpec", "ScoreSpec",
-    "Spec", "TrainSettings", "TrainSpec", "record_of",
+    "MethodSpec", "MetricSpec", "OnTopSpec", "Plugin", "PromptsSpec", "SampleSpec", "SampledSpec",
+    "ScoreSpec", "Spec", "TrainSettings", "TrainSpec", "record_of",
 ]  # fmt: skip
 
 IDENTITY_VERSION = 2
@@ -230,6 +231,13 @@ class GivenSpec(SampledSpec):
     samples_sha256: str
 
 
+class OnTopSpec(Record):
+    """A LoRA of others: identity of its bytes, and its scale."""
+
+    weights: str
+    scale: float
+
+
 class SampleSpec(SampledSpec):
     """Samples of a training; noise is a function of the seed and of a sample's number.
 
@@ -239,6 +247,7 @@ class SampleSpec(SampledSpec):
         batch_size: samples of one network call.
         sample_on: another backbone that the student is carried over to; None is its own.
         onto: a training of the same backbone that it is carried over to; None for none.
+        adapters: LoRAs of others on the network that is sampled.
     """
 
     train: Key
@@ -248,6 +257,7 @@ class SampleSpec(SampledSpec):
     batch_size: PositiveInt
     sample_on: BackboneSpec | None = None
     onto: Key | None = None
+    adapters: list[OnTopSpec] = Field(default_factory=list)
 
     @property
     def plugins(self) -> dict[PluginRole, BackboneSpec | MethodSpec | MetricSpec]:
