@@ -102,7 +102,7 @@ def run(
     from distillbench.cli.needs import StoreWithReasons, refuse
     from distillbench.plan.build import selected
     from distillbench.plan.requirements import Setup, missing, without
-    from distillbench.report.render import build_report, write_reports
+    from distillbench.report.render import build_report, write_plan, write_reports
     from distillbench.run.driver import execute
     from distillbench.run.options import RunOptions
 
@@ -114,6 +114,7 @@ def run(
     lacking = missing(part, store, Setup(asked.runner, asked.gpus, bool(asked.address)))
     if not allow_missing:
         refuse(lacking)
+    write_plan(done.plan, done.folder)
     able, blocked = without(part, lacking, lambda stage: store.is_done(stage.kind, stage.key))
     outcome = execute(able, store, asked)
     if outcome.interrupted:

@@ -11,6 +11,7 @@ from distillbench.core.loss import squared_error
 
 from .settings.dmd2 import DMD2Config
 from .shared.gan import Adversarial, Noised
+from .shared.noised import noised_nodes
 from .shared.scores import denoising_loss, dmd_losses, noised, require_trained, teacher_samples
 
 if TYPE_CHECKING:
@@ -86,15 +87,12 @@ class DMD2(Adversarial):
         Backward simulation: as the student is sampled, up to ONE node for all samples of an update,
         so that it costs the same everywhere. "data": latents noised to nodes of their own.
         """
-        nodes = torch.tensor(self.config.nodes(self.backbone), device=batch.device)
-        process, start = self.backbone.process, batch.randn(turn, "start")
+        process, trained = self.backbone.process, self.config.nodes(self.backbone)
         if self.config.student_input == "data":
             assert batch.latents is not None, "data input needs real latents"
-            k = batch.randint(0, len(nodes), turn, "node")
-            x = process.add_noise(batch.latents, start, nodes[k])
-            first = (k == 0).reshape(-1, *[1] * (x.ndim - 1))  # pure noise, as in sampling
-            return torch.where(first, start, x), nodes[k]
-        x, last = start, batch.shared_randint(0, len(nodes), turn, "steps")
+            return noised_nodes(self, batch.latents, trained, batch, turn)
+        nodes, x = torch.tensor(trained, device=batch.device), batch.randn(turn, "start")
+        last = batch.shared_randint(0, len(nodes), turn, "steps")
         with torch.no_grad():
             for i in range(last):
                 x0 = self.predict("student", x, nodes[i].expand(len(batch)), batch).x0

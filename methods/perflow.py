@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from distillbench.api.method import Batch, Losses, Method, NetSpec
 from distillbench.core.lazy import torch
 from distillbench.core.loss import squared_error
 from distillbench.core.process import per_sample
-from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 
 from .settings.perflow import PeRFlowConfig
+from .shared.scores import walked
 from .shared.snapshot import take
 from .shared.windows import Windows
 
@@ -100,12 +99,9 @@ class PeRFlow(Method):
         self, x: torch.Tensor, s: torch.Tensor, e: torch.Tensor, batch: Batch
     ) -> torch.Tensor:
         """x_e: K DDIM steps of the guided teacher from x_s, without gradient."""
-        process, parts = self.backbone.process, self.windows.parts(s, e, self.config.solver_steps)
-        with torch.no_grad():
-            for t, to in pairwise(parts):
-                pred = self.teacher(x, t, batch, self.config.teacher_guidance)
-                x = ddim(pred.x0, pred.eps, *process.alpha_sigma(to, x))
-        return x
+        scale = self.config.teacher_guidance
+        parts = self.windows.parts(s, e, self.config.solver_steps)
+        return walked(self, lambda x, t: self.teacher(x, t, batch, scale), x, parts)
 
     def one_step(self, batch: Batch) -> Losses:
         """| z's end in one step of theta - z's end in K steps of v |^2."""
@@ -124,7 +120,7 @@ class PeRFlow(Method):
         return sampler.sample(denoise, z, self.backbone.process, lambda _: z)
 
     def sampler(self, nfe: int) -> Sampler:
-        """1000, 750, 500, 250 for 4 windows and steps; of velocities 999, 749, 499, 249."""
+        """999, 749, 499, 249 for 4 windows and steps; where noise is read 1000, 750, 500, 250."""
         if self.distils and nfe != 1:
             raise NotSupported(f"{self.name} distilled into one step is not sampled with {nfe}")
         return self.windows.sampler(nfe)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import TYPE_CHECKING
 
 from distillbench.api.method import Losses, NetSpec
 from distillbench.api.samplers import GammaSampler
 from distillbench.core.grid import uniform_time
 from distillbench.core.lazy import torch
+from distillbench.core.loss import squared_error
 from distillbench.core.solve import ddim, second_order_jump
 from distillbench.errors import NotSupported
 
 from .settings.consistency import TCDConfig
 from .shared.consistency import Consistency, SolverStep
+from .shared.scores import noised
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,7 +37,8 @@ class TCD(Consistency):
                  f(x, t -> s) = alpha_s x0_theta(x, t) + sigma_s eps_theta(x, t)         (TCF(1))
 
     d: squared error, weight 1 at all times. A network that is not told s cannot fit all ends at
-    once, so this loss does not go to zero; TCF(S+) removes that floor.
+    once, so this loss does not go to zero; TCF(S+) removes that floor. `soft_steps` and `w_score`
+    are CTM's (arXiv 2310.02279).
     """
 
     Config = TCDConfig
@@ -56,9 +60,31 @@ class TCD(Consistency):
         return {"student": self.student_spec(*(("end_t",) if self.config.tcf == "S+" else ()))}
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
-        """d( f(x_t, t -> s), sg f_ema(x_u, u -> s) )."""
-        s = self.solver_step(batch, batch.randn("noise"))
-        return Losses(self.distance(*self.jumps(self.jump, s, self.end_time(batch, s), batch)))
+        """d( f(x_t, t -> s), sg f_ema(x_u, u -> s) ), and CTM's score matching if it is weighed."""
+        s = self.solver_step(batch, batch.randn("noise"), self.soft_steps(batch))
+        loss = self.distance(*self.jumps(self.jump, s, self.end_time(batch, s), batch))
+        if not self.config.w_score:
+            return Losses(loss)
+        score = self.score(batch)
+        scalars = {"consistency": loss, "score": score}
+        return Losses(loss + self.config.w_score * score, scalars)
+
+    def soft_steps(self, batch: Batch) -> int:
+        """m of 1 to M, as likely as it is large (CTM, arXiv 2310.02279, released code)."""
+        most = self.config.soft_steps
+        place = batch.shared_randint(0, most * (most + 1) // 2, "soft steps") if most > 1 else 0
+        return (isqrt(8 * place + 1) + 1) // 2
+
+    def score(self, batch: Batch) -> torch.Tensor:
+        """| eps_theta(x_t, t) - n |^2; a network that is told its end stays where it is."""
+        assert batch.latents is not None, "score matching needs real latents"
+        x_t, t = noised(self, batch.latents, batch, "score")
+        end_t = t if self.config.tcf == "S+" else None
+        scale = torch.ones(len(t), device=t.device) if self.config.embeds else None
+        pred = self.backbone.predict(
+            self.net["student"], x_t, t, batch.cond, embed_scale=scale, end_t=end_t
+        )
+        return squared_error(pred.eps, batch.randn("score", "noise"))
 
     def end_time(self, batch: Batch, s: SolverStep) -> torch.Tensor:
         """(B,) where the jumps end, both ends of the range included."""

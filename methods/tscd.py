@@ -33,8 +33,8 @@ class TSCD(Consistency):
         fake     in the one-step phase: plain denoising of the student's one-step samples
         disc     min_D  softplus(D(student's jump)) + softplus(-D(target's jump))
 
-    One segment is TCD; s at the edge would be PCM. `one_step` adds the last phase (section 3.3):
-    the student's loss there has DMD and a regression beside, for use at 1 to 8 steps.
+    One segment is TCD; s at the edge (`ends: edge`) is PCM (arXiv 2405.18407). `one_step` adds the
+    last phase (section 3.3), whose student's loss has DMD and a regression beside.
     """
 
     Config = TSCDConfig
@@ -90,7 +90,7 @@ class TSCD(Consistency):
         """The teacher's step, and where the jumps end."""
         noise = offset_noise(batch, self.config.offset_noise, self.backbone.modality)
         s = self.solver_step(batch, noise)
-        return s, self.grid_end(s, batch, phase.segments)
+        return s, self.grid_end(s, batch, phase.segments, edge=self.config.ends == "edge")
 
     def jump(
         self, net: NetHandle, x: torch.Tensor, t: torch.Tensor, end: torch.Tensor, batch: Batch,

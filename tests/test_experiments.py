@@ -78,11 +78,11 @@ def test_each_row_with_a_published_counterpart_names_it(file: Path, profile: str
             continue
         theirs, beside = load_published(table.published), {}
         for row in rows:
-            names = [row.first.backbone, labels[row.first.backbone]]
-            match, nfe = table.published_match, row.first.nfe
+            names = [row.first.backbone, labels.get(row.first.backbone, "")]
+            match, nfe, place = table.published_match, row.first.nfe, row.first.backbone
             found = theirs.beside(match, row.name, backbone=names, nfe=nfe)
-            beside[row.name, nfe] = found.key if found else ""
-        assert not any(key for (name, _), key in beside.items() if "without GAN" in name)
+            beside[row.name, place, nfe] = found.key if found else ""
+        assert not any(key for (name, *_), key in beside.items() if "without GAN" in name)
         left = {row.key for row in theirs.rows} - set(beside.values())
         weights = profile == "paper" and theirs.stem == "tdm_table1"
         gone = () if weights else tuple(NOT_OURS.get(theirs.stem, ()))

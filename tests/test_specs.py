@@ -15,10 +15,10 @@ from distillbench.plan.stage import Stage
 from distillbench.specs.context import Runtime
 from distillbench.specs.stages import (
     IDENTITY_VERSION,
-    SPECS,
     SampleSpec,
     ScoreSpec,
     TrainSpec,
+    record_of,
 )
 from distillbench.testing.specs import sample_spec, score_spec, train_spec
 
@@ -37,7 +37,7 @@ def text(value: Any) -> str:
 )
 def test_a_planned_spec_is_read_whole(file: Path, profile: str | None) -> None:
     for stage in build_plan(load_experiment(file, profile=profile)).stages.values():
-        again = SPECS[stage.kind].read(json.loads(text(stage.spec)), of=stage.key)
+        again = record_of(stage.kind, stage.spec).read(json.loads(text(stage.spec)), of=stage.key)
         assert text(again.plain()) == text(stage.spec)
         assert text(stage.options.plain()) == text(stage.runtime)
 

@@ -11,7 +11,7 @@ from distillbench.experiment.select import Fields, refusal, unknown
 from distillbench.files.marks import Mark, Path, Problems, did_you_mean, locate
 from distillbench.plan.build import build_plan
 from distillbench.plan.stage import Plan
-from distillbench.specs.stages import SampleSpec
+from distillbench.specs.stages import SampledSpec
 
 if TYPE_CHECKING:
     from distillbench.analysis.published import PublishedTable
@@ -209,7 +209,7 @@ class _Checker:
         for row in chosen(self.rows, table.where, referenced_fields) if self.metrics else ():
             stage = self.plan.stages.get(row.first.sample)
             if stage is not None:
-                prompts = stage.read(SampleSpec).prompts
+                prompts = stage.read(SampledSpec).prompts
                 found.setdefault(f"n {prompts.n}, prompts {prompts.sha256[:8]}", row)
         if len(found) > 1:
             told = "; ".join(f"{row.name} has {what}" for what, row in found.items())

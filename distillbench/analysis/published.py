@@ -115,14 +115,18 @@ class PublishedTable:
     ) -> PublishedRow | None:
         """The row that a `published_match` names for ours; nothing is guessed from what ours say.
 
-        `label[nfe=8]` speaks of one row of a label, `label` of the others. Only the first may name
-        other steps than ours, as where a step of a solver takes two evaluations.
+        `label[nfe=8]` and `label[backbone=ALIAS]` speak of some rows of a label, `label` of the
+        others. Only the first may name other steps than ours, as where a step of a solver takes two
+        evaluations; only the second another backbone, as where ours stands in for that one.
 
         Raises:
             ConfigError: see `require`.
         """
         if key := match.get(f"{label}[nfe={nfe}]"):
             return self.require(key, backbone=backbone)
+        for name in backbone:
+            if key := match.get(f"{label}[backbone={name}]"):
+                return self.require(key, nfe=nfe)
         key = match.get(label)
         return self.require(key, backbone=backbone, nfe=nfe) if key else None
 
@@ -153,8 +157,8 @@ class PublishedTable:
 
 def of_label(name: str) -> tuple[str, int | None]:
     """A `published_match` name as (label, nfe); nfe is None where it speaks of all of them."""
-    found = re.fullmatch(r"(.+)\[nfe=([0-9]+)\]", name)
-    return (found[1], int(found[2])) if found else (name, None)
+    found = re.fullmatch(r"(.+)\[(?:nfe=([0-9]+)|backbone=[^\]]+)\]", name)
+    return (found[1], int(found[2]) if found[2] else None) if found else (name, None)
 
 
 def published_stems() -> tuple[str, ...]:

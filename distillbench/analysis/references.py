@@ -12,7 +12,7 @@ from typing import Any, Literal
 from distillbench.analysis.rows import Row
 from distillbench.plan.identity import content_key
 from distillbench.plan.stage import Plan, Stage
-from distillbench.specs.stages import SampleSpec, ScoreSpec
+from distillbench.specs.stages import SampledSpec, SampleSpec, ScoreSpec
 
 __all__ = ["Against", "against"]
 
@@ -49,7 +49,8 @@ def against(plan: Plan, row: Row, metric: str) -> Against | None:
     if reference is None or sample is None:
         return None
     theirs = reference.read(SampleSpec)
-    same = theirs.seed == sample.read(SampleSpec).seed
+    ours = sample.read(SampledSpec)
+    same = isinstance(ours, SampleSpec) and theirs.seed == ours.seed
     return Against(
         content_key(_made_of(reference)), "same" if same else "other",
         _made_of(reference) == _made_of(sample), theirs.sampler.guidance_scale,

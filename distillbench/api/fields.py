@@ -2,7 +2,9 @@
 
     gamma: Annotated[float, SAMPLING] = 0.3
 
-A field without a mark decides the training, and so all that follows from it. `renamed("old")`
+A field without a mark decides the training, and so all that follows from it. One that came later,
+whose default is what was always done, is ADDED: at its default it is in no key, so that finished
+runs stay found. `renamed("old")`
 marks a field that was called otherwise: the old spelling is refused by naming the new one.
 """
 
@@ -16,7 +18,7 @@ from pydantic import BaseModel
 
 from distillbench.files.renamed import renamed
 
-__all__ = ["NEUTRAL", "SAMPLING", "SIZE", "Split", "renamed", "same_network", "split"]
+__all__ = ["ADDED", "NEUTRAL", "SAMPLING", "SIZE", "Split", "renamed", "same_network", "split"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ SIZE: Final = _Size()
 
 
 @dataclass(frozen=True)
+class _Added:
+    """Kept apart from `_Mark` too: off its default it decides keys as an unmarked field does."""
+
+
+ADDED: Final = _Added()
+"""Newer than results are; its default leaves everything as it was before."""
+
+
+@dataclass(frozen=True)
 class Split:
     """Settings of a plug-in, JSON-able: those that decide a key, and the marked ones."""
 
@@ -51,7 +62,13 @@ class Split:
 def split(config: BaseModel) -> Split:
     """Tell the settings of a plug-in apart by their marks."""
     marked = set(_marked(type(config)))
-    settings = config.model_dump(mode="json")
+    unchanged = {
+        name
+        for name, field in type(config).model_fields.items()
+        if ADDED in field.metadata and getattr(config, name) == field.default
+    }
+    dumped = config.model_dump(mode="json")
+    settings = {name: value for name, value in dumped.items() if name not in unchanged}
     return Split(
         {name: value for name, value in settings.items() if name not in marked},
         {name: value for name, value in settings.items() if name in marked},

@@ -7,8 +7,25 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["File", "Json", "MaxCells", "Only", "Plugin", "Profile", "Results", "Set"]
+__all__ = ["File", "Json", "MaxCells", "Only", "Plugin", "Profile", "Results", "Run", "Set"]
 
+
+def _runs(incomplete: str) -> list[str]:
+    """Keys of stored trainings and samples that a shell may complete, in the usual folder."""
+    paths = (path for kind in ("train", "sample") for path in Path("results/store", kind).glob("*"))
+    return [
+        path.name for path in paths if "." not in path.name and path.name.startswith(incomplete)
+    ]
+
+
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Key of a stage, its beginning, or EXPERIMENT:ROW:seedN.",
+        autocompletion=_runs,
+    ),
+]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Experiment file (YAML).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 Profile = Annotated[

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distillbench.plan.stage import Plan
 
 __all__ = [
-    "columns", "examples", "find_run", "nearest", "open_experiment", "print_json",
+    "age_text", "columns", "examples", "find_run", "nearest", "open_experiment", "print_json",
     "require_writable", "store_of", "use_plugins",
 ]  # fmt: skip
 
@@ -90,17 +90,18 @@ def require_writable(results: Path) -> None:
         raise BadInput(f"{there}: cannot be written", hint=hint)
 
 
-def find_run(results: Path, prefix: str) -> tuple[str, str]:
+def find_run(results: Path, prefix: str, kind: str = "train") -> tuple[str, str]:
     """(kind, key) of the stored stage whose key begins with `prefix`.
 
-    Of the form EXPERIMENT:ROW or EXPERIMENT:ROW:seedN it is the training of that row, by the plan
-    that lies beside the experiment's tables.
+    Of the form EXPERIMENT:ROW:seedN it is the stage of `kind` of that row; see `cli.named`.
 
     Raises:
         BadInput: there is none, or more than one.
     """
     if ":" in prefix:
-        return "train", _named_training(results, prefix)
+        from distillbench.cli.named import named_stage
+
+        return kind, named_stage(results, prefix, kind)
     root = results / "store"
     names = {
         (kind, path.name.split(".")[0])
@@ -118,26 +119,12 @@ def find_run(results: Path, prefix: str) -> tuple[str, str]:
     )
 
 
-def _named_training(results: Path, name: str) -> str:
-    from distillbench.errors import ArtifactError
-    from distillbench.files.io import read_json
-
-    experiment, _, rest = name.partition(":")
-    row, _, seed = rest.rpartition(":seed") if ":seed" in rest else (rest, "", "")
-    try:
-        cells = read_json(results / experiment / "plan.json")["cells"]
-    except (ArtifactError, KeyError, TypeError) as error:
-        hint = "Make its tables once, or take a key of distillbench list runs"
-        raise BadInput(f"{name}: no plan in {results / experiment}", hint=hint) from error
-    named = [cell for cell in cells if row in (cell["label"], cell["title"], cell["method"])]
-    keys = {str(cell["train"]): cell for cell in named if seed in ("", str(cell["seed"]))}
-    if len(keys) == 1:
-        return next(iter(keys))
-    if keys:
-        found = ", ".join(f"{key[:8]} (seed {cell['seed']})" for key, cell in keys.items())
-        raise BadInput(f"{name}: means {len(keys)} trainings: {found}; take one of these keys")
-    rows = ", ".join(dict.fromkeys(cell["label"] or cell["method"] for cell in cells))
-    raise BadInput(f"{name}: no such row and seed in {experiment}; its rows: {rows}")
+def age_text(seconds: float) -> str:
+    """How long ago, in the largest unit that fits."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def print_json(value: Any) -> None:

@@ -24,6 +24,7 @@ EPILOG = examples(
     "distillbench export 58017a9e --nfe 8 -o my-student",
     "distillbench export 58017a9e --row TCD -o my-student",
     "distillbench export 58017a9e --lora kohya -o for-comfyui",
+    "distillbench export 58017a9e --as pipeline -o whole",
 )
 
 
@@ -33,6 +34,14 @@ class Form(StrEnum):
     diffusers = "diffusers"
     kohya = "kohya"
     peft = "peft"
+
+
+class Reach(StrEnum):
+    """How much of a student's pipeline is written."""
+
+    least = "least"
+    network = "network"
+    pipeline = "pipeline"
 
 
 def export(
@@ -48,6 +57,9 @@ def export(
     lora: Annotated[
         Form, typer.Option(help="Names of an adapter's tensors: as these tools have them.")
     ] = Form.diffusers,
+    extent: Annotated[
+        Reach, typer.Option("--as", help="An adapter if it can be, or the whole of these.")
+    ] = Reach.least,
     results: arguments.Results = Path("results"),
     plugin: arguments.Plugin = None,
     json: arguments.Json = False,
@@ -60,7 +72,8 @@ def export(
     from distillbench.api.samplers import from_recipe
     from distillbench.student.diffusers import export_student
 
-    paths = export_student(folder, out, nfe=nfe, recipe=chosen, lora=lora.value)
+    paths = export_student(folder, out, nfe=nfe, recipe=chosen, lora=lora.value,
+                           extent=extent.value)  # fmt: skip
     recipe = ExportRecipe.read(out)
     limits = recipe.limits
     if not chosen:

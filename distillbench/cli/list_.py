@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from distillbench.cli import arguments
 from distillbench.cli.common import columns, examples, print_json, use_plugins
-from distillbench.cli.runs import run_rows
+from distillbench.cli.runs import run_rows, shown_runs
 from distillbench.errors import BadInput, PluginError
 
 __all__ = ["EPILOG", "list_"]
@@ -58,7 +58,8 @@ def list_(
     if json:
         print_json(rows)
     elif rows:
-        print(columns(list(rows[0]), [list(row.values()) for row in rows]))
+        shown = shown_runs(rows) if kind is Listing.runs else rows
+        print(columns(list(shown[0]), [list(row.values()) for row in shown]))
     else:
         print(f"no {kind}")
 

@@ -28,9 +28,7 @@ _EVERY = 1.0
 
 
 def logs(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Key of a stage, its beginning, or a run's name.")
-    ],
+    run: arguments.Run,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on until the stage ends.")
     ] = False,

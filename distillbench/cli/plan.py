@@ -102,7 +102,7 @@ def _row(
     first = cells[0]
     updates = [first.updates] if snapshots else []
     keys = {
-        "train": [cell.train for cell in cells],
+        "train": [cell.train for cell in cells if cell.train],
         "sample": [cell.sample for cell in cells],
         "score": [key for cell in cells for key in cell.scores.values()],
     }

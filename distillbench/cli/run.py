@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from distillbench.plan.stage import Plan
     from distillbench.run.options import Outcome, RunOptions
 
-__all__ = ["EPILOG", "run"]
+__all__ = ["EPILOG", "execute_part", "finish", "run"]
 
 EPILOG = examples(
     "distillbench run experiments/smoke.yaml",
@@ -44,6 +44,10 @@ EPILOG = examples(
 FailFastOption = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")]
 
 
+RetryFailedOption = Annotated[
+    bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
+]
+DryRunOption = Annotated[bool, typer.Option("-n", "--dry-run", help="Show the plan and stop.")]
 AllowMissingOption = Annotated[
     bool, typer.Option("--allow-missing", help="Run what can, though something is missing.")
 ]
@@ -83,14 +87,10 @@ def run(
     max_cells: arguments.MaxCells = None,
     only: arguments.Only = "",
     fail_fast: FailFastOption = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
-    ] = False,
+    retry_failed: RetryFailedOption = False,
     redo_changed: RedoChangedOption = False,
     allow_missing: AllowMissingOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("-n", "--dry-run", help="Show the plan and stop.")
-    ] = False,
+    dry_run: DryRunOption = False,
     plugin: arguments.Plugin = None,
     json: arguments.Json = False,
 ) -> None:
@@ -99,6 +99,7 @@ def run(
     It ends, failed stages or not, with all that `table --report` writes.
     """
     from distillbench.plan.build import selected
+    from distillbench.report.render import write_plan
     from distillbench.run.options import RunOptions
 
     options = RunOptions(
@@ -118,8 +119,9 @@ def run(
     if not allow_missing:
         refuse(lacking)
     outdir = results / whole.name
-    outcome, store = _execute(part, store, options, lacking, outdir / "log.txt", as_json=json)
-    _finish(experiment, whole, store, outdir, outcome, as_json=json)
+    write_plan(whole, outdir)
+    outcome, store = execute_part(part, store, options, lacking, outdir / "log.txt", as_json=json)
+    finish(experiment, whole, store, outdir, outcome, as_json=json)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -133,7 +135,7 @@ def _lacking(plan: Plan, store: Any, options: RunOptions) -> Sequence[Requiremen
     return missing(plan, seen, setup)
 
 
-def _execute(
+def execute_part(
     plan: Plan,
     store: Any,
     options: RunOptions,
@@ -162,7 +164,7 @@ def _execute(
     return outcome, StoreWithReasons(store, blocked)
 
 
-def _finish(
+def finish(
     experiment: Experiment, plan: Plan, store: Any, outdir: Path, outcome: Outcome, *, as_json: bool
 ) -> None:
     """Write and show results of the whole plan, failed or not; an interrupted run only says so."""

@@ -8,15 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillbench.cli.common import store_of
+from distillbench.cli.common import age_text, store_of
 from distillbench.errors import ArtifactError
 from distillbench.files.leaves import leaves
+from distillbench.files.places import size_text
 from distillbench.store.state import state_of
 
 if TYPE_CHECKING:
     from distillbench.specs.stored import StoredStage
 
-__all__ = ["run_rows"]
+__all__ = ["run_rows", "shown_runs"]
 
 _SHOWN = ("seed", "train.updates", "train.steps", "train.stop", "method.name", "backbone.name")
 _UNTOLD = ("revision", "digest", "version")
@@ -38,6 +39,17 @@ def run_rows(results: Path) -> list[dict[str, Any]]:
     ]
 
 
+def shown_runs(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as a terminal has them: sizes and ages in units, without columns that are empty."""
+    shown = [
+        {**{k: v for k, v in row.items() if k not in ("bytes", "age_s")},
+         "size": size_text(row["bytes"]), "age": age_text(row["age_s"])}
+        for row in rows
+    ]  # fmt: skip
+    empty = [name for name in (shown[0] if shown else ()) if all(r[name] == "" for r in shown)]
+    return [{k: v for k, v in row.items() if k not in empty} for row in shown]
+
+
 def _record(paths: Sequence[Path]) -> StoredStage | None:
     """What the training is, by an attempt where it is not finished; None where nothing tells."""
     from distillbench.specs.stored import StoredStage
@@ -56,6 +68,7 @@ def _row(store: Any, key: str, record: StoredStage | None, differs: str) -> dict
         "run": key,
         "state": state.word,
         "label": record.label if record else "",
+        "experiment": record.runtime.experiment if record else "",
         "method": spec.method.name,
         "backbone": spec.backbone.name,
         "updates": _shown(spec.settings.updates),

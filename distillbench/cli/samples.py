@@ -18,13 +18,13 @@ __all__ = ["EPILOG", "samples"]
 
 EPILOG = examples(
     "distillbench samples 7b0f3a1c -o pictures",
-    "distillbench samples 7b0f3a1c -o pictures --first 64",
+    "distillbench samples quickstart:TDM -o pictures --first 64",
 )
 _AT_ONCE = 64
 
 
 def samples(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Key of a sample stage.")],
+    run: arguments.Run,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="A new folder.")],
     first: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="So many of them. [default: all]")
@@ -36,9 +36,7 @@ def samples(
     from distillbench.files.io import storage_guard, write_jsonl
     from distillbench.report.samples import read_lines, read_samples
 
-    kind, key = find_run(results, run)
-    if kind != "sample":
-        raise BadInput(f"{key}: a {kind} stage; a sample stage has samples")
+    kind, key = _samples_of(results, run)
     if out.exists():
         raise BadInput(f"{out}: is there already", hint="Name a new folder with -o")
     folder = Path(store_of(results).verify(kind, key))
@@ -58,6 +56,21 @@ def samples(
         print_json({"samples": key, "files": [str(out / name) for name in names]})
     else:
         print(f"{len(names)} samples in {out}")
+
+
+def _samples_of(results: Path, run: str) -> tuple[str, str]:
+    """The sample stage that is meant; of a training the only one that it has."""
+    from distillbench.store.runs import sampled_rows
+
+    kind, key = find_run(results, run, "sample")
+    if kind == "sample":
+        return kind, key
+    rows = sampled_rows(store_of(results).path(kind, key)) if kind == "train" else []
+    if len(rows) == 1:
+        return "sample", rows[0].key
+    known = "; ".join(f"{row.key[:8]} ({row.label} nfe {row.nfe})" for row in rows)
+    what = f"its samples: {known}" if known else "a sample stage has samples"
+    raise BadInput(f"{key}: a {kind} stage; {what}")
 
 
 def _save(sample: np.ndarray, stem: Path) -> str:

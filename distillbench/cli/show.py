@@ -23,10 +23,7 @@ EPILOG = examples(
 
 
 def show(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="Key of a stage, or its beginning; or: checkpoint."),
-    ],
+    run: arguments.Run,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="With checkpoint: its name in the catalogue.")
     ] = "",

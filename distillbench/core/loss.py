@@ -7,9 +7,12 @@ from typing import Literal
 from distillbench.core.lazy import torch
 
 __all__ = [
-    "abs_mean_normalizer", "adversarial_loss", "discriminator_loss", "gradient_surrogate",
+    "Gan", "abs_mean_normalizer", "adversarial_loss", "discriminator_loss", "gradient_surrogate",
     "importance_weight", "min_snr", "pseudo_huber", "sample_mean", "squared_error",
 ]  # fmt: skip
+
+
+Gan = Literal["softplus", "hinge"]
 
 
 def sample_mean(values: torch.Tensor) -> torch.Tensor:
@@ -78,15 +81,22 @@ def gradient_surrogate(x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
     return 0.5 * ((x - (x - grad).detach()) ** 2).mean()
 
 
-def discriminator_loss(fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """softplus(D(fake)) + softplus(-D(real)) of logits (B, 1) (DMD2, arXiv 2405.14867, eq. 4)."""
-    softplus = torch.nn.functional.softplus
-    return softplus(fake).mean() + softplus(-real).mean()
+def discriminator_loss(
+    fake: torch.Tensor, real: torch.Tensor, kind: Gan = "softplus"
+) -> torch.Tensor:
+    """softplus(D(fake)) + softplus(-D(real)) of logits (B, 1) (DMD2, arXiv 2405.14867, eq. 4).
+
+    Or relu(1 + D(fake)) + relu(1 - D(real)), the hinge (ADD, arXiv 2311.17042).
+    """
+    f = torch.nn.functional
+    if kind == "hinge":
+        return f.relu(1 + fake).mean() + f.relu(1 - real).mean()
+    return f.softplus(fake).mean() + f.softplus(-real).mean()
 
 
-def adversarial_loss(fake: torch.Tensor) -> torch.Tensor:
-    """softplus(-D(fake)), which the student lowers."""
-    return torch.nn.functional.softplus(-fake).mean()
+def adversarial_loss(fake: torch.Tensor, kind: Gan = "softplus") -> torch.Tensor:
+    """softplus(-D(fake)), which the student lowers; of the hinge -D(fake)."""
+    return -fake.mean() if kind == "hinge" else torch.nn.functional.softplus(-fake).mean()
 
 
 def _weighted_mean(values: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:

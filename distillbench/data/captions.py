@@ -36,14 +36,17 @@ class Captions:
         return tuple(self.root / file for file in self.files)
 
 
-def read_captions(root: Path) -> Captions:
+def read_captions(root: Path, name: str = INDEX, key: str = "text") -> Captions:
     """`captions.jsonl` of a folder: {"file": ..., "text": ...} a line, blank lines aside.
+
+    Args:
+        name, key: of another such file, and what it calls the text.
 
     Raises:
         BadInput: no such file, or lines that name no picture of the folder with its caption; one
             line of `file:line: what` for each.
     """
-    index = root / INDEX
+    index = root / name
     if not index.exists():
         raise BadInput(
             f"no training images in {root}: it needs {INDEX}",
@@ -53,9 +56,9 @@ def read_captions(root: Path) -> Captions:
     unread: dict[str, None] = {}
     for number, line in lines(read_text(index, "captions")):
         try:
-            row = _row(line, number)
-            rows.append((row["file"], row["text"]))
-            unread |= dict.fromkeys(key for key in row if key not in ("file", "text"))
+            row = _row(line, number, key)
+            rows.append((row["file"], row[key]))
+            unread |= dict.fromkeys(other for other in row if other not in ("file", key))
         except ValueError as error:
             problems.append(f"{index}:{number}: {error}")
     if not rows and not problems:
@@ -67,15 +70,15 @@ def read_captions(root: Path) -> Captions:
     return Captions(root, files, texts, tuple(unread), empty)
 
 
-def _row(line: str, number: int) -> dict[str, Any]:
+def _row(line: str, number: int, text: str) -> dict[str, Any]:
     value = json_of(line)
     if not isinstance(value, JsonObject):
-        raise ValueError(f"not an object with the keys file and text, but {shown(value)}")
+        raise ValueError(f"not an object with the keys file and {text}, but {shown(value)}")
     row = value.once()
-    if missing := [key for key in ("file", "text") if key not in row]:
+    if missing := [key for key in ("file", text) if key not in row]:
         which = " and ".join(missing)
-        raise ValueError(f"line {number} needs the keys file and text; it lacks {which}")
-    for key, what in (("file", "the file"), ("text", "the caption")):
+        raise ValueError(f"line {number} needs the keys file and {text}; it lacks {which}")
+    for key, what in (("file", "the file"), (text, "the caption")):
         if problem := text_problem(row[key]):
             raise ValueError(f"{what} {problem}")
     inside = PurePosixPath(row["file"])

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +16,7 @@ from distillbench.errors import BadInput
 from distillbench.files.hashes import file_sha256, folder_book
 from distillbench.files.places import cache_root
 
-__all__ = ["damaged"]
+__all__ = ["damaged", "remembered"]
 
 CHECK_VERSION = 1
 """Raised when a picture that passed may no longer do so."""
@@ -30,20 +30,32 @@ def damaged(root: Path, files: Iterable[str]) -> list[str]:
     remembered by the file's content.
     """
     files = list(dict.fromkeys(files))
-    memory = _Memory(root)
+    verdicts = remembered(root, files, _problem)
+    return [f"{root / file}: {what}" for file, what in zip(files, verdicts) if what]
+
+
+def remembered(
+    root: Path, files: Sequence[str], look: Callable[[Path], str], *, shelf: str = "images"
+) -> list[str]:
+    """What `look`, which decodes a file, says of each; asked once for each content.
+
+    Args:
+        shelf: where it is remembered; one for each `look`.
+    """
+    memory = _Memory(root, look, shelf)
     if len(files) - memory.known > MANY:
         print(f"decoding the pictures of {root} once", file=sys.stderr)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         verdicts = list(pool.map(memory.verdict, files))
     memory.save()
-    return [f"{root / file}: {what}" for file, what in zip(files, verdicts) if what]
+    return verdicts
 
 
 class _Memory:
     """Verdicts on the pictures of a folder by their sha256, kept between processes."""
 
-    def __init__(self, root: Path) -> None:
-        self._root, self._book = root, folder_book("images", root)
+    def __init__(self, root: Path, look: Callable[[Path], str], shelf: str) -> None:
+        self._root, self._book, self._look = root, folder_book(shelf, root), look
         self._file = cache_root() / "pictures" / f"{self._book}.json"
         self._before: dict[str, str] = {}
         self._now: dict[str, str] = {}
@@ -57,7 +69,7 @@ class _Memory:
         return len(self._before)
 
     def verdict(self, file: str) -> str:
-        """What keeps a picture from being trained on, "" when nothing does."""
+        """What is said of a file."""
         path = self._root / file
         try:
             regular = stat.S_ISREG(path.stat().st_mode)
@@ -65,9 +77,9 @@ class _Memory:
         except (OSError, ValueError):
             sha256 = ""
         if not sha256:
-            return _problem(path)
+            return self._look(path)
         found = self._before.get(sha256)
-        self._now[sha256] = _problem(path) if found is None else found
+        self._now[sha256] = self._look(path) if found is None else found
         return self._now[sha256]
 
     def save(self) -> None:

@@ -34,7 +34,8 @@ def load_prompts(name: str) -> PromptSet:
     .tsv, whose header names a column `prompt` and maybe `category`; .json, a list of prompts or an
     object category -> list; .jsonl, a prompt a line. A prompt in JSON is a string or an object
     {"prompt": ..., "category": ...}. Blank lines are passed over. Sets with categories are
-    interleaved, so that the first n prompts hold all categories evenly.
+    interleaved, so that the first n prompts hold all categories evenly. A colon and categories
+    behind a name leave these alone, such as "world-train:photo,painting".
 
     Raises:
         BadInput: no such set or file, or entries that are no prompts, one line for each.
@@ -50,6 +51,10 @@ def load_prompts(name: str) -> PromptSet:
 
 def find_prompts(name: str) -> PromptSet | None:
     """As `load_prompts`, but None for a named set whose files are not on this disk."""
+    name, _, categories = _parts(name)
+    if categories:
+        whole = find_prompts(name)
+        return _only(whole, categories.split(",")) if whole is not None else None
     if name.startswith("world-"):
         from distillbench.world.prompts import prompt_set
 
@@ -69,14 +74,15 @@ def find_prompts(name: str) -> PromptSet | None:
 
 def prompts_folder(name: str) -> Path:
     """Where a named set belongs."""
-    return data_root() / "prompts" / name
+    return data_root() / "prompts" / _parts(name)[0]
 
 
 def prompt_file(name: str) -> str:
     """The absolute path of a set that is a file of the user, "" for a named one."""
-    if name.startswith(("world-", "gmm-")) or not is_prompt_file(name):
+    stem, colon, categories = _parts(name)
+    if stem.startswith(("world-", "gmm-")) or not is_prompt_file(stem):
         return ""
-    return str(Path(os.path.expanduser(name)).absolute())
+    return str(Path(os.path.expanduser(stem)).absolute()) + colon + categories
 
 
 def planned_prompts(name: str, sha256: str) -> PromptSet:
@@ -117,6 +123,22 @@ def _make(name: str, files: Sequence[Path], *, styled: bool = False) -> PromptSe
         raise BadInput(f"{name}: holds no prompts")
     unread = tuple(dict.fromkeys(name for file in read for name in file.unread))
     return PromptSet(name, tuple(p for p, _ in mixed), tuple(c for _, c in mixed), unread)
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """A set's name, and behind a colon the categories that are wanted of it."""
+    if is_prompt_file(name) or ":" not in name:
+        return name, "", ""
+    return name.rpartition(":")
+
+
+def _only(whole: PromptSet, wanted: Sequence[str]) -> PromptSet:
+    if strange := [name for name in wanted if name not in whole.categories]:
+        known = ", ".join(sorted(set(whole.categories)))
+        raise BadInput(f"{whole.name}: no category {strange[0]!r}; it has: {known or 'none'}")
+    kept = [i for i, category in enumerate(whole.categories) if category in wanted]
+    prompts, categories = (tuple(v[i] for i in kept) for v in (whole.prompts, whole.categories))
+    return PromptSet(f"{whole.name}:{','.join(wanted)}", prompts, categories, whole.unread)
 
 
 def _style(path: Path) -> str:

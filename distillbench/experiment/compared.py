@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
@@ -22,8 +23,9 @@ class ReferenceConfig(Section):
         nfe: its network evaluations.
         guidance_scale: one for all backbones, or a mapping from their aliases; none is what the
             method recommends.
-        backbone: alias of the teacher that all rows are compared with, or a mapping from aliases
-            that rows are sampled on; "" is each row's own.
+        backbone: alias of the teacher that all rows are compared with, or label of a trained one;
+            or a mapping to these from labels of rows, or from what rows are sampled on; "" is each
+            row's own, which it is sampled on.
         noise: "same" starts from the noise of the row that is compared; only a cell that is its own
             reference is compared with other noise, so that its row shows a floor and not zero. Rows
             of shared noise may fall below that floor. "other" compares every row with other noise,
@@ -49,7 +51,12 @@ class ReferenceConfig(Section):
             )
         return self
 
-    def alias_for(self, alias: str) -> str:
-        """Alias of the backbone whose teacher rows sampled on `alias` are compared with."""
-        named = self.backbone
-        return (named if isinstance(named, str) else named.get(alias, "")) or alias
+    def named_for(self, names: Sequence[str]) -> str:
+        """The alias, or label of a trained teacher, that a row is compared with; "" for its own.
+
+        Args:
+            names: what the row may be called, of which the first that is mapped holds.
+        """
+        if isinstance(self.backbone, str):
+            return self.backbone
+        return next((self.backbone[name] for name in names if name in self.backbone), "")

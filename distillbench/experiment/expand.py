@@ -34,7 +34,9 @@ from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, set_
 
 __all__ = ["GridPoint", "expand"]
 
-_NOT_IN_LABELS = frozenset({"method", "backbone", "nfe", "snapshots", "label", "group"})
+_NOT_IN_LABELS = frozenset(
+    {"method", "backbone", "sample_on", "nfe", "snapshots", "label", "group"}
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class GridPoint:
 
     def unlinked(self) -> GridPoint:
         """The same row without the other runs it starts from."""
-        fields = {"teacher": "", "init": "", "snapshots": [], "sample_on": ""}
+        fields = {"teacher": "", "init": "", "snapshots": [], "sample_on": "", "samples": ""}
         return replace(self, config=self.config.model_copy(update=fields))
 
     @property

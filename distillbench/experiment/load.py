@@ -9,7 +9,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distillbench.api.registry import BACKBONES, METHODS, METRICS, Registry, display_name
+from distillbench.api.registry import (
+    BACKBONES,
+    METHODS,
+    METRICS,
+    Registry,
+    add_plugin,
+    display_name,
+)
 from distillbench.errors import BadInput, PluginError
 from distillbench.experiment.factors import merged
 from distillbench.experiment.names import check_names
@@ -54,6 +61,7 @@ def load_experiment(
     tree, applied = _with_profile(tree, profile, problems)
     for text in sets:
         tree = _with_override(tree, text, problems)
+    _use_plugins(tree, FilePath(path).parent, problems)
     experiment = validated(Experiment, tree, problems, owner="an experiment")
     for model, partial in _partials(tree):
         validated(model, partial, problems, owner="a row")
@@ -71,6 +79,19 @@ def profiles_of(path: FilePath | str) -> list[str]:
     profiles = read_yaml(FilePath(path), problems).get("profiles")
     problems.raise_if_any()
     return list(profiles) if isinstance(profiles, dict) else []
+
+
+def _use_plugins(tree: MapNode, folder: FilePath, problems: Problems) -> None:
+    """Register what `plugins` names: files beside the experiment, or seen from where it is run."""
+    named = tree.get("plugins")
+    for target, mark in zip(named, named.marks) if isinstance(named, SeqNode) else ():
+        if not isinstance(target, str):
+            continue
+        beside = folder / target
+        try:
+            add_plugin(str(beside) if target.endswith(".py") and beside.is_file() else target)
+        except PluginError as error:
+            problems.add(mark, str(error).removeprefix("--plugin "))
 
 
 def _check_covered(tree: MapNode, problems: Problems) -> None:

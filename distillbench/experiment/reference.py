@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from distillbench.experiment import outputs, schema
+from distillbench.experiment.ontop import OnTopConfig
 from distillbench.files.limits import FILE_BYTES, MAGNITUDE, NESTING, NODES, TEXT, Limits
 
 __all__ = ["descriptions", "reference"]
@@ -26,6 +27,7 @@ PARTS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("The file", schema.Experiment),
     ("A row: `base`, an entry of `rows` or `include`, an overlay", schema.CellConfig),
     ("An entry of `rows` or `include`", schema.RowConfig),
+    ("An entry of `adapters`", OnTopConfig),
     ("`train`", schema.TrainConfig),
     ("`data`", schema.DataConfig),
     ("`sample`", schema.SampleConfig),

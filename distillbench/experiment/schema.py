@@ -20,6 +20,7 @@ from pydantic import (
 
 from distillbench.experiment.compared import ReferenceConfig
 from distillbench.experiment.names import Label, Name
+from distillbench.experiment.ontop import OnTopConfig
 from distillbench.experiment.outputs import ClaimConfig, FigureConfig, Section, TableConfig
 from distillbench.files.limits import Limits
 from distillbench.files.marks import MapNode
@@ -133,7 +134,7 @@ class CellConfig(Section):
     """One point of the grid, or a partial one that is merged over `base`.
 
     Attributes:
-        label: row name; "" is the method's title.
+        label: row name; "" is the method's title, or the name of the folder of `samples`.
         group: rows of one group stand together in a table.
         backbone: an alias from `backbones`.
         method: a registered method.
@@ -149,12 +150,17 @@ class CellConfig(Section):
         guidance_scale: at sampling; None is what the method recommends.
         sampler: overrides of the method's own sampling recipe (e.g. solver); another `kind` keeps
             its times and scales.
-        sample_on: alias of a backbone of the same architecture, a fine-tune, that the student is
-            carried over to for sampling: an adapter is put on it, of a whole network the
-            difference from its base is added. Such a row stands for that backbone in tables.
+        sample_on: alias of a backbone of the same architecture, a fine-tune, or label of a row that
+            is fine-tuned here, that the student is carried over to for sampling: an adapter is put
+            on it, of a whole network the difference from its base is added. Such a row stands for
+            that backbone in tables, and is compared with it.
         train: how it is trained.
         data: what it is trained on.
         sample: what is sampled from it.
+        adapters: LoRAs that are put on the network for sampling, beside the student's own and on a
+            reference teacher's too.
+        samples: a folder of pictures or videos that another tool made, scored as this row; `{seed}`
+            in it stands for the run's seed. `nfe` and `guidance_scale` say how they were made.
         tags: free labels to select rows by in tables and claims.
     """
 
@@ -177,6 +183,8 @@ class CellConfig(Section):
     guidance_scale: float | None = None
     sampler: dict[str, Any] = Field(default_factory=dict)
     sample_on: str = ""
+    adapters: list[OnTopConfig] = Field(default_factory=list)
+    samples: str = ""
     tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
 
 
@@ -210,6 +218,7 @@ class Experiment(Section):
         title: heading of the report.
         threads: CPU threads of each stage, at most 1,024; fixed so that sums do not depend on the
             machine's load.
+        plugins: modules, or .py files beside this one, that hold plug-ins; `--plugin` adds others.
         base: what every row starts from.
         for_method: method -> what its rows start from, merged over `base`.
         backbones: alias -> registered backbone.
@@ -233,6 +242,7 @@ class Experiment(Section):
     name: Name.experiment
     title: str = ""
     threads: Annotated[int, Field(gt=0, le=1024)] = 1
+    plugins: list[str] = Field(default_factory=list)
     base: CellConfig = CellConfig()
     for_method: dict[str, dict[str, Any]] = Field(default_factory=dict)
     backbones: dict[Name.backbone, Annotated[BackboneRef, _bare("use")]] = Field(

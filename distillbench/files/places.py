@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 __all__ = [
-    "Need", "cache_root", "data_root", "images_folder", "is_images_path",
-    "package",
+    "Need", "cache_root", "data_root", "images_folder", "is_images_path", "package",
+    "size_text",
 ]  # fmt: skip
 
 
@@ -37,7 +37,7 @@ class Need:
     @property
     def line(self) -> str:
         """All of it in one line."""
-        size = f"about {_bytes(self.size)}" if self.size else ""
+        size = f"about {size_text(self.size)}" if self.size else ""
         facts = ", ".join(part for part in (size, self.license) if part)
         parts = (self.problem or "there", facts if self.problem else "", self.fix)
         return f"{self.kind} {self.name}: " + "; ".join(part for part in parts if part)
@@ -54,9 +54,9 @@ def package(module: str, install: str) -> Need:
     return Need("package", module, *(("", "") if there else ("is not installed", install)))
 
 
-def _bytes(size: int) -> str:
+def size_text(size: int) -> str:
     unit, scale = next((u, s) for u, s in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1))
-                       if size >= s)  # fmt: skip
+                       if size >= s or s == 1)  # fmt: skip
     return f"{size / scale:.3g} {unit}"
 
 

@@ -15,6 +15,7 @@ from distillbench.experiment.expand import GridPoint, expand
 from distillbench.experiment.schema import Experiment
 from distillbench.experiment.select import matches, parse_only, refusal
 from distillbench.files.marks import Problems, locate
+from distillbench.plan.given import Given
 from distillbench.plan.planner import Planner
 from distillbench.plan.resolve import Resolved
 from distillbench.plan.stage import Plan, fields_of
@@ -41,6 +42,7 @@ def build_plan(experiment: Experiment) -> Plan:
     if len(rows) == len(points):  # else a row that a link names may be known by its errors alone
         planner.trainings.check()
         planner.data.check()
+        planner.place(rows)
     _check_metrics(experiment, planner.metrics, rows, problems)
     problems.raise_if_any()
     cells = planner.cells(rows)
@@ -51,12 +53,13 @@ def build_plan(experiment: Experiment) -> Plan:
 def _check_metrics(
     experiment: Experiment,
     metrics: Mapping[str, Metric],
-    rows: Sequence[tuple[GridPoint, Resolved]],
+    rows: Sequence[tuple[GridPoint, Resolved | Given]],
     problems: Problems,
 ) -> None:
     """Every metric must fit every backbone, and find the reference it needs."""
     keys = [ref.key for ref in experiment.metrics]
-    used = {resolved.used.alias: resolved.used.backbone for _, resolved in rows}
+    used = {row.used.alias: row.used.backbone for _, row in rows if row.used is not None}
+    lone = [(p, row.modality) for p, row in rows if isinstance(row, Given) and row.used is None]
     for name, metric in metrics.items():
         mark, _ = locate(experiment.tree, ("metrics", keys.index(name), "use"))
         for alias, backbone in used.items():
@@ -65,6 +68,14 @@ def _check_metrics(
                 what = f"{name} scores {scores} samples, backbone {alias!r} makes "
                 problems.add(mark, f"{what}{backbone.modality} samples")
         given = experiment.reference
+        for point, modality in lone:
+            place, _ = locate(point.tree, ("samples",))
+            if modality and modality not in metric.info.modality:
+                scores = " and ".join(sorted(metric.info.modality))
+                problems.add(place, f"{name} scores {scores} samples, these are {modality}s")
+            if metric.info.needs_reference and given is not None and not given.images:
+                what = f"{name} compares with a teacher's samples; say with `backbone` whose"
+                problems.add(place, what)
         if metric.info.needs_reference and given is None:
             problems.add(
                 mark,

@@ -15,7 +15,7 @@ from distillbench.errors import BadInput
 from distillbench.experiment.expand import GridPoint
 from distillbench.files.marks import Problems, locate
 from distillbench.files.places import data_root, images_folder, is_images_path
-from distillbench.plan.resolve import Resolved
+from distillbench.plan.resolve import Resolved, UsedBackbone
 
 if TYPE_CHECKING:
     from distillbench.api.prompts import PromptSet
@@ -26,10 +26,11 @@ FITTING = ("resize", "background")
 
 
 class Prompts(NamedTuple):
-    """A prompt set: its content, and the name or the path of a file, which is in no key."""
+    """A prompt set: its content; the name or the path of a file, which is in no key; as written."""
 
     sha256: str
     source: str
+    name: str
 
     @property
     def runtime(self) -> dict[str, str]:
@@ -119,16 +120,21 @@ class Datasets:
 
     def prompts(self, point: GridPoint, resolved: Resolved, part: str) -> Prompts:
         """The prompt set a point trains on ("data") or is sampled for ("sample")."""
+        own, found = self._own(resolved.used, part), self.named(point, resolved.used, part)
+        name = getattr(point.config, part).prompts or own
+        if name and name != own:
+            self._fits(point, resolved, part, name)
+        return found
+
+    def named(self, point: GridPoint, used: UsedBackbone | None, part: str) -> Prompts:
+        """The same where nothing need fit the prompts; a row without a backbone names its set."""
         from distillbench.data.prompts import find_prompts, prompt_file, prompts_folder
 
-        backbone = resolved.used.backbone
-        own = backbone.train_prompts if part == "data" else backbone.eval_prompts
-        name = getattr(point.config, part).prompts or own
+        name = getattr(point.config, part).prompts or self._own(used, part)
         if not name:
-            alias = resolved.used.alias
             mark, _ = locate(point.tree, ("backbone",))
-            what = f"backbone {alias!r} has no prompt set of its own; set {part}.prompts"
-            self.problems.add(mark, what)
+            what = f"backbone {used.alias!r}" if used is not None else "a row without a backbone"
+            self.problems.add(mark, f"{what} has no prompt set of its own; set {part}.prompts")
         elif name not in self._prompts:
             self._prompts[name] = ""
             try:
@@ -140,9 +146,17 @@ class Datasets:
                 self._prompts[name] = found.sha256 if found else f"missing:{name}"
                 self._found |= {name: found} if found else {}
                 self._describe(point, name, found, prompts_folder(name))
-        if name and name != own:
-            self._fits(point, resolved, part, name)
-        return Prompts(self._prompts.get(name, ""), prompt_file(name) or name)
+        return Prompts(self._prompts.get(name, ""), prompt_file(name) or name, name)
+
+    def content(self, prompts: Prompts) -> PromptSet | None:
+        """The prompts of a set; None where it is not on this disk, or has problems."""
+        return self._found.get(prompts.name)
+
+    @staticmethod
+    def _own(used: UsedBackbone | None, part: str) -> str:
+        if used is None:
+            return ""
+        return used.backbone.train_prompts if part == "data" else used.backbone.eval_prompts
 
     def _fits(self, point: GridPoint, resolved: Resolved, part: str, name: str) -> None:
         """Whether the backbone knows what to make of the prompts, and reads all of them."""

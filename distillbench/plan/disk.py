@@ -13,7 +13,7 @@ from distillbench.errors import DistillbenchError
 from distillbench.files.places import Need
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.stage import Stage
-from distillbench.specs.stages import SampleSpec, ScoreSpec, TrainSpec
+from distillbench.specs.stages import GivenSpec, SampleSpec, ScoreSpec, TrainSpec
 
 __all__ = ["disk_need"]
 
@@ -49,7 +49,7 @@ def disk_need(stages: Iterable[Stage], folder: Path) -> Need | None:
 def _writes(stage: Stage, sizes: dict[str, Footprint]) -> tuple[int, int]:
     """Bytes a stage leaves, and bytes it takes while it runs, as far as they are known."""
     spec = stage.record
-    if isinstance(spec, ScoreSpec) or (isinstance(spec, TrainSpec) and not spec.trains):
+    if isinstance(spec, ScoreSpec | GivenSpec) or (isinstance(spec, TrainSpec) and not spec.trains):
         return 0, 0
     known = canonical_json(spec.backbone.plain())
     if known not in sizes:

@@ -1,7 +1,8 @@
 """Links between rows: a row may take another's trained net as its teacher, or start from it.
 
 Rows are named by label and must lie on the same backbone, or on one that differs in the size of
-its samples alone, as stages of a training at rising resolution do.
+its samples alone, as stages of a training at rising resolution do. A student may also be sampled on
+the net of another row, which was trained on the same backbone.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from distillbench.plan.used import UsedBackbone
 
 __all__ = ["LINKS", "Link", "Links", "label_of"]
 
-Link = Literal["teacher", "init"]
+Link = Literal["teacher", "init", "sample_on"]
 LINKS: tuple[Link, ...] = ("teacher", "init")
+"""Those of a training."""
 
 
 @dataclass
@@ -31,11 +33,17 @@ class Links:
 
     def __iter__(self) -> Iterator[tuple[GridPoint, Resolved, Link]]:
         """Every row with each of its links."""
-        return ((p, r, link) for p, r in self.rows for link in LINKS if getattr(p.config, link))
+        for p, r in self.rows:
+            yield from ((p, r, link) for link in LINKS if getattr(p.config, link))
+            if r.onto:
+                yield p, r, "sample_on"
 
     def problem(self, point: GridPoint, resolved: Resolved, link: Link) -> str:
         """Why a link leads to no fitting row; "" when it does."""
         found = self.named(point, resolved, link)
+        if found and link == "sample_on":
+            itself = found[0][1] is resolved and "it would be sampled on itself"
+            return itself or _unfit(resolved, found[0][1], "teacher")
         if found:
             return _unfit(resolved, found[0][1], link) or self._circle(point, resolved)
         label = getattr(point.config, link)
@@ -43,6 +51,8 @@ class Links:
         labels = [label_of(p, r) for p, r in rows]
         known = list(dict.fromkeys(name for name in labels if name != label_of(point, resolved)))
         what = f"no row on backbone {resolved.used.alias!r} has the label {label!r}; there are: "
+        if link == "sample_on":
+            what = f"unknown backbone {label!r}, and {what}"
         return what + f"{', '.join(known) or 'none'}.{did_you_mean(label, known)}"
 
     def named(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,24 @@ from distillbench.experiment.schema import Experiment
 from distillbench.files.leaves import leaves
 from distillbench.files.marks import Problems
 from distillbench.plan.datasets import Datasets, Prompts
+from distillbench.plan.given import Given, GivenRows, given_fields
 from distillbench.plan.identity import IDENTITY_VERSION, canonical_json
 from distillbench.plan.links import label_of
+from distillbench.plan.notes import odd
+from distillbench.plan.places import Places, name_of
 from distillbench.plan.real import metric_mark
 from distillbench.plan.resolve import Resolved, Resolver
 from distillbench.plan.stage import Cell, Stage
 from distillbench.plan.stages import Stages
 from distillbench.plan.trainings import Trainings
-from distillbench.specs.stages import MetricSpec, PromptsSpec, SampleSpec, ScoreSpec
+from distillbench.plan.weights import adapters_of
+from distillbench.specs.stages import (
+    MetricSpec,
+    PromptsSpec,
+    SampledSpec,
+    SampleSpec,
+    ScoreSpec,
+)
 
 if TYPE_CHECKING:
     from distillbench.api.metric import Metric
@@ -55,30 +65,38 @@ class Planner:
         self.made = Stages(runtime)
         self.data = Datasets(self.problems, self.notes)
         self.trainings = Trainings(self.made, self.data, self.problems)
+        self._given = GivenRows(self._resolver, self.data, self.made, self.problems, self.notes)
 
-    def resolve(self, point: GridPoint) -> Resolved | None:
+    def resolve(self, point: GridPoint) -> Resolved | Given | None:
         """The plug-ins of a point, its prompt sets checked; None when something does not fit."""
+        if point.config.samples:
+            return self._given.resolve(point)
         resolved = self._resolver.resolve(point)
         if resolved is None:
             return None
         self.data.training(point, resolved)
         self.trainings.add(point, resolved)
         self.prompts(point, resolved, "sample")
+        adapters_of(point.config, resolved.sampled, point.tree, self.problems)
         return resolved
+
+    def place(self, rows: Sequence[tuple[GridPoint, Resolved | Given]]) -> None:
+        """Take note of what rows are sampled on, and check what they are compared with."""
+        self._places = Places(rows, self._resolver)
+        self._places.check(self.problems)
 
     # ---- cells --------------------------------------------------------------------------
 
-    def cells(self, rows: Sequence[tuple[GridPoint, Resolved]]) -> list[Cell]:
+    def cells(self, rows: Sequence[tuple[GridPoint, Resolved | Given]]) -> list[Cell]:
         """One cell per row and seed; rows that repeat another are dropped with a note."""
         seen: dict[str, tuple[int, str]] = {}
         runs: dict[str, str] = {}
         cells: list[Cell] = []
         for point, resolved in rows:
-            label = label_of(point, resolved)
-            samples = [self._sample(point, resolved, seed, label) for seed in point.seeds]
-            config = point.config
-            name = [config.label, config.group, dict(config.tags), resolved.shown.alias]
-            twin = canonical_json([*name, resolved.recipe.nfe, [s.key for s in samples]])
+            label, config = name_of(point, resolved), point.config
+            samples = self._samples(point, resolved, label)
+            name = [config.label, config.group, dict(config.tags), self._places.of(point, resolved)]
+            twin = canonical_json([*name, point.nfe, [s.key for s in samples]])
             if twin in seen:
                 row, other = seen[twin]
                 self.notes.append(f"{point.tree.mark.prefix}{label} is {other} again; dropped")
@@ -94,61 +112,54 @@ class Planner:
             self.points[row] = point
             settings = _settings(point, resolved)
             cells += [self._cell(row, point, resolved, sample, settings) for sample in samples]
-        self.notes += [
-            *_snapshot_only_rows(cells),
-            *_ambiguous_labels(cells),
-            *self._other_teachers(cells),
-        ]
+        self.notes += odd(cells, self.made.stages)
         return cells
-
-    def _other_teachers(self, cells: Sequence[Cell]) -> list[str]:
-        """A note for each backbone whose reference is not the teacher its rows show."""
-        stages = self.made.stages
-        notes = [*_several_references(cells, stages)]
-        for alias, keys in _references(cells, stages).items():
-            recipe = stages[keys[-1]].read(SampleSpec).sampler
-            teachers = [stages[c.sample].read(SampleSpec).sampler for c in cells
-                        if c.backbone == alias and not c.ranked]  # fmt: skip
-            alike = [t for t in teachers if len(t.timesteps) == len(recipe.timesteps)]
-            if alike and recipe not in alike:
-                scale = f"guidance_scale {recipe.guidance_scale:g}"
-                notes.append(f"{alias}: the reference ({scale}) is no teacher among the rows; "
-                             "distances to it are not to theirs")  # fmt: skip
-        return notes
 
     def _cell(
         self,
         row: int,
         point: GridPoint,
-        resolved: Resolved,
+        resolved: Resolved | Given,
         sample: Stage,
         settings: Mapping[str, Any],
     ) -> Cell:
-        config = point.config
+        more = (
+            given_fields(point)
+            if isinstance(resolved, Given)
+            else _fields(point, resolved, sample)
+        )  # fmt: skip
         return Cell(
             row=row,
-            label=label_of(point, resolved) if config.label or point.suffix else "",
-            group=config.group,
-            method=resolved.method.name,
-            title=resolved.method.title or resolved.method.name,
-            backbone=resolved.shown.alias,
+            group=point.config.group,
+            backbone=self._places.of(point, resolved),
             nfe=point.nfe,
-            seed=sample.read(SampleSpec).seed,
-            guidance_scale=resolved.guidance_scale,
-            updates=(point.updates or config.train.updates) if resolved.trains else 0,
-            final=point.updates is None,
-            ranked=resolved.method.has_student and not resolved.method.denoises,
-            train=sample.needs[0],
+            seed=sample.read(SampledSpec).seed,
             sample=sample.key,
             scores={name: self._score(name, point, resolved, sample).key for name in self.metrics},
-            tags=config.tags,
+            tags=point.config.tags,
             varied=point.varied,
             settings=settings,
+            **more,
         )
 
     # ---- stages -------------------------------------------------------------------------
 
-    def _sample(self, point: GridPoint, resolved: Resolved, seed: int, label: str) -> Stage:
+    def _samples(self, point: GridPoint, resolved: Resolved | Given, label: str) -> list[Stage]:
+        """One for each seed."""
+        if isinstance(resolved, Given):
+            return [self._given.stage(point, resolved, seed, label) for seed in resolved.content]
+        return [self._sample(point, resolved, seed, label) for seed in point.seeds]
+
+    def _sample(
+        self,
+        point: GridPoint,
+        resolved: Resolved,
+        seed: int,
+        label: str,
+        *,
+        noise: int | None = None,
+    ) -> Stage:
+        """Samples of a run; `noise` is their seed where that is not the run's."""
         train = self.trainings.stage(point, resolved, seed, label)
         prompts, n = self.prompts(point, resolved, "sample"), point.config.sample.n
         spec = SampleSpec(
@@ -158,7 +169,7 @@ class Planner:
             method=resolved.method_spec,
             sampler=resolved.recipe,
             prompts=PromptsSpec(sha256=prompts.sha256, n=n),
-            seed=seed,
+            seed=seed if noise is None else noise,
             batch_size=point.config.sample.batch_size,
         )
         if resolved.on is not None:
@@ -167,14 +178,25 @@ class Planner:
         cost = n * resolved.recipe.nfe * guided
         snapshot = f" after {point.updates}" if point.updates else ""
         text = f"{label} {resolved.shown.alias} nfe {resolved.recipe.nfe}{snapshot} seed {seed}"
-        needs = (train.key, *self.trainings.teachers(train))
+        needs = [train.key, *self.trainings.teachers(train)]
+        if on_top := adapters_of(point.config, resolved.sampled, point.tree, self.problems):
+            spec = spec.model_copy(update={"adapters": on_top})
+        if resolved.onto:
+            there = self.trainings.run(point, resolved, "sample_on", seed)
+            spec = spec.model_copy(update={"onto": there.key})
+            needs += [there.key, *self.trainings.teachers(there)]
         settings = dict(resolved.settings)
         if resolved.on is not None:
             settings["sample_on"] = resolved.on.settings
         runtime = {**self.made.runtime, **prompts.runtime, "settings": settings}
-        return self.made.stage(spec, text, needs=needs, cost=cost, runtime=runtime)
+        if on_top:
+            runtime["adapters"] = [given.weights for given in point.config.adapters]
+        needs = list(dict.fromkeys(needs))
+        return self.made.stage(spec, text, needs=tuple(needs), cost=cost, runtime=runtime)
 
-    def _score(self, name: str, point: GridPoint, resolved: Resolved, sample: Stage) -> Stage:
+    def _score(
+        self, name: str, point: GridPoint, resolved: Resolved | Given, sample: Stage
+    ) -> Stage:
         metric = self.metrics[name]
         reference = (
             self._reference(point, resolved, sample) if metric.info.needs_reference else None
@@ -186,7 +208,7 @@ class Planner:
             metric=self._metric_specs[name],
         )
         needs = (sample.key, reference.key) if reference else (sample.key,)
-        cost = float(sample.read(SampleSpec).prompts.n)
+        cost = float(sample.read(SampledSpec).prompts.n)
         settings = {"metric": split(metric.config).marked}
         return self.made.stage(
             spec, f"{name} of {sample.label}", needs=needs, cost=cost,
@@ -207,74 +229,53 @@ class Planner:
             name=metric.name, version=metric.version, params=params, revision=revision
         )
 
-    def _reference(self, point: GridPoint, resolved: Resolved, sample: Stage) -> Stage | None:
+    def _reference(
+        self, point: GridPoint, resolved: Resolved | Given, sample: Stage
+    ) -> Stage | None:
         """The teacher's samples a metric compares with, of the row's own noise where that is asked.
 
         Samples that would be compared with themselves get another seed.
         """
-        config = self.experiment.reference
-        teacher = self._resolver.reference(resolved.shown)
-        if config is None or teacher is None:
+        config, found = self.experiment.reference, self._places.teacher(point, resolved)
+        if config is None or found is None:
             return None
-        seed = sample.read(SampleSpec).seed
-        point = point.unlinked()  # the backbone's own teacher, whatever the row was trained from
+        point, teacher = found
+        seed = sample.read(SampledSpec).seed
         if config.noise == "same":
             stage = self._sample(point, teacher, seed, "reference")
             if stage.key != sample.key:
                 return stage
-        return self._sample(point, teacher, seed + config.floor_seed, "reference floor")
+        other = seed + config.floor_seed
+        return self._sample(point, teacher, seed, "reference floor", noise=other)
 
     def prompts(self, point: GridPoint, resolved: Resolved, part: str) -> Prompts:
         """The prompt set a point trains on ("data") or is sampled for ("sample")."""
         return self.data.prompts(point, resolved, part)
 
 
-def _settings(point: GridPoint, resolved: Resolved) -> dict[str, Any]:
+def _fields(point: GridPoint, resolved: Resolved, sample: Stage) -> dict[str, Any]:
+    """What a cell says of samples that are made here."""
+    method = resolved.method
+    return {
+        "label": label_of(point, resolved) if point.config.label or point.suffix else "",
+        "method": method.name,
+        "title": method.title or method.name,
+        "guidance_scale": resolved.guidance_scale,
+        "updates": (point.updates or point.config.train.updates) if resolved.trains else 0,
+        "final": point.updates is None,
+        "ranked": method.has_student and not method.denoises,
+        "train": sample.needs[0],
+    }
+
+
+def _settings(point: GridPoint, resolved: Resolved | Given) -> dict[str, Any]:
     """Dotted path -> value of all that a row was given or takes by default."""
+    config = point.config.model_dump(mode="json")
+    if isinstance(resolved, Given):
+        return dict(leaves(config))
     parts = {
-        **point.config.model_dump(mode="json"),
+        **config,
         "params": resolved.method.config.model_dump(mode="json"),
         "sampler": resolved.recipe.model_dump(mode="json"),
     }
     return dict(leaves(parts))
-
-
-def _snapshot_only_rows(cells: Sequence[Cell]) -> list[str]:
-    """A note for rows that no table shows unless it names updates."""
-    ends = {(c.label, c.title, c.backbone) for c in cells if c.final}
-    names = [c.name for c in cells if (c.label, c.title, c.backbone) not in ends]
-    return [f"{name} has snapshots alone and no final checkpoint; tables, curves and claims show "
-            "them where they name updates" for name in dict.fromkeys(names)]  # fmt: skip
-
-
-def _references(cells: Sequence[Cell], stages: Mapping[str, Stage]) -> dict[str, list[str]]:
-    """Backbone -> keys of the samples that its rows are compared with, in their order."""
-    found: dict[str, list[str]] = {}
-    for cell in cells:
-        for score in cell.scores.values():
-            if reference := stages[score].read(ScoreSpec).reference:
-                found.setdefault(cell.backbone, []).append(reference)
-    return found
-
-
-def _several_references(cells: Sequence[Cell], stages: Mapping[str, Stage]) -> Iterator[str]:
-    """A note for each backbone whose rows are compared with different samples of the teacher."""
-    for alias, keys in _references(cells, stages).items():
-        samples = (stages[key].read(SampleSpec) for key in dict.fromkeys(keys))
-        if len({canonical_json({**sample.plain(), "seed": 0}) for sample in samples}) > 1:
-            yield (
-                f"{alias}: rows are compared with different samples of the reference, as they "
-                "differ in sample.n, sample.batch_size, sample.prompts or train.precision"
-            )
-
-
-def _ambiguous_labels(cells: Sequence[Cell]) -> list[str]:
-    """A note for different runs that nothing in a table or a claim tells apart."""
-    runs: dict[tuple[str, str], set[str]] = {}
-    for c in cells:
-        shown = [c.group, c.backbone, c.guidance_scale, c.updates, c.seed, dict(c.tags),
-                 dict(c.varied)]  # fmt: skip
-        named = f"{c.name} (nfe {c.nfe})", canonical_json(shown)
-        runs.setdefault(named, set()).add(c.sample)
-    alike = dict.fromkeys(name for (name, _), samples in runs.items() if len(samples) > 1)
-    return [f"several different runs are called {name}; give each row a label" for name in alike]

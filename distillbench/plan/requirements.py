@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from distillbench.api import registry
+from distillbench.api.published import Published
 from distillbench.errors import DistillbenchError
 from distillbench.files.places import Need, data_root, package
 from distillbench.plan.devices import visible_gpus
 from distillbench.plan.disk import disk_need
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.stage import Plan, Stage
-from distillbench.specs.stages import Plugin, SampleSpec, ScoreSpec
+from distillbench.specs.stages import GivenSpec, Plugin, SampledSpec, SampleSpec, ScoreSpec
 
 if TYPE_CHECKING:
     from distillbench.store.layout import Store
@@ -129,6 +130,9 @@ class _Survey:
         elif isinstance(spec, SampleSpec):
             yield from self._plugins(stage)
             yield from _prompt_set(spec.prompts.sha256)
+            yield from (Published(name).need() for name in stage.options.adapters)
+        elif isinstance(spec, GivenSpec):
+            yield from _prompt_set(spec.prompts.sha256)
         elif spec.trains or spec.method.weights is not None:
             yield from self._plugins(stage)
             yield from _prompt_set(spec.data.prompts_sha256)
@@ -154,7 +158,7 @@ class _Survey:
 
     def _metric(self, stage: Stage, spec: ScoreSpec) -> Sequence[Need]:
         sampled = self.plan.stages[spec.sample]
-        metric, asked = stage.plugin("metric"), sampled.read(SampleSpec).prompts
+        metric, asked = stage.plugin("metric"), sampled.read(SampledSpec).prompts
         name = sampled.options.prompts
 
         def ask() -> Iterator[Need]:
@@ -178,7 +182,7 @@ class _Survey:
 def _prompt_set(content: str) -> Iterator[Need]:
     """A prompt set that its key says was not on this disk when planning."""
     if content.startswith(MISSING):
-        name = content.removeprefix(MISSING)
+        name = content.removeprefix(MISSING).partition(":")[0]
         size, terms, what = PROMPT_SETS.get(name, (0, "", "its prompts"))
         folder = data_root() / "prompts" / name
         fix = f"put {what} there, one list of strings in a {{style}}.json each"

@@ -5,8 +5,7 @@ Everything here runs without torch and reports what does not fit at the place it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from distillbench.api.backbone import Backbone
@@ -20,6 +19,7 @@ from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Mark, Problems, did_you_mean, locate, merge
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.real import with_real
+from distillbench.plan.resolved import Resolved
 from distillbench.plan.used import UsedBackbone, not_carried
 from distillbench.plan.weights import identity_of
 from distillbench.specs.stages import BackboneSpec, MethodSpec
@@ -30,47 +30,6 @@ if TYPE_CHECKING:
     from distillbench.api.sampler import Sampler
 
 __all__ = ["Resolved", "Resolver", "UsedBackbone"]
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """A method on a backbone with one sampling recipe.
-
-    Attributes:
-        method_spec: what decides a training of the method. Where there is none, all that its
-            settings do is in the recipe.
-        on: the backbone its student is carried over to for sampling, None for its own.
-    """
-
-    used: UsedBackbone
-    method: Method
-    method_spec: MethodSpec
-    recipe: Sampler
-    on: UsedBackbone | None = None
-
-    @property
-    def shown(self) -> UsedBackbone:
-        """The backbone it is sampled on, and stands for."""
-        return self.on or self.used
-
-    @property
-    def settings(self) -> dict[str, Mapping[str, Any]]:
-        """What a stage needs beside its spec to build the plug-ins; see `fields`."""
-        config = self.method.config
-        own = self.trains or self.method.published() is not None
-        marked = split(config).marked if own else config.model_dump(mode="json")
-        return {"backbone": self.used.settings, "method": marked}
-
-    @property
-    def trains(self) -> bool:
-        """Whether the method has nets to train."""
-        return bool(self.method.nets())
-
-    @property
-    def guidance_scale(self) -> float:
-        """The scale in effect: the embedded one for nets that embed it."""
-        embedded = self.recipe.embed_scale
-        return self.recipe.guidance_scale if embedded is None else embedded
 
 
 class Resolver:
@@ -112,19 +71,30 @@ class Resolver:
         resolved = self._resolved(method, used, point.config, point.tree)
         if resolved is None or not point.config.sample_on:
             return resolved
-        mark = _mark(point.tree, "sample_on")
-        on = self.backbone(point.config.sample_on, mark)
+        there, mark = point.config.sample_on, _mark(point.tree, "sample_on")
+        named = self.knows(there)
+        on = self.backbone(there, mark) if named else used
         if on is not None and (what := not_carried(method, used, on)):
             self.problems.add(mark, what)
+        if not named:  # a row, as links are found once all of them are known
+            return replace(resolved, onto=there)
         return None if on is None else replace(resolved, on=on)
 
-    def reference(self, used: UsedBackbone) -> Resolved | None:
-        """The reference teacher of rows on a backbone; None where there is none that fits."""
+    def knows(self, alias: str) -> bool:
+        """Whether that is a backbone: an alias of the file, or a registered name."""
+        return alias in self.experiment.backbones or alias in BACKBONES.names()
+
+    def reference(self, used: UsedBackbone, alias: str = "") -> Resolved | None:
+        """The reference teacher of rows on a backbone; None where there is none that fits.
+
+        Args:
+            alias: of another backbone, whose teacher is meant.
+        """
         config = self.experiment.reference
         tree, _ = self._subtree(("reference",))
         if config is None:
             return None
-        used = self.backbone(config.alias_for(used.alias), _mark(tree, "backbone")) or used
+        used = (self.backbone(alias, _mark(tree, "backbone")) if alias else used) or used
         method = self._method(config.method, tree, used)
         if method is None:
             return None

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from distillbench.experiment.select import PLAIN, Fields
 from distillbench.specs.context import PluginRole, Runtime
-from distillbench.specs.stages import SPECS, AnySpec, Plugin
+from distillbench.specs.stages import AnySpec, Plugin, Spec, record_of
 from distillbench.specs.stages import Kind as StageKind
 
 __all__ = ["Cell", "Plan", "Stage", "StageKind", "fields_of", "lineage"]
 
-_SpecT = TypeVar("_SpecT", bound=AnySpec)
+_SpecT = TypeVar("_SpecT", bound=Spec)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Stage:
     @cached_property
     def record(self) -> AnySpec:
         """The spec, typed. Raises BadInput where it is none of this version."""
-        return SPECS[self.kind].read(self.spec, of=f"{self.kind} stage {self.key}")
+        kind = record_of(self.kind, self.spec)
+        return kind.read(self.spec, of=f"{self.kind} stage {self.key}")
 
     def read(self, kind: type[_SpecT]) -> _SpecT:
         """The spec of a stage that is known to be of a kind.
@@ -89,7 +90,8 @@ class Cell:
         varied: the grid/zip/ablate values that made this cell, path -> value.
         ranked: False for teachers, trained ones too, which a table never ranks.
         settings: dotted path into the row -> value, defaults of its method included.
-        train, sample: stage keys. scores: metric id -> score stage key.
+        train: stage key, "" for samples that were made elsewhere.
+        sample: stage key. scores: metric id -> score stage key.
     """
 
     row: int

@@ -88,8 +88,7 @@ class Trainings:
         key, trains = content_key(spec.plain()), resolved.trains
         for link in LINKS:
             if getattr(point.config, link):
-                other, its = self._run(point, resolved, link)
-                self.stage(other, its, seed, label_of(other, its))
+                self.run(point, resolved, link, seed)
         runtime: dict[str, Any] = {
             **self.made.runtime,
             "save_every": point.config.train.save_every,
@@ -118,6 +117,11 @@ class Trainings:
                 return stage
             needs, done = (*starts, stage.key), share
         return self.made.stage(spec, name, needs=needs, cost=cost * (1 - done), runtime=runtime)
+
+    def run(self, point: GridPoint, resolved: Resolved, link: Link, seed: int) -> Stage:
+        """The training that a link of a row leads to."""
+        other, its = self._run(point, resolved, link)
+        return self.stage(other, its, seed, label_of(other, its))
 
     def teachers(self, train: Stage) -> tuple[str, ...]:
         """Keys of the run whose net is a training's teacher, of that run's teacher, and so on."""

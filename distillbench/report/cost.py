@@ -119,6 +119,8 @@ class Costs:
         return self._found[key]
 
     def _read(self, kind: StageKind, key: str) -> Cost | str:
+        if not key:  # nothing was trained here
+            return {"device": ""}
         if not self.results.store.is_done(kind, key):
             return self.results.missing_stage(key)
         path = self.results.store.path(kind, key) / "cost.json"

@@ -128,29 +128,29 @@ def reference_note(
     return [text]
 
 
-def beside_others(rows: Sequence[Row], lines: Sequence[Line]) -> dict[str, str]:
-    """Our row names -> the key of the published row beside them, where the names differ."""
+def beside_others(rows: Sequence[Row], lines: Sequence[Line]) -> list[tuple[str, str]]:
+    """Our row names with the keys of the published rows beside them, where the names differ."""
     found = {
-        row.name: cell.source.partition("/")[2]
+        (row.name, cell.source.partition("/")[2]): None
         for row, line in zip(rows, lines, strict=True)
         for cell in line.cells if cell.source
     }  # fmt: skip
-    return {
-        ours: theirs for ours, theirs in found.items()
+    return [
+        (ours, theirs) for ours, theirs in found
         if normalise(theirs.partition(" | ")[0]) != normalise(ours)
-    }  # fmt: skip
+    ]  # fmt: skip
 
 
-def paper_note(published: PublishedTable | None, named: Mapping[str, str]) -> list[str]:
+def paper_note(published: PublishedTable | None, named: Sequence[tuple[str, str]]) -> list[str]:
     """Where the numbers of the paper come from, and that they are not on our scale.
 
-    `named` are rows of ours beside a row of another name.
+    `named` are rows of ours, each with a row of another name that is beside it.
     """
     if published is None:
         return []
     note = f" {published.note}" if published.note else ""
     if named:
-        pairs = "; ".join(f"{ours} is beside {theirs}" for ours, theirs in named.items())
+        pairs = "; ".join(f"{ours} is beside {theirs}" for ours, theirs in named)
         note += f" Rows of other names there: {pairs}."
     return [
         f"paper: as published in {published.source}, measured with other weights, prompts and "

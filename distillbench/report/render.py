@@ -23,7 +23,7 @@ from distillbench.report.table import Table
 from distillbench.report.tables import build_table, tables_of
 from distillbench.report.writers import SUFFIXES, to_json, write_table, write_text
 
-__all__ = ["build_report", "plan_json", "write_reports", "write_tables"]
+__all__ = ["build_report", "plan_json", "write_plan", "write_reports", "write_tables"]
 
 
 def build_report(
@@ -69,7 +69,17 @@ def write_tables(report: Report, outdir: Path) -> list[Path]:
     for name in report.refused.keys() & asked:
         for suffix in SUFFIXES:
             (outdir / f"{name}{suffix}").unlink(missing_ok=True)
-    return [*paths, write_text(outdir / "plan.json", to_json(plan_json(report.results.plan)))]
+    return [*paths, write_plan(report.results.plan, outdir)]
+
+
+def write_plan(plan: Plan, outdir: Path) -> Path:
+    """Write plan.json, which says what the experiment uses; returns its path.
+
+    Raises:
+        StorageError: `outdir` cannot be written.
+    """
+    with storage_guard(outdir):
+        return write_text(outdir / "plan.json", to_json(plan_json(plan)))
 
 
 def write_reports(report: Report, outdir: Path) -> list[Path]:

@@ -30,6 +30,7 @@ from distillbench.run.environment import captured, set_threads
 from distillbench.run.executor import Assignment, Result
 from distillbench.run.stagelog import StageLog
 from distillbench.specs.context import StageContext
+from distillbench.specs.stages import GivenSpec
 from distillbench.store.layout import Store
 from distillbench.store.lease import Lease
 from distillbench.store.record import read_sealed, seal
@@ -41,6 +42,7 @@ ShouldStop = Callable[[], bool]
 STAGE_FUNCTIONS: Mapping[str, str] = {
     "train": "distillbench.train.loop:train_stage",
     "sample": "distillbench.sample.generate:sample_stage",
+    "given": "distillbench.sample.given:given_stage",
     "score": "distillbench.score.evaluate:score_stage",
 }
 """The function of each kind of stage, imported when the first stage of its kind starts."""
@@ -205,11 +207,14 @@ def _call(
             lease.ensure_held()
 
     inputs: dict[str, Path | None]
+    given = isinstance(stage.record, GivenSpec)
     starts = {"train": stage.needs, "sample": stage.needs[1:]}
     for key in starts.get(stage.kind, ()):  # runs that a training or a student starts from
         store.verify("train", key)
     if stage.kind == "train":
         inputs = {"checkpoints": store.checkpoints("train", lineage(stage))}
+    elif given:
+        inputs = {}
     elif stage.kind == "sample":
         inputs = {"train_dir": store.verify("train", stage.needs[0])}
     else:
@@ -218,7 +223,7 @@ def _call(
     kinds = {"score": "sample"}
     read = {f"{kinds.get(stage.kind, 'train')}/{key}" for key in stage.needs}
     contents = {name: store.content(*name.split("/")) for name in sorted(read)}
-    module, _, name = STAGE_FUNCTIONS[stage.kind].partition(":")
+    module, _, name = STAGE_FUNCTIONS["given" if given else stage.kind].partition(":")
     function = getattr(importlib.import_module(module), name)
     context = StageContext(job.device, progress, should_stop, stage.options)
     function(stage.record, context, **inputs, out=tmp)

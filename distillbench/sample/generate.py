@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from distillbench.api.backbone import Backbone, Prediction
+from distillbench.api.published import Published
 from distillbench.api.sampler import Sampler
 from distillbench.core.noise import sample_noise
 from distillbench.data.prompts import planned_prompts
@@ -71,6 +72,11 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
             train_dir, context.device, settings=told.get("backbone"),
             method_settings=told.get("method") if spec.method.weights is not None else None,
             on=_elsewhere(spec, runtime),
+            onto=train_dir.parent / spec.onto if spec.onto is not None else None,
+            adapters=[
+                Published(place, "lora", its.scale, "", its.weights)
+                for place, its in zip(runtime.adapters, spec.adapters, strict=True)
+            ],
         )  # fmt: skip
         meter.watch(student.method.backbone)
         shards = SampleWriter(out)

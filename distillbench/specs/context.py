@@ -27,6 +27,8 @@ class Runtime(Record):
         lineage: key of the whole training whose checkpoints it continues; "" is its own.
         prompts: name of its prompt set, or path of the file.
         images: folder of its training images.
+        samples: folder of samples that were made elsewhere.
+        adapters: where LoRAs of others lie, in the order of the spec.
     """
 
     threads: PositiveInt = 1
@@ -36,6 +38,8 @@ class Runtime(Record):
     lineage: str = ""
     prompts: str = ""
     images: str = ""
+    samples: str = ""
+    adapters: list[str] = Field(default_factory=list)
 
 
 def _tell_nobody(event: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
+    Field,
     NonNegativeInt,
     PositiveInt,
     SerializeAsAny,
@@ -25,9 +26,9 @@ from distillbench.specs.context import PluginRole, Runtime
 from distillbench.specs.record import Record
 
 __all__ = [
-    "IDENTITY_VERSION", "SPECS", "AnySpec", "BackboneSpec", "DataSpec", "FitSpec", "Kind",
-    "MethodSpec", "MetricSpec", "Plugin", "PromptsSpec", "SampleSpec", "ScoreSpec", "Spec",
-    "TrainSettings", "TrainSpec",
+    "IDENTITY_VERSION", "AnySpec", "BackboneSpec", "DataSpec", "FitSpec", "GivenSpec", "Kind",
+    "MethodSpec", "MetricSpec", "OnTopSpec", "Plugin", "PromptsSpec", "SampleSpec", "SampledSpec",
+    "ScoreSpec", "Spec", "TrainSettings", "TrainSpec", "record_of",
 ]  # fmt: skip
 
 IDENTITY_VERSION = 2
@@ -206,28 +207,57 @@ class TrainSpec(Spec):
         return {"backbone": self.backbone, "method": self.method}
 
 
-class SampleSpec(Spec):
-    """Samples of a training.
+class SampledSpec(Spec):
+    """Samples, made here or elsewhere.
+
+    Attributes:
+        prompts: one prompt a sample.
+        seed: of the run.
+    """
+
+    kind = "sample"
+
+    prompts: PromptsSpec
+    seed: NonNegativeInt
+
+
+class GivenSpec(SampledSpec):
+    """Samples that another tool made.
+
+    Attributes:
+        samples_sha256: of their files in the order of the prompts.
+    """
+
+    samples_sha256: str
+
+
+class OnTopSpec(Record):
+    """A LoRA of others: identity of its bytes, and its scale."""
+
+    weights: str
+    scale: float
+
+
+class SampleSpec(SampledSpec):
+    """Samples of a training; noise is a function of the seed and of a sample's number.
 
     Attributes:
         train: the training.
         sampler: the whole recipe.
-        prompts: one prompt a sample.
-        seed: noise is a function of it and of a sample's number.
         batch_size: samples of one network call.
         sample_on: another backbone that the student is carried over to; None is its own.
+        onto: a training of the same backbone that it is carried over to; None for none.
+        adapters: LoRAs of others on the network that is sampled.
     """
-
-    kind = "sample"
 
     train: Key
     backbone: BackboneSpec
     method: MethodSpec
     sampler: Recipe
-    prompts: PromptsSpec
-    seed: NonNegativeInt
     batch_size: PositiveInt
     sample_on: BackboneSpec | None = None
+    onto: Key | None = None
+    adapters: list[OnTopSpec] = Field(default_factory=list)
 
     @property
     def plugins(self) -> dict[PluginRole, BackboneSpec | MethodSpec | MetricSpec]:
@@ -258,10 +288,11 @@ class ScoreSpec(Spec):
         return {"metric": self.metric}
 
 
-AnySpec = TrainSpec | SampleSpec | ScoreSpec
-SPECS: Mapping[Kind, type[AnySpec]] = {
-    "train": TrainSpec,
-    "sample": SampleSpec,
-    "score": ScoreSpec,
-}
-"""The record of each kind of stage."""
+AnySpec = TrainSpec | SampleSpec | GivenSpec | ScoreSpec
+
+
+def record_of(kind: Kind, spec: Mapping[str, Any]) -> type[AnySpec]:
+    """The record of a stage's spec."""
+    if kind == "sample":
+        return GivenSpec if "samples_sha256" in spec else SampleSpec
+    return TrainSpec if kind == "train" else ScoreSpec

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
 from distillbench.backbones._pipeline import PipelineBackbone
 from distillbench.specs.trained import ExportRecipe
+from distillbench.store.measured import Measured
 
 __all__ = ["write_card"]
 
@@ -40,6 +41,11 @@ $check
 | scheduler | `$scheduler`, built for this recipe; the base's own gives other samples |
 | arguments | $arguments |
 | precision | $precision |
+| licence of the base | $licence |
+$terms
+## Scores
+
+$scores
 
 ## Limits
 
@@ -75,8 +81,16 @@ SAVE = {
 }
 
 
-def write_card(out: Path, backbone: PipelineBackbone, recipe: ExportRecipe) -> None:
-    """Write README.md beside the files of an export."""
+def write_card(
+    out: Path, backbone: PipelineBackbone, recipe: ExportRecipe, *,
+    terms: str = "", scores: Sequence[Measured] = (),
+) -> None:  # fmt: skip
+    """Write README.md beside the files of an export.
+
+    Args:
+        terms: licence of published weights that the student is made of.
+        scores: what was measured of samples by this recipe.
+    """
     limits = [f"- `{name}`: {why}." for name, why in recipe.limits.items()]
     source = backbone.source()
     text = CARD.substitute(
@@ -91,9 +105,29 @@ def write_card(out: Path, backbone: PipelineBackbone, recipe: ExportRecipe) -> N
         times=", ".join(map(str, recipe.timesteps)),
         arguments=", ".join(f"`{k}={v!r}`" for k, v in recipe.call.items()),
         precision=recipe.precision,
+        licence=_licence(backbone),
+        terms=f"| licence of the weights | {terms} |\n" if terms else "",
+        scores=_scores(scores),
         limits="\n".join(limits) or "None known: the scheduler takes the steps of the recipe.",
     )
     (out / "README.md").write_text(text, encoding="utf-8")
+
+
+def _licence(backbone: PipelineBackbone) -> str:
+    known = [need.license for need in backbone.requirements() if need.license]
+    return known[0] if known else "not known here; see where it comes from"
+
+
+def _scores(found: Sequence[Measured]) -> str:
+    """A table of them, or that there are none."""
+    if not found:
+        return "None in the store that it was exported from."
+    lines = [
+        f"| {one.label} | {one.value:.4g}"
+        f"{'' if one.stderr is None else f' +- {one.stderr:.2g}'} | {one.n} |"
+        for one in found
+    ]
+    return "\n".join(["| metric | value | samples |", "|---|---:|---:|", *lines])
 
 
 def _check(limited: bool, precision: str) -> str:
@@ -115,7 +149,7 @@ def _fixed(values: Mapping[str, float]) -> str:
 
 def _code(backbone: PipelineBackbone, recipe: ExportRecipe) -> str:
     part, loader = backbone.network, recipe.load_with
-    kind, whole = _network_class(backbone), loader.startswith("from_pretrained")
+    kind, whole = _network_class(backbone), loader.startswith("from_pretrained, ")
     names = [recipe.pipeline, recipe.scheduler, *([kind] if whole else [])]
     dtype = f"torch_dtype=torch.{recipe.precision}"
     loaded = f'{part} = {kind}.from_pretrained(student, subfolder="{part}", {dtype})\n'
@@ -124,7 +158,7 @@ def _code(backbone: PipelineBackbone, recipe: ExportRecipe) -> str:
         peft="\nfrom peft import PeftModel" if loader == "PeftModel" else "",
         network=loaded if whole else "",
         pipeline=recipe.pipeline,
-        base=_base(backbone),
+        base="student" if loader == "from_pretrained" else _base(backbone),
         options=_options(backbone, part if whole else ""),
         precision=recipe.precision,
         scheduler=recipe.scheduler,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distillbench.api.backbone import Backbone
     from distillbench.api.method import Method, NetSpec
     from distillbench.api.nets import NetHandle
+    from distillbench.api.published import Published
     from distillbench.api.sampler import Sampler
 
 __all__ = [
@@ -99,6 +100,8 @@ def load_student(
     settings: Mapping[str, Any] | None = None,
     method_settings: Mapping[str, Any] | None = None,
     on: Mapping[str, Any] | None = None,
+    onto: Path | None = None,
+    adapters: Sequence[Published] = (),
 ) -> Student:
     """Rebuild a trained student from its folder alone, in the precision it was trained in.
 
@@ -108,6 +111,8 @@ def load_student(
         settings, method_settings: of backbone and method, where they are others than at training:
             weights may have moved.
         on: name, params and revision of another backbone, to carry the student over to.
+        onto: folder of a training of the same backbone, to carry it over to.
+        adapters: LoRAs of others that are added to whatever is sampled.
 
     Raises:
         ArtifactError: the folder is not that of a finished training, or not as it was committed.
@@ -125,42 +130,61 @@ def load_student(
             f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
             f"{backbone.revision()}"
         )
-    if on is not None and NetRecord.read(train_dir).kind == "lora":
-        return _carried(method, train_dir, on, device, recipe.precision)
-    backbone = _own_backbone(method, train_dir, recipe.method.weights)
-    backbone.load(device, dtype=recipe.precision)
-    if recipe.teacher:
-        replace_teacher_by_run(backbone, train_dir.parent / recipe.teacher)
+    if onto is not None:
+        on = {"name": recipe.backbone.name, "params": given, "revision": revision}
+    adapter = trained_kind(train_dir) == "lora"
+    base = None
+    if on is None or not adapter:
+        base = _own_backbone(method, train_dir, recipe.method.weights)
+        base.load(device, dtype=recipe.precision)
+        if recipe.teacher:
+            replace_teacher_by_run(base, train_dir.parent / recipe.teacher)
+    place = base if on is None else _elsewhere(train_dir, on, onto, device, recipe.precision)
+    assert place is not None
     if on is not None:
-        return _carried(method, train_dir, on, device, recipe.precision, base=backbone)
-    trained = (train_dir / NetRecord.file).is_file()
-    return Student(method, _net(backbone, train_dir) if trained else None)
+        method.backbone = place
+    before = None
+    if base is not None and not adapter and (adapters or on is not None):
+        before = _plain_net(base, train_dir)
+    for number, published in enumerate(adapters):
+        _put_on(place, published, number)
+    return Student(method, _net(place, train_dir, before=before))
 
 
-def _carried(
-    method: Method, train_dir: Path, on: Mapping[str, Any], device: str, precision: str,
-    *, base: Backbone | None = None,
-) -> Student:  # fmt: skip
-    """A student on another backbone: its adapter, or its difference from a loaded `base`."""
+def trained_kind(train_dir: Path) -> str:
+    """How a student is kept: "lora" or "copy"; "" for a training without nets."""
+    there = (train_dir / NetRecord.file).is_file()
+    return str(NetRecord.read(train_dir).kind) if there else ""
+
+
+def _elsewhere(
+    train_dir: Path, on: Mapping[str, Any], onto: Path | None, device: str, precision: str
+) -> Backbone:
+    """The loaded backbone that a student is carried over to."""
     backbone = registry.build_backbone(on["name"], on["params"])
-    if on.get("revision", backbone.revision()) != backbone.revision():
+    if (on.get("revision") or backbone.revision()) != backbone.revision():
         raise ArtifactError(
             f"{train_dir}: to be sampled on revision {on['revision']} of {backbone.name}, this "
             f"disk holds {backbone.revision()}"
         )
     backbone.load(device, dtype=precision)
-    method.backbone = backbone
-    record, tensors = NetRecord.read(train_dir), read_tensors(train_dir)
-    net = backbone.make_net(record.role, record.kind, **record.opts)
-    if base is not None:
-        before = base.make_net("before", record.kind, **record.opts).tensors()
-        there = net.tensors()
-        tensors = {
-            name: value if name.startswith("conditions.") else there[name] + value - before[name]
-            for name, value in tensors.items()
-        }
-    net.load_tensors(tensors)
-    return Student(method, net)
+    if onto is not None:
+        replace_teacher_by_run(backbone, onto)
+    return backbone
+
+
+def _put_on(backbone: Backbone, published: Published, number: int) -> None:
+    """Add a LoRA of others to the network, whatever role is sampled. Raises BadInput."""
+    published.identity()  # the bytes that were planned with
+    net, _, _ = backbone.adopt(f"on top {number}", published)
+    backbone.replace_teacher(net)
+
+
+def _plain_net(backbone: Backbone, train_dir: Path) -> dict[str, Tensor]:
+    """Tensors of a student that is still its base."""
+    record = NetRecord.read(train_dir)
+    made = backbone.make_net("before", record.kind, **record.opts).tensors()
+    return {name: value.detach().clone() for name, value in made.items()}
 
 
 def _own_backbone(method: Method, train_dir: Path, weights: str | None) -> Backbone:
@@ -184,13 +208,32 @@ def replace_teacher_by_run(backbone: Backbone, train_dir: Path) -> None:
     """
     for run in reversed([train_dir, *teacher_runs(train_dir)]):
         check_folder(run)
-        backbone.replace_teacher(_net(backbone, run, name="adopted"))
+        net = _net(backbone, run, name="adopted")
+        if net is None:
+            raise ArtifactError(f"{run}: trained no net that could take a teacher's place")
+        backbone.replace_teacher(net)
 
 
-def _net(backbone: Backbone, train_dir: Path, *, name: str = "") -> NetHandle:
-    record = NetRecord.read(train_dir)
+def _net(
+    backbone: Backbone, train_dir: Path, *, name: str = "",
+    before: Mapping[str, Tensor] | None = None,
+) -> NetHandle | None:  # fmt: skip
+    """The student on a backbone; None for a training without nets.
+
+    Args:
+        before: its base where it was trained; its difference from that is what is added then.
+    """
+    if not (train_dir / NetRecord.file).is_file():
+        return None
+    record, tensors = NetRecord.read(train_dir), read_tensors(train_dir)
     net = backbone.make_net(name or record.role, record.kind, **record.opts)
-    net.load_tensors(read_tensors(train_dir))
+    if before is not None:
+        there = net.tensors()
+        tensors = {
+            n: value if n.startswith("conditions.") else there[n] + value - before[n]
+            for n, value in tensors.items()
+        }
+    net.load_tensors(tensors)
     return net
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from distillbench.api.fields import SAMPLING, renamed
+from distillbench.api.fields import ADDED, SAMPLING, renamed
 
 from .nets import NetConfig
 
@@ -107,8 +107,25 @@ class TCDConfig(TrajectoryConfig):
             for ends between grid times.
         gamma: share of stochasticity in sampling; 0.3 as in the released scheduler, the paper's
             text has 0.2. More steps want more of it.
+        soft_steps: M, the most solver steps from t to u. An update takes one m of 1 to M with
+            chance m / (1 + .. + M) for all of its samples, which end at the grid's if m reaches
+            beyond (CTM's soft target, arXiv 2310.02279); 1 is TCD.
+        w_score: weight of CTM's score matching beside, | eps_theta(x_t, t) - n |^2 on real latents
+            at any time ("S+": with s = t). The latents know no guidance: a student that embeds it
+            is told 1, another is drawn away from its guided teacher. CTM's GAN and its balance of
+            weights are not offered.
     """
 
     tcf: Literal["1", "2", "S+"] = "1"
     ends: Literal["grid", "integers", "reals"] = "grid"
     gamma: Annotated[float, SAMPLING] = Field(0.3, ge=0, le=1)
+    soft_steps: Annotated[PositiveInt, ADDED] = 1
+    w_score: Annotated[float, ADDED] = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _soft_steps_fit(self) -> Self:
+        if self.soft_steps > self.solver_steps:
+            raise ValueError(
+                f"soft_steps {self.soft_steps} are more than {self.solver_steps} solver_steps"
+            )
+        return self

@@ -53,11 +53,18 @@ class NetConfig(BaseModel):
         """Updates over which the rate of a role rises."""
         return self.warmup_steps
 
-    def optim(self, role: str, *, lr: float | None = None, clip: bool = True) -> Optim:
-        """AdamW of a role; `lr` None is the student's, `clip` False never clips."""
+    def optim(
+        self,
+        role: str,
+        *,
+        lr: float | None = None,
+        betas: tuple[float, float] | None = None,
+        clip: bool = True,
+    ) -> Optim:
+        """AdamW of a role; `lr` and `betas` None are the student's, `clip` False never clips."""
         return Optim(
             lr=self.lr if lr is None else lr,
-            betas=self.betas,
+            betas=betas or self.betas,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm if clip else None,
             warmup_steps=self.warmup(role),

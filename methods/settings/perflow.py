@@ -23,10 +23,13 @@ class PeRFlowConfig(NetConfig):
             InstaFlow takes 25 in its only one); in the one-step phase, the reflowed student's.
         teacher_guidance: scale, usual convention. The published weights for SD v1.5 were trained
             without (1) and are guided when sampled; this one's students are not.
-        reads: what the network says of a window: "diff_eps" and "ddim_eps" (released code) read its
-            noise, on paths that are straight in x and time; "velocity" reads eps - x0, on paths
-            straight in x / (alpha + sigma), and starts as the teacher's DDIM steps. None is
-            "velocity" for flow models, which know no other, and "diff_eps" else.
+        reads: what the network says of a window: "velocity" reads eps - x0, on paths straight in
+            x / (alpha + sigma), starts as the teacher's DDIM steps and fits any teacher; "diff_eps"
+            and "ddim_eps" read its noise, on paths straight in x and time, as the released code
+            does (SD v1.5 and SDXL); they need diffusion with signal at its first time.
+        start_share: share of samples at the very start of their window, where a student of W steps
+            is asked; the published law is uniform (0), and a network's output hardly jumps at the
+            one time at which a window ends and the next begins.
         one_step_share: share of the training, its last, in which the reflowed student is distilled
             into one step (InstaFlow); needs `windows: 1`.
         ema: decay of an averaged student that is sampled instead of the last one.
@@ -35,7 +38,8 @@ class PeRFlowConfig(NetConfig):
     windows: PositiveInt = 4
     solver_steps: PositiveInt = 8
     teacher_guidance: float = Field(7.5, ge=1)
-    reads: Literal["diff_eps", "ddim_eps", "velocity"] | None = None
+    reads: Literal["diff_eps", "ddim_eps", "velocity"] = "velocity"
+    start_share: float = Field(0.0, ge=0, le=1)
     one_step_share: float = Field(0.0, ge=0, le=1)
     ema: float | None = Field(None, ge=0, lt=1)
 

@@ -17,10 +17,13 @@ class SiDConfig(DMD2Config):
 
     Attributes:
         alpha: weight of the squared distance of both scores that is taken off; 1 is the Fisher form
-            that TDM has, .5 lowers the distance of the projected scores alone.
-        fake_guidance: scale of the fake score, in its own loss and in the student's (long and short
-            guidance, arXiv 2406.01561); 1 = none.
+            that TDM has, .5 lowers the distance of the projected scores alone. Released code: 1.2,
+            or 1.
+        fake_guidance: scale of the fake score, in its own loss and in the student's; 1 = none. Long
+            and short guidance (arXiv 2406.01561) gives teacher and fake score the same, 1.5 or 2 on
+            SD v1.5. 0 leaves the prompt out of the fake score (Zero-CFG, with a teacher without
+            guidance), and less is Anti-CFG (both arXiv 2505.12674).
     """
 
     alpha: float = Field(1.0, ge=0)
-    fake_guidance: float = Field(1.0, ge=1)
+    fake_guidance: float = 1.0

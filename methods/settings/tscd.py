@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from distillbench.api.fields import SAMPLING, renamed
+from distillbench.api.fields import ADDED, SAMPLING, renamed
 from distillbench.errors import NotSupported
 
 from .consistency import ScaleOrRange, TrajectoryConfig
@@ -47,6 +47,10 @@ class TSCDConfig(RolesConfig, TrajectoryConfig):
             any other unit; None shares them equally. Phases after `stop_at_segments` have none,
             `one_step` has the last.
         stop_at_segments: the last phase; its segments are the least number of sampling steps.
+        ends: draw where jumps end on the "grid" between the segment's lower edge and u, or take the
+            "edge" always, which is PCM (arXiv 2405.18407): `segments: [4]`, `stop_at_segments: 4`,
+            `distance: huber`, no
+            offset noise, guidance 5 to 6 (its w from 4 to 5) on SD v1.5.
         w_mse, w_adv: weights of the two distances, one per entry of `segments`. The paper lowers
             the one and raises the other from phase to phase. The adversary's gradient is scaled to
             the squared error's length, so 1 is strong: keep w_mse, which holds the student to its
@@ -77,6 +81,7 @@ class TSCDConfig(RolesConfig, TrajectoryConfig):
     segments: tuple[PositiveInt, ...] = (8, 4, 2, 1)
     phase_updates: Annotated[tuple[PositiveInt, ...] | None, renamed("stage_steps")] = None
     stop_at_segments: PositiveInt = 1
+    ends: Annotated[Literal["grid", "edge"], ADDED] = "grid"
     w_mse: tuple[Weight, ...] = (1.0, 1.0, 1.0, 1.0)
     w_adv: tuple[Weight, ...] = (0.0, 0.0, 0.0, 0.0)
     disc_lr: float = Field(1e-4, gt=0)

@@ -10,6 +10,7 @@ from distillbench.api.method import Batch, Method, NetSpec
 from distillbench.core.grid import SolverGrid, segment_start, uniform_int
 from distillbench.core.lazy import torch
 from distillbench.core.loss import pseudo_huber, squared_error
+from distillbench.core.process import per_sample
 from distillbench.core.schedules import lcm_times
 from distillbench.core.solve import ddim
 
@@ -27,10 +28,10 @@ Jump = Callable[..., "torch.Tensor"]
 
 @dataclass(frozen=True)
 class SolverStep:
-    """Two neighbouring points of one teacher trajectory: a guided DDIM step from t to u < t.
+    """Two points of one teacher trajectory: guided DDIM steps from t to u < t, most often one.
 
     Attributes:
-        index: step j of the grid, from t = g_{j+1} to u = g_j.
+        index: j of the grid's time u = g_j; t is g_{j+1} where there is one step.
         t, u: (B,) start and the teacher's end.
         x_t, x_u: the states there, without gradient.
         scale: (B,) guidance scale of the teacher.
@@ -89,8 +90,11 @@ class Consistency(Method):
             return squared_error(pred, target)
         return pseudo_huber(pred, target, self.config.huber_c)
 
-    def solver_step(self, batch: Batch, noise: torch.Tensor) -> SolverStep:
-        """x_t from real latents and `noise`, and one DDIM step of the guided teacher from it."""
+    def solver_step(self, batch: Batch, noise: torch.Tensor, count: int = 1) -> SolverStep:
+        """x_t from real latents and `noise`, and `count` DDIM steps of the guided teacher from it.
+
+        Fewer where the grid ends before.
+        """
         process, config = self.backbone.process, self.config
         assert batch.latents is not None, "this method needs real latents"
         index = batch.randint(0, config.solver_steps, "index")
@@ -98,15 +102,33 @@ class Consistency(Method):
         low, high = config.teacher_guidance
         scale = low + (high - low) * batch.rand("guidance")
         x_t = process.add_noise(batch.latents, noise, t)
-        with torch.no_grad():
-            pred = self.teacher(x_t, t, batch, 1.0 if high == 1 else scale)
-            x_u = ddim(pred.x0, pred.eps, *process.alpha_sigma(u, x_t))
+        x_u = self._solved(x_t, t, u, scale, batch)
+        for _ in range(count - 1):
+            lower = (index - 1).clamp(min=0)
+            start, u = self.grid.step(lower, batch.latents)
+            left = per_sample(index > 0, x_u) > 0
+            x_u, index = torch.where(left, self._solved(x_u, start, u, scale, batch), x_u), lower
         return SolverStep(index, t, u, x_t, x_u, scale)
 
-    def grid_end(self, s: SolverStep, batch: Batch, segments: int = 1) -> torch.Tensor:
-        """(B,) ends uniform on the grid from the lower edge of t's segment to u, both included."""
+    def _solved(
+        self, x: torch.Tensor, t: torch.Tensor, u: torch.Tensor, scale: torch.Tensor, batch: Batch
+    ) -> torch.Tensor:
+        """One guided DDIM step from t to u."""
+        with torch.no_grad():
+            plain = self.config.teacher_guidance[1] == 1
+            pred = self.teacher(x, t, batch, 1.0 if plain else scale)
+            return ddim(pred.x0, pred.eps, *self.backbone.process.alpha_sigma(u, x))
+
+    def grid_end(
+        self, s: SolverStep, batch: Batch, segments: int = 1, *, edge: bool = False
+    ) -> torch.Tensor:
+        """(B,) ends uniform on the grid from the lower edge of t's segment to u, both included.
+
+        Or that `edge` itself.
+        """
         low = segment_start(s.index, self.config.solver_steps, segments)
-        return self.grid.at(uniform_int(batch.rand("end"), low, s.index + 1), s.x_t)
+        high = low + 1 if edge else s.index + 1
+        return self.grid.at(uniform_int(batch.rand("end"), low, high), s.x_t)
 
     def jumps(
         self, jump: Jump, s: SolverStep, end: torch.Tensor, batch: Batch

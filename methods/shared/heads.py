@@ -8,21 +8,30 @@ from typing import TYPE_CHECKING
 from distillbench.core.lazy import torch
 
 if TYPE_CHECKING:
-    from distillbench.api.backbone import Backbone
+    from distillbench.api.backbone import Backbone, Cond
 
-__all__ = ["build_head", "logits_of", "map_head", "norm_groups", "vector_head"]
+__all__ = ["blank", "build_head", "head_of", "logits_of", "map_head", "norm_groups", "vector_head"]
 
 MIN_GROUP = 16
 
 
-def build_head(backbone: Backbone) -> torch.nn.Module:
-    """A head for what the backbone offers as "mid": maps, or vectors (B, C)."""
+def blank(backbone: Backbone) -> tuple[torch.Tensor, torch.Tensor, Cond]:
+    """(x, t, cond) of one sample, to ask a network for the size of its features."""
     null = backbone.encode_null()
     device = next(iter(null.tensors.values())).device
     x = torch.zeros(1, *backbone.latent_shape, device=device)
-    t = torch.zeros(1, dtype=torch.long, device=device)
+    return x, torch.zeros(1, dtype=torch.long, device=device), null
+
+
+def build_head(backbone: Backbone) -> torch.nn.Module:
+    """A head for what the backbone offers as "mid": maps, or vectors (B, C)."""
     with torch.no_grad():
-        (hidden,) = backbone.features(None, x, t, null, ["mid"])
+        (hidden,) = backbone.features(None, *blank(backbone), ["mid"])
+    return head_of(hidden)
+
+
+def head_of(hidden: torch.Tensor) -> torch.nn.Module:
+    """A head for activations like these: maps, of videos too, or vectors (B, C)."""
     if hidden.ndim == 2:
         return vector_head(hidden.shape[1])
     return map_head(hidden.shape[1], (hidden.shape[-2], hidden.shape[-1]))

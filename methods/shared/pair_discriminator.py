@@ -43,12 +43,16 @@ class PairDiscriminator:
         )  # fmt: skip
 
     def logits(
-        self, x_s: torch.Tensor, s: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, cond: Cond
-    ) -> torch.Tensor:
-        """Mean logit (B,) that x_s is the target's jump from x_t and not the student's."""
+        self, x_s: torch.Tensor, s: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor, cond: Cond,
+        *, paired: bool = True,
+    ) -> torch.Tensor:  # fmt: skip
+        """Mean logit (B,) that x_s is the target's jump from x_t and not the student's.
+
+        Not `paired`, the head sees zeros in x_t's place (SDXL-Lightning's relaxation).
+        """
         assert self.head is not None
         with torch.no_grad():
-            start = self._read(x_t, t, cond)
+            start = self._read(x_t, t, cond) * paired
         pair = torch.cat([self._read(x_s, s, cond), start], 2)
         return self.head(pair).mean((1, 2))  # type: ignore[no-any-return]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from distillbench.api.method import Losses
@@ -16,17 +17,19 @@ from distillbench.core.loss import (
 )
 from distillbench.core.matching import renoised
 from distillbench.core.process import CLEAN
+from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from distillbench.api.backbone import Backbone, Prediction
     from distillbench.api.method import Batch, Method
 
 __all__ = [
-    "any_time", "denoising_loss", "dmd_losses", "matched", "matching_point", "mean_losses",
-    "noised", "require_trained", "teacher_samples", "time_between", "velocity",
+    "any_time", "denoising_loss", "dmd_losses", "matched",
+    "matching_point", "mean_losses", "noised", "require_trained",
+    "teacher_samples", "time_between", "velocity", "walked",
 ]  # fmt: skip
 
 
@@ -152,6 +155,20 @@ def teacher_samples(
     sampler = OdeSampler(timesteps=backbone.solver_times(steps), solver="dpmsolver++")
     with torch.no_grad():
         return sampler.sample(denoise, noise, backbone.process, lambda _: noise)
+
+
+def walked(
+    method: Method,
+    predict: Callable[[torch.Tensor, torch.Tensor], Prediction],
+    x: torch.Tensor,
+    times: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """Where DDIM steps through `times`, (B,) each, take x from the first; no gradient."""
+    with torch.no_grad():
+        for t, to in pairwise(times):
+            pred = predict(x, t)
+            x = ddim(pred.x0, pred.eps, *method.backbone.process.alpha_sigma(to, x))
+    return x
 
 
 def velocity(pred: Prediction) -> torch.Tensor:

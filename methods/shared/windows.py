@@ -37,15 +37,9 @@ class Windows:
     backbone: Backbone
 
     @property
-    def reads(self) -> str:
-        """What the network says of a window."""
-        flow = self.backbone.process_kind == "flow"
-        return self.config.reads or ("velocity" if flow else "diff_eps")
-
-    @property
     def straight(self) -> bool:
         """Whether paths are straight in x / (alpha + sigma), not in x and time."""
-        return self.reads == "velocity"
+        return self.config.reads == "velocity"
 
     def check(self) -> None:
         """Refuse what no window can be made of, before anything is loaded.
@@ -58,7 +52,7 @@ class Windows:
         flow, name = self.backbone.process_kind == "flow", self.backbone.name
         if flow and not self.straight:
             raise NotSupported(
-                f"reads: {self.reads} is of diffusion, backbone {name} is a flow model",
+                f"reads: {self.config.reads} is of diffusion, backbone {name} is a flow model",
                 hint="set reads: velocity",
             )
         if not flow and total % config.windows:
@@ -83,7 +77,7 @@ class Windows:
         alpha, _ = process.alpha_sigma(process.num_timesteps - 1, torch.zeros(1))
         if not self.straight and not float(alpha):
             raise NotSupported(
-                f"reads: {self.reads} needs signal at the first time, and backbone "
+                f"reads: {self.config.reads} needs signal at the first time, and backbone "
                 f"{self.backbone.name} starts without",
                 hint="set reads: velocity",
             )
@@ -96,7 +90,7 @@ class Windows:
         return (*WindowsSampler.times(count, count, self.backbone.num_timesteps), 0)
 
     def draw(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(t, s, e), each (B,): times uniform on all windows, s >= t > e."""
+        """(t, s, e), each (B,): s >= t > e, times uniform on all windows but for `start_share`."""
         edges = torch.tensor(self.edges(), device=batch.device)
         first, last = self.edges()[0], self.edges()[-1]
         if self.backbone.process_kind == "flow":
@@ -105,7 +99,10 @@ class Windows:
         else:
             t = int(first) - batch.randint(0, int(first - last), "time")
         k = (t[:, None] <= edges[None, 1:]).sum(1)
-        return t, edges[k], edges[k + 1]
+        s = edges[k].to(t.dtype)
+        if self.config.start_share:
+            t = torch.where(batch.rand("at start") < self.config.start_share, s, t)
+        return t, s, edges[k + 1].to(t.dtype)
 
     def index(self, t: torch.Tensor) -> torch.Tensor:
         """The training times that times of windows stand for."""
@@ -127,7 +124,8 @@ class Windows:
             (c_t, at_t), (c_s, at_s), (c_e, at_e) = (straight(process, v, x_s) for v in (t, s, e))
             v = (x_s / c_s - x_e / c_e) / (at_s - at_e)
             return c_t * (x_e / c_e + (at_t - at_e) * v), v
-        ratio, n = factors(self.reads, *(process.alpha_sigma(v, x_s) for v in ends))  # type: ignore[arg-type]
+        reads: Any = self.config.reads
+        ratio, n = factors(reads, *(process.alpha_sigma(v, x_s) for v in ends))
         times = (per_sample(v, x_s) for v in (s, e, t))
         return on_line(x_s, x_e, *times), (x_e - ratio * x_s) / n
 
@@ -149,7 +147,7 @@ class Windows:
         if len(set(times)) < nfe or times[-1] < 1:
             raise NotSupported(f"{nfe} steps are more than the {total} times")
         if not self.straight:
-            reads: Any = self.reads
+            reads: Any = self.config.reads
             return WindowsSampler(timesteps=times, windows=count, reads=reads)
         return OdeSampler(timesteps=self._inside(nfe), solver="ddim")
 

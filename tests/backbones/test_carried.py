@@ -62,6 +62,31 @@ def test_both_kinds(kind: str, folders: Folders, tuned: Path, tmp_path: Path) ->
         load_student(tmp_path / "run", on={**on, "revision": "0"})
 
 
+@pytest.mark.parametrize("kind", ["lora", "network"])
+def test_onto_the_net_of_a_training(kind: str, folders: Folders, tmp_path: Path) -> None:
+    """The same as on a folder of those weights."""
+    base = stock.UNet2DConditionModel.from_pretrained(folders("sd") / "unet")
+    tuned, layers = made.merged(base, made.layers_of(base, seed=5)), made.layers_of(base, seed=3)
+    whole = made.merged(base, layers)
+    save_file(tuned, tmp_path / "tuned.safetensors")
+    save_file(made.kohya(layers) if kind == "lora" else whole, tmp_path / "x.safetensors")
+    where = {"model": str(folders("sd"))}
+    for name, its in (("tuned", "network"), ("x", kind)):
+        params = {"weights": str(tmp_path / f"{name}.safetensors"), "kind": its}
+        made.adopted(tmp_path / f"run-{name}", "sd", where, params)
+    student = load_student(tmp_path / "run-x", onto=tmp_path / "run-tuned")
+    other = stock.UNet2DConditionModel.from_pretrained(folders("sd") / "unet")
+    other.load_state_dict(tuned)
+    other.load_state_dict(made.merged(other, layers))
+    backbone = student.method.backbone
+    cond = backbone.encode(["a red circle"])
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours = backbone.predict(student.net, x, torch.tensor([499]), cond).raw
+        theirs = other(x, 499, encoder_hidden_states=cond.tensors["tokens"]).sample
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+
+
 def test_another_architecture_is_refused_by_its_headers(folders: Folders, tmp_path: Path) -> None:
     place = tmp_path / "wide"
     shutil.copytree(folders("sd"), place)

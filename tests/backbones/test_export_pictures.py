@@ -89,6 +89,30 @@ def grey_levels(theirs: Any, ours: torch.Tensor) -> int:
     return int(np.abs(np.asarray(theirs).astype(int) - ours.numpy().astype(int)).max())
 
 
+# ---- whole pipelines -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "extent"),
+    [("sd", "lora", "pipeline"), ("sd", "lora", "network"), ("sdxl", "copy", "pipeline"),
+     ("pixart", "lora", "pipeline")],
+)  # fmt: skip
+def test_a_whole_pipeline_draws_our_picture(
+    family: str, kind: str, extent: Any, finish: Callable[..., Any], tmp_path: Path,
+    same_noise: Callable[[Any, int], None], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    sampler = {"kind": "ode", "timesteps": UNEVEN, "guidance_scale": 2.0}
+    run = finish(family, kind, sampler, **({"rank": 4, "alpha": 8.0} if kind == "lora" else {}))
+    files = export_student(run.root, tmp_path / "out", extent=extent)
+    assert ((tmp_path / "out/model_index.json") in files) == (extent == "pipeline")
+    assert not any(path.name.startswith("pytorch_lora") for path in files)
+    same_noise(run.backbone, 1)
+    theirs = run_readme(tmp_path / "out", monkeypatch)
+    student = load_student(run.root)
+    ours = generate_images(student, ["a red circle"], sampler=from_recipe(sampler))[0]
+    assert grey_levels(theirs, ours) <= 1
+
+
 # ---- the README -----------------------------------------------------------------------------
 
 

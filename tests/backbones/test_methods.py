@@ -27,6 +27,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dmd2 one step": ("dmd2", {"steps": 1, "input_time": 399, "regression": "joint",
                                "regression_solver_steps": 3}),
     "tdm_unify gan": ("tdm_unify", GAN),
+    "lightning adversary": ("lightning", {"w_adv": 1, "stages": [4, 2], "teacher_steps": 8}),
+    "tcd ctm": ("tcd", {"soft_steps": 3, "w_score": 0.1}),
 }  # fmt: skip
 Build = Callable[..., Backbone]
 

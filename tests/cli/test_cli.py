@@ -136,7 +136,7 @@ def test_list_experiments_and_runs(cli: Cli) -> None:
     rows = cli("list", "runs", "--json").json
     assert rows[0].pop("bytes") > 0
     assert rows[0].pop("age_s") >= 0
-    assert rows == [{"run": "abc123", "state": "done", "label": "", "method": "m",
+    assert rows == [{"run": "abc123", "state": "done", "label": "", "experiment": "", "method": "m",
                      "backbone": "b", "updates": "", "stop": "", "seed": 3, "differs": "",
                      "detail": ""}]  # fmt: skip
     store.begin("train", "def456")

@@ -11,7 +11,7 @@ from distillbench.errors import ConfigError
 Errors = Callable[..., list[str]]
 KEYS = (
     "label, group, backbone, method, params, teacher, init, train, data, sample, nfe, snapshots, "
-    "guidance_scale, sampler, sample_on, tags"
+    "guidance_scale, sampler, sample_on, adapters, samples, tags"
 )
 STUDENT = "steps, eta, loss, embed"
 
@@ -19,7 +19,7 @@ STUDENT = "steps, eta, loss, embed"
 CASES = {
     "unknown key at the top": (
         "rows: [{method: fake-student}]\nsedes: [1]\n",
-        "e.yaml:5:1: sedes: unknown key. An experiment has: name, title, threads, base, "
+        "e.yaml:5:1: sedes: unknown key. An experiment has: name, title, threads, plugins, base, "
         "for_method, backbones, rows, grid, zip, ablate, exclude, include, seeds, limits, metrics, "
         "reference, tables, figures, claims. Did you mean 'seeds'?",
     ),

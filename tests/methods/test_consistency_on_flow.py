@@ -94,8 +94,8 @@ class Told:
 class ExactSolver:
     """x_u on the exact trajectory, where Euler's step is only near it."""
 
-    def solver_step(self, batch: Any, noise: Any) -> SolverStep:
-        pair: SolverStep = super().solver_step(batch, noise)  # type: ignore[misc]
+    def solver_step(self, batch: Any, noise: Any, count: int = 1) -> SolverStep:
+        pair: SolverStep = super().solver_step(batch, noise, count)  # type: ignore[misc]
         return replace(pair, x_u=solution(pair.x_t, pair.t, pair.u))
 
 

@@ -31,8 +31,19 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "tdm_unify gan teacher": (
         "tdm_unify", {"adversarial_weight": 0.1, "adversarial_features": "teacher"}
     ),
-    "perflow velocity": ("perflow", {"reads": "velocity", "solver_steps": 2, "ema": 0.9}),
+    "perflow noise": (
+        "perflow", {"reads": "diff_eps", "solver_steps": 2, "start_share": 0.5, "ema": 0.9}
+    ),
     "perflow one step": ("perflow", {"windows": 1, "one_step_share": 0.5, "solver_steps": 2}),
+    "lightning adversary": (
+        "lightning", {"stages": [8, 4], "teacher_steps": 16, "w_adv": 0.5, "ema": 0.9}
+    ),
+    "ladd real": ("ladd", {"data": "latents", "r1": 0.1, "w_distillation": 1.0, "ema": 0.9}),
+    "tcd ctm": ("tcd", {"soft_steps": 3, "w_score": 0.1, "tcf": "S+", "nets": "copy"}),
+    "tscd pcm": (
+        "tscd", {"segments": [4], "stop_at_segments": 4, "ends": "edge", "distance": "huber",
+                 "w_mse": [1], "w_adv": [0.1], "offset_noise": 0},
+    ),
 }  # fmt: skip
 CASES = (
     # What is made of a file of others has tests of its own, on files.

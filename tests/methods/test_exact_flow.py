@@ -60,8 +60,8 @@ class ExactSolver:
 
     backbone: Any
 
-    def solver_step(self, batch: Any, noise: Any) -> SolverStep:
-        pair: SolverStep = super().solver_step(batch, noise)  # type: ignore[misc]
+    def solver_step(self, batch: Any, noise: Any, count: int = 1) -> SolverStep:
+        pair: SolverStep = super().solver_step(batch, noise, count)  # type: ignore[misc]
         return replace(pair, x_u=flow(self.backbone.process, pair.x_t, pair.t, pair.u))
 
 

@@ -42,6 +42,9 @@ CONSISTENCY: dict[str, dict[str, Any]] = {
 }
 OTHERS: dict[str, dict[str, Any]] = {
     "perflow": {**PLAIN, "windows": 2},
+    "tcd ctm": {**PLAIN, "soft_steps": 3, "w_score": 0.1},
+    "tscd pcm": {**PLAIN, **ONE, "segments": [4], "stop_at_segments": 4, "ends": "edge"},
+    "lightning": {**PLAIN, "stages": [4, 2], "teacher_steps": 8, "w_adv": 0.5},
     "perflow one step": {**PLAIN, "windows": 1, "one_step_share": 0.5},
 }
 PARAMS = MATCHING | CONSISTENCY | OTHERS

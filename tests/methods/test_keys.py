@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import BaseModel
 
 from distillbench.api import registry
-from distillbench.api.fields import split
+from distillbench.api.fields import ADDED, SAMPLING, split
 from distillbench.plan.identity import content_key
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "default_params.json"
@@ -52,6 +53,18 @@ def test_default_parameters_have_their_golden_keys(kind: str) -> None:
     """
     golden = json.loads(GOLDEN.read_text())[kind]
     assert found()[kind] == golden
+
+
+def test_an_added_field_is_in_no_key_at_its_default() -> None:
+    class Config(BaseModel):
+        old: int = 1
+        new: Annotated[int, ADDED] = 2
+        drawn: Annotated[int, ADDED, SAMPLING] = 3
+
+    assert split(Config()).decisive == split(Config(new=2)).decisive == {"old": 1}
+    assert split(Config(new=3)).decisive == {"old": 1, "new": 3}
+    assert split(Config(drawn=4)).marked == {"drawn": 4}
+    assert not split(Config()).marked
 
 
 if __name__ == "__main__":

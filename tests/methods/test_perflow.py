@@ -145,6 +145,18 @@ def test_times_and_starts_of_windows(toy: Any, kind: str, reads: str) -> None:
     assert method.sampler(4).nfe == 4
 
 
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_share_of_starts(toy: Any, kind: str) -> None:
+    plain, some = (world(toy, kind, "velocity", exact, start_share=v) for v in (0, 0.5))
+    made = batch(plain, 4000)
+    (t, s, e), found = plain.windows.draw(made), some.windows.draw(made)
+    assert torch.equal(s, found[1])
+    assert torch.equal(e, found[2])
+    at_start = found[0] == s
+    assert float(at_start.double().mean()) == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(found[0][~at_start], t[~at_start])
+
+
 def test_one_window_of_a_flow_model_is_reflow(toy: Any) -> None:
     """x_t = (1 - s) x_1 + s z and | v - (z - x_1) |^2 for pairs of noise and the teacher's ODE."""
     method = world(toy, "flow", "velocity", lambda m, x, t: torch.zeros_like(x), windows=1)
@@ -185,6 +197,7 @@ def test_the_second_phase_takes_the_student_once(toy: Any) -> None:
         ("gmm", {"windows": 3}, "3 windows do not divide the 1000 times"),
         ("gmm", {"solver_steps": 300}, "300 solver steps do not fit"),
         ("gmm-flow", {"reads": "ddim_eps"}, "is of diffusion"),
+        ("gmm", {"reads": "noise"}, "diff_eps"),
         ("gmm", {"one_step_share": 0.5}, "set windows to 1, not 4"),
     ],
 )
@@ -198,5 +211,5 @@ def test_noise_of_a_start_without_signal_is_refused(toy: Any) -> None:
     ends = torch.linspace(1, 0, 1000, dtype=torch.float64)
     process = NoiseProcess.from_alphas_cumprod(ends)
     with pytest.raises(NotSupported, match="starts without"):
-        PeRFlow(PeRFlowConfig(), toy(None, process)).bind({})
+        PeRFlow(PeRFlowConfig(reads="diff_eps"), toy(None, process)).bind({})
     PeRFlow(PeRFlowConfig(reads="velocity"), toy(None, process)).bind({})

@@ -80,6 +80,20 @@ def test_sid_guides_the_fake_score_in_both_turns(dmd2: Any) -> None:
     assert all(bool(a != b) for a, b in zip(*losses, strict=True))
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_sids_fake_score_may_know_no_prompt_or_less(dmd2: Any, scale: float) -> None:
+    """Zero-CFG and Anti-CFG (arXiv 2505.12674): the unconditional score, and beyond it."""
+    base = dmd2(shift=0.3)
+    ours = on(base, SiD(SiDConfig(fake_guidance=scale), base.backbone))
+    batch = base.backbone.batch()
+    x, t = batch.randn("x").double(), batch.randint(0, 1000, "t")
+    cond, free = batch.cond, batch.uncond.expand(len(batch))
+    told, untold = (base.backbone.predict(base.net["fake"], x, t, c).eps for c in (cond, free))
+    found = ours.predict("fake", x, t, batch).eps
+    torch.testing.assert_close(found, untold + scale * (told - untold), rtol=1e-12, atol=1e-12)
+    assert not torch.equal(found, told)
+
+
 @pytest.mark.parametrize("kind", PROCESSES)
 @pytest.mark.parametrize("scale", [1.0, 1.75, 8.0])
 def test_decoupled_with_one_law_and_one_draw_is_dmd2(dmd2: Any, kind: str, scale: float) -> None:

@@ -15,7 +15,7 @@ from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 from distillbench.methods.settings.tscd import Phase
-from distillbench.methods.shared.consistency import SolverStep, offset_noise
+from distillbench.methods.shared.consistency import offset_noise
 from distillbench.methods.shared.pair_discriminator import gradient_balanced
 from distillbench.methods.tcd import TCD, TCDConfig
 from distillbench.methods.tscd import TSCD, TSCDConfig
@@ -86,14 +86,11 @@ def phase(method: TSCD, step: int) -> Phase:
 
 
 def test_ends_at_the_edge_are_phased_consistency(toy: Any, make_role: Any) -> None:
-    class Edge(TSCD):
-        def grid_end(self, s: SolverStep, batch: Any, segments: int = 1) -> torch.Tensor:
-            return 250 * (s.t // 250) - 1
-
-    config = TSCDConfig(**{**ONE, "segments": (4,), "stop_at_segments": 4}, offset_noise=0)
-    method = bound(Edge, config, toy, make_role, CLEAN_END)
+    settings = {**ONE, "segments": (4,), "stop_at_segments": 4, "ends": "edge", "offset_noise": 0}
+    method = bound(TSCD, TSCDConfig(**settings), toy, make_role, CLEAN_END)
     batch = batch_of(method)
     pair, end = method.times(batch, phase(method, 0))
+    assert torch.equal(end, 250 * (pair.t // 250) - 1)
     # PCM (arXiv 2405.18407): both are solved to the edge, and x_u is the target where u is it
     backbone = method.backbone
     states = []

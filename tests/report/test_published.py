@@ -119,6 +119,17 @@ def test_a_match_is_of_one_label_and_steps_differ_only_where_it_says_so() -> Non
     assert beside(one, 8, "TCF(2)[nfe=8]") == ""
     assert of_label("a [nfe=4]") == ("a ", 4)
     assert of_label("a[nfe=x]") == ("a[nfe=x]", None)
+    assert of_label("a[backbone=b c]") == ("a", None)
+
+
+def test_a_match_may_say_which_of_two_backbones() -> None:
+    table = load_published("tdm_table2_lora_unseen")
+    pairs = {"Photos": "Realistic", "Paintings": "Dreamshaper"}
+    match = {f"LCM[backbone={our}]": f"LCM | SD-v1.5 {their}" for our, their in pairs.items()}
+    rows = [table.beside(match, "LCM", backbone=[name, ""], nfe=4) for name in pairs]
+    assert [row.cells["fid"] for row in rows if row] == ["26.89", "25.36"]
+    assert table.beside(match, "LCM", backbone=["base", ""], nfe=4) is None
+    assert table.beside(match, "LCM", backbone=["Photos", ""], nfe=1) is None
 
 
 def test_slips_of_the_published_tables_are_noted_and_true() -> None:

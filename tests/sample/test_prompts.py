@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distillbench.api.prompts import PromptSet
-from distillbench.data.prompts import load_prompts, prompt_identity
+from distillbench.data.prompts import load_prompts, prompt_file, prompt_identity
 from distillbench.errors import BadInput
 from distillbench.world.prompts import prompt_set
 
@@ -165,3 +165,20 @@ def test_identity_is_of_content_and_order() -> None:
     assert one.sha256 == PromptSet("b", ("x", "y"), ("", "")).sha256
     assert one.sha256 != PromptSet("a", ("y", "x"), ("", "")).sha256
     assert one.sha256 != PromptSet("a", ("x", "y"), ("", "c")).sha256
+
+
+def test_a_set_may_be_cut_to_some_of_its_categories(tmp_path: Path) -> None:
+    whole = load_prompts("world-train")
+    photos = load_prompts("world-train:photo")
+    assert set(photos.categories) == {"photo"}
+    assert photos.prompts == tuple(
+        p for p, c in zip(whole.prompts, whole.categories, strict=True) if c == "photo"
+    )
+    both = load_prompts("world-train:photo,painting")
+    assert set(both.categories) == {"photo", "painting"}
+    with pytest.raises(BadInput, match="no category 'foto'; it has: "):
+        load_prompts("world-train:foto")
+    path = tmp_path / "p.csv"
+    path.write_text("prompt,category\na,x\nb,y\n")
+    assert load_prompts(f"{path}:y").prompts == ("b",)
+    assert prompt_file(f"{path}:y") == f"{path}:y"

@@ -22,7 +22,9 @@ def loss_curves(results: Results) -> list[dict[str, Any]]:
     found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
     several = len({cell.backbone for cell in results.plan.cells}) > 1
     for cell in results.plan.cells:
-        if cell.final and cell.train not in found and results.store.is_done("train", cell.train):
+        if not cell.final or not cell.train:
+            continue
+        if cell.train not in found and results.store.is_done("train", cell.train):
             rows = read_losses(results.store.path("train", cell.train) / "train.jsonl")
             backbone = f" ({cell.backbone})" if several else ""
             if rows:

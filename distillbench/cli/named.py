@@ -1,0 +1,75 @@
+"""Runs by the names of an experiment: `smoke:LCM[nfe=4]:seed0`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distillbench.errors import ArtifactError, BadInput
+
+__all__ = ["named_stage"]
+
+_ROW = re.compile(r"(?P<row>.*?)(?:\[(?P<where>[^\[\]]*)\])?(?::seed(?P<seed>[0-9]+))?")
+
+
+def named_stage(results: Path, name: str, kind: str) -> str:
+    """Key of the training or of the samples of EXPERIMENT:ROW, EXPERIMENT:ROW[nfe=4]:seed0.
+
+    By the plan that lies beside the experiment's tables. A row is named by its label, title or
+    method; conditions are those of a claim.
+
+    Raises:
+        BadInput: there is none, or more than one.
+    """
+    from distillbench.files.io import read_json
+
+    experiment, _, rest = name.partition(":")
+    try:
+        cells = read_json(results / experiment / "plan.json")["cells"]
+        asked = _asked(rest, [_names(cell) for cell in cells])
+        named = [cell for cell in cells if _fits(cell, *asked)]
+        keys = {str(cell[kind]): cell for cell in named}
+    except (ArtifactError, KeyError, TypeError) as error:
+        hint = "Make its tables once, or take a key of distillbench list runs"
+        raise BadInput(f"{name}: no plan in {results / experiment}", hint=hint) from error
+    if len(keys) == 1:
+        return next(iter(keys))
+    if keys:
+        what = "trainings" if kind == "train" else "sample stages"
+        found = ", ".join(f"{key[:8]} ({_told(cell, kind)})" for key, cell in keys.items())
+        raise BadInput(f"{name}: means {len(keys)} {what}: {found}; take one of these keys")
+    rows = ", ".join(dict.fromkeys(cell["label"] or cell["method"] for cell in cells))
+    raise BadInput(f"{name}: no such row and seed in {experiment}; its rows: {rows}")
+
+
+def _names(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    return cell["label"], cell["title"], cell["method"]
+
+
+def _asked(rest: str, known: list[tuple[str, ...]]) -> tuple[str, dict[str, str], str]:
+    """Row, conditions and seed; a label may hold brackets and `:seed` itself."""
+    whole = re.fullmatch(r"(?P<row>.*?)(?::seed(?P<seed>[0-9]+))?", rest)
+    if whole and any(whole["row"] in names for names in known):
+        return whole["row"], {}, whole["seed"] or ""
+    found = _ROW.fullmatch(rest)
+    if found is None:
+        return rest, {}, ""
+    terms = [term.partition("=") for term in (found["where"] or "").split(",") if term]
+    return found["row"], {n.strip(): v.strip() for n, _, v in terms}, found["seed"] or ""
+
+
+def _fits(cell: Mapping[str, Any], row: str, where: Mapping[str, str], seed: str) -> bool:
+    from distillbench.experiment.select import Fields, matches
+
+    if row not in _names(cell) or seed not in ("", str(cell["seed"])):
+        return False
+    parts = [cell.get(name, {}) for name in ("tags", "varied", "settings")]
+    plain = {name: value for name, value in cell.items() if not isinstance(value, Mapping)}
+    return matches(Fields(plain, *parts), where.items())
+
+
+def _told(cell: Mapping[str, Any], kind: str) -> str:
+    nfe = f"nfe {cell['nfe']}, " if kind == "sample" else ""
+    return f"{nfe}seed {cell['seed']}"
