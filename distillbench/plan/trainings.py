@@ -9,7 +9,7 @@ so that no update is made twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,10 +41,13 @@ class Trainings:
     links: Links = field(default_factory=Links)
     _snapshots: dict[str, set[int]] | None = None
     _images: dict[tuple[str, bool], str] = field(default_factory=dict)
+    _known: dict[tuple[Hashable, ...], tuple[Any, Any, tuple[TrainSpec, str]]] = field(
+        default_factory=dict
+    )
 
     def add(self, point: GridPoint, resolved: Resolved) -> None:
         """Make a row known, and check what it says of its own training."""
-        self.links.rows.append((point, resolved))
+        self.links.add(point, resolved)
         snapshots, updates = point.config.snapshots, point.config.train.updates
         if snapshots and not resolved.trains:
             self._problem(point, "snapshots", f"{resolved.method.name} trains nothing")
@@ -84,11 +87,12 @@ class Trainings:
 
     def stage(self, point: GridPoint, resolved: Resolved, seed: int, label: str) -> Stage:
         """The training of a row, up to the update of its snapshot."""
-        spec = self._spec(point, resolved, seed)
-        key, trains = content_key(spec.plain()), resolved.trains
+        (spec, key), trains = self._made(point, resolved, seed), resolved.trains
         for link in LINKS:
             if getattr(point.config, link):
-                self.run(point, resolved, link, seed)
+                other, its = self._run(point, resolved, link)
+                if self._key(other, its, seed) not in self.made.stages:
+                    self.stage(other, its, seed, label_of(other, its))
         runtime: dict[str, Any] = {
             **self.made.runtime,
             "save_every": point.config.train.save_every,
@@ -152,10 +156,25 @@ class Trainings:
     # ---- specs ----------------------------------------------------------------------------
 
     def _key(self, point: GridPoint, resolved: Resolved, seed: int) -> str:
-        return content_key(self._spec(point, resolved, seed).plain())
+        return self._made(point, resolved, seed)[1]
 
     def _spec(self, point: GridPoint, resolved: Resolved, seed: int) -> TrainSpec:
-        """What decides a training, from its first update to its last."""
+        return self._made(point, resolved, seed)[0]
+
+    def _made(self, point: GridPoint, resolved: Resolved, seed: int) -> tuple[TrainSpec, str]:
+        """What decides a training, from its first update to its last, and its key.
+
+        A row is asked for by all that start from it: it is remembered, with what it was made of,
+        so that no other object can have its identity.
+        """
+        links = any(getattr(point.config, link) for link in LINKS)
+        asked = id(point.tree), id(resolved.method), resolved.used.alias, links, seed
+        if asked not in self._known:
+            spec = self._whole(point, resolved, seed)
+            self._known[asked] = point.tree, resolved.method, (spec, content_key(spec.plain()))
+        return self._known[asked][2]
+
+    def _whole(self, point: GridPoint, resolved: Resolved, seed: int) -> TrainSpec:
         config, trains = point.config, resolved.trains
         settings = config.train.model_dump(mode="json", exclude={"save_every"})
         runs: dict[str, str] = {link: self._key(*self._run(point, resolved, link), seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distillbench.files.io import indented
 from distillbench.files.plaintext import visible
 from distillbench.report.table import MISSING, Column, Entry, Table
 from distillbench.report.tex import arrow, cell_tex, escape, head_tex
@@ -166,7 +166,7 @@ def table_json(table: Table) -> str:
 
 def to_json(value: Any) -> str:
     """Indented ASCII JSON with a final newline."""
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    return indented(value, allow_nan=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> Path:

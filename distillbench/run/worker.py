@@ -22,7 +22,7 @@ from distillbench.errors import (
     Interrupted,
     StorageError,
 )
-from distillbench.files.io import storage_error, write_json, write_jsonl
+from distillbench.files.io import drafting, storage_error, write_json, write_jsonl
 from distillbench.plan.changed import causes_of
 from distillbench.plan.provenance import provenance
 from distillbench.plan.stage import Stage, lineage
@@ -106,13 +106,14 @@ def _run_leased(
     if problem is not None and not awaited(store.path(stage.kind, stage.key)):
         raise ArtifactError(problem)
     store.log("start", stage.kind, stage.key, attempt=job.attempt)
-    tmp = store.begin(stage.kind, stage.key)
-    write_json(tmp / "spec.json", _identity(stage))
-    with captured(tmp / "log.txt"), StageLog(job, tmp) as log:
-        set_threads(stage.options.threads)
-        attempts = _attempts(store, job, leases[0])
-        inputs = _call(store, job, tmp, leases, should_stop, log)
-    write_json(tmp / "provenance.json", {"attempts": attempts})
+    tmp = store.begin(stage.kind, stage.key, token=leases[0].holder.token)
+    with drafting(tmp):
+        write_json(tmp / "spec.json", _identity(stage))
+        with captured(tmp / "log.txt"), StageLog(job, tmp) as log:
+            set_threads(stage.options.threads)
+            attempts = _attempts(store, job, leases[0])
+            inputs = _call(store, job, tmp, leases, should_stop, log)
+        write_json(tmp / "provenance.json", {"attempts": attempts})
     for lease in leases:
         lease.ensure_held()
     store.commit(tmp, stage.kind, stage.key, attempt=job.attempt, inputs=inputs)
