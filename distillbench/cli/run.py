@@ -59,6 +59,14 @@ RedoChangedOption = Annotated[
 ]
 
 
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write event files of losses beside the tables.")
+]
+WandbOption = Annotated[
+    bool, typer.Option("--wandb", help="Send losses to Weights & Biases, as it is configured.")
+]
+
+
 class Runner(StrEnum):
     """Where stages run."""
 
@@ -69,9 +77,9 @@ class Runner(StrEnum):
 def run(
     file: arguments.File,
     profile: arguments.Profile = None,
-    runner: Annotated[Runner, typer.Option(help="Local processes, or a Ray cluster.")] = (
-        Runner.local
-    ),
+    runner: Annotated[
+        Runner, typer.Option(metavar="|".join(Runner), help="Local processes, or a Ray cluster.")
+    ] = Runner.local,
     address: Annotated[
         str, typer.Option(metavar="ADDR", help="Ray cluster to join; else one is started here.")
     ] = "",
@@ -90,6 +98,8 @@ def run(
     retry_failed: RetryFailedOption = False,
     redo_changed: RedoChangedOption = False,
     allow_missing: AllowMissingOption = False,
+    tensorboard: TensorboardOption = False,
+    wandb: WandbOption = False,
     dry_run: DryRunOption = False,
     plugin: arguments.Plugin = None,
     json: arguments.Json = False,
@@ -101,10 +111,12 @@ def run(
     from distillbench.plan.build import selected
     from distillbench.report.render import write_plan
     from distillbench.run.options import RunOptions
+    from distillbench.run.trackers import require_trackers
 
     options = RunOptions(
         runner=runner.value, address=address, gpus=gpus, workers=workers,
         fail_fast=fail_fast, retry_failed=retry_failed, redo_changed=redo_changed,
+        trackers=("tensorboard",) * tensorboard + ("wandb",) * wandb,
     )  # fmt: skip
     experiment, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
@@ -116,6 +128,7 @@ def run(
         show_plan(part, whole, store, lacking, as_json=json)
         return
     require_writable(results)
+    require_trackers(options.trackers)
     if not allow_missing:
         refuse(lacking)
     outdir = results / whole.name

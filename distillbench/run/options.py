@@ -9,6 +9,7 @@ from distillbench.errors import BadInput
 from distillbench.plan.devices import choose_gpus, processors
 from distillbench.plan.stage import Plan
 from distillbench.run.executor import Executor, width
+from distillbench.run.trackers import require_trackers, use_trackers
 from distillbench.store.layout import Store
 
 __all__ = ["Outcome", "RunOptions", "open_executor"]
@@ -27,6 +28,7 @@ class RunOptions:
         retry_failed: try stages again that failed in an earlier run, and redo altered ones.
         redo_changed: make stages anew that other code made, with all that stands on them.
         stale_after: seconds without a progress event after which a stage counts as hung.
+        trackers: what shows losses of running trainings: "tensorboard", "wandb".
         room_wait: seconds to wait for machines when none is left that the next stage fits on.
     """
 
@@ -37,6 +39,7 @@ class RunOptions:
     fail_fast: bool = False
     retry_failed: bool = False
     redo_changed: bool = False
+    trackers: tuple[str, ...] = ()
     stale_after: float = 1800.0
     room_wait: float = 120.0
 
@@ -74,6 +77,8 @@ def open_executor(plan: Plan, store: Store, options: RunOptions, *, run: str) ->
     for name, count in (("--workers", options.workers), ("--gpus", options.gpus)):
         if count is not None and count < (name == "--workers"):
             raise BadInput(f"{name} {count}: too few")
+    require_trackers(options.trackers)
+    use_trackers(options.trackers)
     threads = max((s.options.threads for s in plan.stages.values()), default=1)
     start = _cluster if options.address else _machine
     executor = start(store, options, run, threads)

@@ -29,6 +29,7 @@ from distillbench.files.io import storage_guard
 from distillbench.plan.stage import Stage
 from distillbench.run.environment import worker_environment
 from distillbench.run.executor import Assignment, Result, width
+from distillbench.run.trackers import TRACKERS_VARIABLE
 from distillbench.run.worker import run_stage
 
 # Read by Ray when it is imported; a benchmark reports to nobody.
@@ -228,8 +229,8 @@ class RayExecutor:
         """The remote function; workers find this package by its place."""
         function, self._boot = remote_call()
         variables = worker_environment(self._threads)
-        if PLUGINS_VARIABLE in os.environ:
-            variables[PLUGINS_VARIABLE] = os.environ[PLUGINS_VARIABLE]
+        told = (PLUGINS_VARIABLE, TRACKERS_VARIABLE)
+        variables |= {name: os.environ[name] for name in told if name in os.environ}
         calls = {} if self._device == "cpu" else {"max_calls": 1}  # frees the GPU's memory
         return ray.remote(max_retries=0, runtime_env={"env_vars": variables}, **calls)(function)
 
