@@ -59,6 +59,9 @@ RedoChangedOption = Annotated[
 ]
 
 
+PerGpuOption = Annotated[
+    int, typer.Option("--per-gpu", metavar="N", min=1, help="Stages that share a GPU.")
+]
 TensorboardOption = Annotated[
     bool, typer.Option("--tensorboard", help="Write event files of losses beside the tables.")
 ]
@@ -86,6 +89,7 @@ def run(
     gpus: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="GPUs to use. [default: all]")
     ] = None,
+    per_gpu: PerGpuOption = 1,
     workers: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Stages at once. [default: one per GPU or core]"),
@@ -114,7 +118,7 @@ def run(
     from distillbench.run.trackers import require_trackers
 
     options = RunOptions(
-        runner=runner.value, address=address, gpus=gpus, workers=workers,
+        runner=runner.value, address=address, gpus=gpus, workers=workers, per_gpu=per_gpu,
         fail_fast=fail_fast, retry_failed=retry_failed, redo_changed=redo_changed,
         trackers=("tensorboard",) * tensorboard + ("wandb",) * wandb,
     )  # fmt: skip

@@ -88,6 +88,7 @@ class RayExecutor:
         address: a cluster's address; "" starts a Ray of our own on this machine.
         cpus, gpus: what our own Ray is told this machine has.
         limit: slots to use at most; None is all.
+        per_gpu: stages that share a GPU.
         device: "cpu", "cuda", or "" for the GPUs of a cluster that has any.
         threads: processors a stage takes on a cpu.
     """
@@ -103,11 +104,12 @@ class RayExecutor:
         limit: int | None = None,
         device: str = "cpu",
         threads: int = 1,
+        per_gpu: int = 1,
     ) -> None:
         self._store = str(Path(store_root).resolve())
         self._limit = limit or sys.maxsize
         self._run = run
-        self._threads = threads
+        self._threads, self._per_gpu = threads, per_gpu
         self._stop_file = str(Path(self._store) / f".stop-{run or secrets.token_hex(6)}")
         self._running: dict[Any, Stage] = {}
         self._temp: str | None = None
@@ -153,7 +155,7 @@ class RayExecutor:
         share = width(stage)
         needs: dict[str, Any] = {"num_cpus": share * self._threads}
         if self._device != "cpu":
-            needs = {"num_cpus": 0, "num_gpus": share}
+            needs = {"num_cpus": 0, "num_gpus": share / self._per_gpu}
         task = self._task.options(**needs, name=f"{stage.kind} {stage.key}")
         with _cluster_alive():
             self._running[self._remote(task, job)] = stage
@@ -245,7 +247,7 @@ class RayExecutor:
 
     def _slots(self, node: Mapping[str, Any]) -> int:
         have = node["Resources"].get("CPU" if self._device == "cpu" else "GPU", 0)
-        return int(have // self._threads if self._device == "cpu" else have)
+        return int(have // self._threads if self._device == "cpu" else have * self._per_gpu)
 
     def _result(self, ref: Any) -> Result:
         stage = self._running.pop(ref)

@@ -54,6 +54,7 @@ class Trackers:
         self._names = [name for name in asked if name in PACKAGES] if stage.kind == "train" else []
         self._stage, self._results = stage, results
         self._open: dict[str, Any] = {}
+        self._state = False
         self._failed: set[str] = set()
 
     def __enter__(self) -> Trackers:
@@ -76,10 +77,15 @@ class Trackers:
                 tracker.finish()
             except Exception as error:
                 print(f"{name}: {type(error).__name__}: {error}", flush=True)
+        if self._state:  # the next training of this process may have several processes
+            from accelerate.state import AcceleratorState
+
+            AcceleratorState._reset_state(reset_partial_state=True)
 
     def _tracker(self, name: str) -> Any:
         """The tracker, started when it first gets something to log."""
         if name not in self._open:
+            self._prepare()
             made = _MAKERS[name](self._stage, self._results)
             if hasattr(made, "start"):
                 made.start()
@@ -89,6 +95,14 @@ class Trackers:
             else:
                 made.log({"spec": json.dumps(dict(self._stage.spec), sort_keys=True)}, step=0)
         return self._open[name]
+
+    def _prepare(self) -> None:
+        """Trackers write to accelerate's log, which wants to know of processes first."""
+        from accelerate import PartialState
+
+        if not PartialState._shared_state:
+            PartialState(cpu=True)
+            self._state = True
 
 
 def _tensorboard(stage: Stage, results: Path) -> Any:

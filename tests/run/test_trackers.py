@@ -91,14 +91,20 @@ def test_what_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_wandb_goes_on_in_the_run_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     tracking = pytest.importorskip("accelerate.tracking")
-    made = SimpleNamespace(init=lambda **options: SimpleNamespace(**options))
+    from accelerate import PartialState
+
+    config = SimpleNamespace(update=lambda *_, **__: None)
+    made = SimpleNamespace(
+        init=lambda **options: SimpleNamespace(finish=lambda: None, **options), config=config
+    )
     monkeypatch.setattr(tracking, "is_wandb_available", lambda: True)
     monkeypatch.setitem(__import__("sys").modules, "wandb", made)
-    tracker = trackers._wandb(stage(), Path("results"))
-    tracker.start()
-    assert (tracker.run.project, tracker.run.id) == ("smoke", "ab" * 10)
-    assert tracker.run.name == "TDM-lr=1e-4-seed-0-abababab"
-    assert tracker.run.resume == "allow"
+    monkeypatch.setenv(trackers.TRACKERS_VARIABLE, "wandb")
+    with Trackers(stage(), Path("results")) as sent:
+        run = sent._tracker("wandb").run
+    assert (run.project, run.id, run.resume) == ("smoke", "ab" * 10, "allow")
+    assert run.name == "TDM-lr=1e-4-seed-0-abababab"
+    assert not PartialState._shared_state  # a training of several processes starts afresh
 
 
 def test_event_files_hold_what_the_log_holds(tmp_path: Path) -> None:
