@@ -59,6 +59,12 @@ RedoChangedOption = Annotated[
 ]
 
 
+AddressOption = Annotated[
+    str, typer.Option(metavar="ADDR", help="Ray cluster to join; else one is started here.")
+]
+GpusOption = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="GPUs to use. [default: all]")
+]
 PerGpuOption = Annotated[
     int, typer.Option("--per-gpu", metavar="N", min=1, help="Stages that share a GPU.")
 ]
@@ -83,12 +89,8 @@ def run(
     runner: Annotated[
         Runner, typer.Option(metavar="|".join(Runner), help="Local processes, or a Ray cluster.")
     ] = Runner.local,
-    address: Annotated[
-        str, typer.Option(metavar="ADDR", help="Ray cluster to join; else one is started here.")
-    ] = "",
-    gpus: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="GPUs to use. [default: all]")
-    ] = None,
+    address: AddressOption = "",
+    gpus: GpusOption = None,
     per_gpu: PerGpuOption = 1,
     workers: Annotated[
         int | None,
