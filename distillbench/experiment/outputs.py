@@ -37,7 +37,8 @@ class TableConfig(Section):
             slides or drawn alone, in place of a page of an article.
         per_category: show one column per prompt category for metrics that have them.
         published: stem of a published table to show beside ours, "" for none.
-        published_match: our row label, or `label[nfe=8]` -> the published row's exact key.
+        published_match: our row label, `label[nfe=8]` or `label[backbone=ALIAS]` -> the published
+            row's exact key.
     """
 
     name: Name.table
