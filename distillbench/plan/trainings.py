@@ -17,13 +17,19 @@ from distillbench.errors import BadInput
 from distillbench.experiment.expand import GridPoint
 from distillbench.files.marks import Problems, locate
 from distillbench.files.places import images_folder
+from distillbench.plan import train_options
 from distillbench.plan.datasets import Datasets
 from distillbench.plan.identity import IDENTITY_VERSION, content_key
 from distillbench.plan.links import LINKS, Link, Links, label_of
 from distillbench.plan.resolve import Resolved
 from distillbench.plan.stage import Stage
 from distillbench.plan.stages import Stages
-from distillbench.specs.stages import DataSpec, FitSpec, TrainSettings, TrainSpec
+from distillbench.specs.stages import (
+    DataSpec,
+    FitSpec,
+    TrainSettings,
+    TrainSpec,
+)
 
 __all__ = ["Trainings"]
 
@@ -54,6 +60,9 @@ class Trainings:
         elif snapshots and snapshots[0] > updates:
             what = f"there is no update {snapshots[0]} in a training of train.updates {updates}"
             self._problem(point, "snapshots", what)
+        if resolved.trains:
+            for key, what in train_options.problems(point.config.train, resolved.method):
+                self._problem(point, f"train.{key}", what)
 
     def check(self) -> None:
         """Report every link that names no fitting run."""
@@ -81,7 +90,7 @@ class Trainings:
         return ""
 
     def _problem(self, point: GridPoint, key: str, what: str) -> None:
-        self.problems.add(locate(point.tree, (key,))[0], what)
+        self.problems.add(locate(point.tree, tuple(key.split(".")))[0], what)
 
     # ---- stages ---------------------------------------------------------------------------
 
@@ -176,14 +185,15 @@ class Trainings:
 
     def _whole(self, point: GridPoint, resolved: Resolved, seed: int) -> TrainSpec:
         config, trains = point.config, resolved.trains
-        settings = config.train.model_dump(mode="json", exclude={"save_every"})
+        precision = _precision(config.train.precision)
+        settings = train_options.stated(config.train, resolved.method) | precision
         runs: dict[str, str] = {link: self._key(*self._run(point, resolved, link), seed)
                 for link in LINKS if getattr(config, link)}  # fmt: skip
         return TrainSpec(
             identity=IDENTITY_VERSION,
             backbone=resolved.used.spec,
             method=resolved.method_spec,
-            train=TrainSettings(**(settings if trains else _precision(config.train.precision))),
+            train=TrainSettings(**(settings if trains else precision)),
             data=self._data(point, resolved) if trains else DataSpec(),
             seed=seed if trains else 0,
             **{"teacher": None, **runs},
@@ -205,7 +215,8 @@ class Trainings:
             return DataSpec(prompts_sha256=read, images_sha256="")
         if not pictures:
             return DataSpec(prompts_sha256="", images_sha256=read)
-        fit = FitSpec(resize=data.resize, background=data.background)
+        told = data.model_dump(include=set(FitSpec.model_fields))
+        fit = FitSpec(**told)
         return DataSpec(prompts_sha256="", images_sha256=read, fit=fit)
 
     def _read(self, point: GridPoint, images: str, pictures: bool) -> str:
@@ -235,6 +246,7 @@ def _cost(point: GridPoint, resolved: Resolved) -> float:
     return TRAIN_COST * train.updates * samples * turns
 
 
-def _precision(precision: str) -> dict[str, str]:
+def _precision(precision: str) -> dict[str, Any]:
     """What a method without nets takes of the training settings: it is sampled in it too."""
-    return {} if precision == "float32" else {"precision": precision}
+    half = {"precision": precision, "arithmetic": train_options.HALF_ARITHMETIC}
+    return {} if precision == "float32" else half
