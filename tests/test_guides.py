@@ -59,6 +59,12 @@ def test_the_example_experiments_plan(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("page", "cells"), [("claims", 15), ("figures", 8)])
+def test_examples_of_claims_and_figures_plan(page: str, cells: int, tmp_path: Path) -> None:
+    (file,) = write_examples(ROOT / "docs" / f"{page}.md", tmp_path)
+    assert len(checked_plan(load_experiment(tmp_path / file)).cells) == cells
+
+
 def test_the_examples_of_published_checkpoints_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,9 +104,16 @@ def test_the_example_backbone_is_trained_on(
     BACKBONES.reset()
 
 
-def test_the_example_in_python_runs(tmp_path: Path) -> None:
-    """As it stands on the page, with fewer updates and samples."""
-    assert write_examples(ROOT / "docs" / "results.md", tmp_path) == ["use.py"]
+@pytest.mark.parametrize(
+    ("page", "file", "printed"),
+    [
+        ("results", "use.py", "TDM 4 "),
+        ("python", "door.py", "Verdict(text='TDM > LCM[nfe=4] on sw'"),
+    ],
+)
+def test_the_examples_in_python_run(page: str, file: str, printed: str, tmp_path: Path) -> None:
+    """As they stand on the page, with fewer updates and samples."""
+    assert write_examples(ROOT / "docs" / f"{page}.md", tmp_path) == [file]
     text = (ROOT / "experiments/smoke.yaml").read_text()
     for long, short in (("300", "10"), ("150", "10"), ("n: 2000", "n: 64"), ("[0, 1]", "[0]")):
         assert long in text
@@ -108,17 +121,17 @@ def test_the_example_in_python_runs(tmp_path: Path) -> None:
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments/smoke.yaml").write_text(text)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "use.py"]
+    command = [sys.executable, file]
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert "TDM 4 " in ended.stdout
+    assert printed in ended.stdout
 
 
 def test_no_example_is_left_out(tmp_path: Path) -> None:
     """Every fenced block of a page is a file of an example, which one of these tests runs."""
     examples = {
         "methods": 3, "metrics": 2, "backbones": 3, "experiments": 3, "results": 1,
-        "checkpoints": 2,
+        "checkpoints": 2, "claims": 1, "figures": 1, "python": 1,
     }  # fmt: skip
     for page in sorted((ROOT / "docs").glob("*.md")):
         blocks = page.read_text().count("```") // 2

@@ -96,10 +96,11 @@ class Results:
         if not good:
             return Value(None, keys=keys, missing=missing)
         numbers = [s.score.aggregate[suffix] for s in good if s.score]
-        stderr, over = _stderr(good, suffix)
+        samples = [s.score.samples(suffix) for s in good if s.score]
+        stderr, over = _stderr(good, samples, suffix)
         sizes = [n for _, n in numbers]
         # A value of sample sets (FID) is the mean of values at n, and not one at seeds x n.
-        sets = not any(s.score.samples(suffix) for s in good if s.score)
+        sets = not any(samples)
         return Value(
             stats.mean([value for value, _ in numbers]), min(sizes) if sets else sum(sizes),
             stderr, over,
@@ -126,6 +127,8 @@ class Results:
             return {}
         first, *others = scored
         for other in others:
+            if _measured_alike(first, other):
+                continue
             fields = _differing(_protocol(first), _protocol(other))
             if fields:
                 raise _mixed(metric, first, other, fields)
@@ -191,12 +194,14 @@ def _join(problems: Sequence[str], good: int, seeds: int) -> str:
     return f"mean of {good} of {seeds} seeds ({'; '.join(problems)})"
 
 
-def _stderr(scored: Sequence[SeedScore], suffix: str) -> tuple[float | None, str]:
+def _stderr(
+    scored: Sequence[SeedScore], samples: Sequence[Sequence[Sample]], suffix: str
+) -> tuple[float | None, str]:
     """Standard error of the mean over seeds, and what it is over."""
     found = [(s.cell, s.score) for s in scored if s.score]
     trained = [cell.train if cell.updates else "" for cell, _ in found]
-    if all(score.samples(suffix) for _, score in found):
-        return _of_samples([score.samples(suffix) for _, score in found], trained)
+    if all(samples):
+        return _of_samples(samples, trained)
     blocks = [score.pseudo_values(suffix) for _, score in found]
     if all(blocks):
         return _of_blocks(blocks, trained)
@@ -210,6 +215,13 @@ def _protocol(item: SeedScore) -> Mapping[str, Any]:
     """How it was measured, which the wording of the column head is no part of."""
     assert item.score is not None
     return {name: value for name, value in item.score.protocol.items() if name != "label"}
+
+
+def _measured_alike(first: SeedScore, other: SeedScore) -> bool:
+    """Whether they share one record of how they were measured, so that nothing can differ."""
+    return first.score is not None and other.score is not None and (
+        first.score.protocol is other.score.protocol
+    )  # fmt: skip
 
 
 def _of_samples(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from distillbench.analysis.costs import PREFIX, unknown_cost
 from distillbench.errors import BadInput
 from distillbench.experiment.schema import Experiment
 from distillbench.experiment.select import Fields, refusal, unknown
@@ -81,7 +82,7 @@ class _Checker:
         self.where(figure.where, ("figures", index, "where"), axis)
         if figure.kind != "curve":
             return
-        self.selector(figure.x, ("figures", index, "x"))
+        self.axis(figure.x, ("figures", index, "x"))
         if not figure.y:
             known = ", ".join(self.metrics) or "none"
             self.problems.add(self.mark("figures", index), f"a curve needs y, a metric: {known}")
@@ -120,8 +121,20 @@ class _Checker:
     # ---- parts --------------------------------------------------------------------------
 
     def column(self, name: str, path: Path) -> None:
-        if not self.is_metric(name):
+        if not self.is_metric(name) and not self.cost(name, path):
             self.field(name, path, "metric or field")
+
+    def axis(self, name: str, path: Path) -> None:
+        if not self.cost(name, path):
+            self.selector(name, path)
+
+    def cost(self, name: str, path: Path) -> bool:
+        """Whether it names a cost, and no field of a row; one that is misspelt is told."""
+        if any(fields.has(name) for fields in self.fields):
+            return False
+        if problem := unknown_cost(name):
+            self.problems.add(self.mark(*path), problem)
+        return name.startswith(PREFIX)
 
     def field(self, name: str, path: Path, what: str = "field") -> None:
         known = self.metrics if what != "field" else []

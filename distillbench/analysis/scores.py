@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,51 +27,50 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
+class _Column:
+    """Values of samples, a number each; who they are of is shared by all scores of one set."""
+
+    of: tuple[tuple[int, str, str], ...]
+    values: array[float]
+
+    def samples(self) -> tuple[Sample, ...]:
+        return tuple(Sample(*who, v) for who, v in zip(self.of, self.values, strict=True))
+
+
+@dataclass(frozen=True)
 class Score:
-    """One score stage.
+    """One score stage, without the lines it was read from: a grid has very many.
 
     Attributes:
         folder: its folder in the store.
-        rows: the lines of scores.jsonl.
         protocol: what must agree before two values may share a column, flattened to dotted keys.
+        aggregate: column suffix ("" is the metric's own) -> (value, number of samples).
+        stderr: column suffix -> standard error, where the metric gave its own (a jackknife).
+        categories: of the prompts, in order of appearance.
     """
 
     folder: Path
-    rows: tuple[Mapping[str, Any], ...]
     protocol: Mapping[str, Any]
+    aggregate: Mapping[str, tuple[float, int]]
+    stderr: Mapping[str, float]
+    categories: tuple[str, ...]
+    _columns: Mapping[str, _Column]
+    _blocks: Mapping[str, tuple[float, ...]]
 
-    @cached_property
-    def aggregate(self) -> Mapping[str, tuple[float, int]]:
-        """Column suffix ("" is the metric's own) -> (value, number of samples)."""
-        found = {}
-        for row in self.rows:
-            if row["kind"] == "aggregate":
-                value = math.nan if row["value"] is None else float(row["value"])
-                found[row["column"]] = (value, int(row["n"]))
-        return found
-
-    @cached_property
-    def stderr(self) -> Mapping[str, float]:
-        """Column suffix -> standard error, where the metric gave its own (a jackknife)."""
-        own = (r for r in self.rows if r["kind"] == "aggregate" and r.get("stderr") is not None)
-        return {row["column"]: float(row["stderr"]) for row in own}
-
-    @cached_property
-    def _samples(self) -> Mapping[str, tuple[Sample, ...]]:
-        found: dict[str, list[Sample]] = {}
-        for row in self.rows:
-            if row["kind"] == "sample" and row["value"] is not None:
-                sample = Sample(row["index"], row["prompt"], row["category"], row["value"])
-                found.setdefault(row["column"], []).append(sample)
-        return {column: tuple(samples) for column, samples in found.items()}
-
-    @cached_property
-    def _blocks(self) -> Mapping[str, tuple[float, ...]]:
-        found: dict[str, list[float]] = {}
-        for row in self.rows:
-            if row["kind"] == "block":
-                found.setdefault(row["column"], []).append(float(row["value"]))
-        return {column: tuple(values) for column, values in found.items()}
+    @staticmethod
+    def of(folder: Path, rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any]) -> Score:
+        """The score of the lines of scores.jsonl."""
+        kinds: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            kinds.setdefault(row["kind"], []).append(row)
+        samples, whole = kinds.get("sample", []), kinds.get("aggregate", [])
+        seen = dict.fromkeys(row["category"] for row in samples)
+        return Score(
+            folder, protocol, {row["column"]: _number(row) for row in whole},
+            {r["column"]: float(r["stderr"]) for r in whole if r.get("stderr") is not None},
+            tuple(category for category in seen if category),
+            _columns_of(samples), _blocks_of(kinds.get("block", [])),
+        )  # fmt: skip
 
     def pseudo_values(self, column: str) -> tuple[float, ...]:
         """One value a block, where the metric left out one block of its samples at a time.
@@ -85,12 +85,6 @@ class Score:
         value, centre = self.aggregate[column][0], math.fsum(left_out) / len(left_out)
         return tuple(value + (len(left_out) - 1) * (centre - v) for v in left_out)
 
-    @cached_property
-    def categories(self) -> tuple[str, ...]:
-        """Prompt categories in order of appearance."""
-        seen = dict.fromkeys(row["category"] for row in self.rows if row["kind"] == "sample")
-        return tuple(category for category in seen if category)
-
     def samples(self, column: str) -> tuple[Sample, ...]:
         """Per-sample values whose mean is the aggregate of `column`; empty when there are none.
 
@@ -98,9 +92,10 @@ class Score:
         metric wrote a column for them. Values whose mean is not the aggregate (a metric that
         pools otherwise) say nothing about its error and are not returned.
         """
-        own = self._samples.get(column)
-        if own is None:
-            own = tuple(s for s in self._samples.get("", ()) if s.category == column)
+        found = self._columns.get(column)
+        own = found.samples() if found else ()
+        if found is None and "" in self._columns and column in self.categories:
+            own = tuple(s for s in self._columns[""].samples() if s.category == column)
         if not own or column not in self.aggregate:
             return ()
         value = self.aggregate[column][0]
@@ -115,10 +110,44 @@ def read_score(folder: Path) -> Score:
         lines = path.read_text(encoding="utf-8").splitlines()
         rows = json.loads(f"[{','.join(line for line in lines if line)}]")
         path = folder / "protocol.json"
-        protocol = json.loads(path.read_text(encoding="utf-8"))
-        return Score(folder, tuple(rows), dict(leaves(protocol)))
-    except (OSError, ValueError) as error:
+        protocol = path.read_text(encoding="utf-8")
+        return Score.of(folder, rows, _shared(protocol))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path.parent.name}/{path.name}: not readable ({type(error).__name__})",
             hint="delete the folder and run again",
         ) from error
+
+
+@lru_cache(maxsize=1024)
+def _shared(protocol: str) -> Mapping[str, Any]:
+    """The protocol of a text: one object for all scores that were measured in one way."""
+    return dict(leaves(json.loads(protocol)))
+
+
+def _number(row: Mapping[str, Any]) -> tuple[float, int]:
+    return math.nan if row["value"] is None else float(row["value"]), int(row["n"])
+
+
+def _columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, _Column]:
+    of: dict[str, list[tuple[int, str, str]]] = {}
+    values: dict[str, array[float]] = {}
+    for row in rows:
+        if row["value"] is not None:
+            column = row["column"]
+            of.setdefault(column, []).append((row["index"], row["prompt"], row["category"]))
+            values.setdefault(column, array("d")).append(row["value"])
+    return {name: _Column(_same(tuple(who)), values[name]) for name, who in of.items()}
+
+
+@lru_cache(maxsize=1024)
+def _same(of: tuple[tuple[int, str, str], ...]) -> tuple[tuple[int, str, str], ...]:
+    """The first of all equal ones."""
+    return of
+
+
+def _blocks_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["column"], []).append(float(row["value"]))
+    return {column: tuple(values) for column, values in found.items()}

@@ -121,6 +121,11 @@ class Backbone(Adopting, Times, ABC):
         return ()
 
     @property
+    def tunes(self) -> bool:
+        """Whether its networks take the settings of `tune`."""
+        return type(self).tune is not Backbone.tune
+
+    @property
     def embeds_guidance(self) -> bool:
         """Whether the teacher is told its guidance scale, and so takes none from outside."""
         return False
@@ -237,6 +242,14 @@ class Backbone(Adopting, Times, ABC):
         """Latents of uint8 images (B, H, W, 3), scaled as the network expects them."""
         raise NotImplementedError(f"{self.name} encodes no images")
 
+    def encode_posterior(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the latents of uint8 images, scaled as `encode_images`."""
+        raise NotImplementedError(f"{self.name} encodes images to one latent each")
+
+    def latents_identity(self) -> str:
+        """Identity of what `encode_images` depends on."""
+        return self.revision()
+
     def training_latents(self, prompts: Sequence[str], rng: torch.Generator) -> torch.Tensor | None:
         """Fresh real latents for `prompts` where the world can make them; None where it cannot."""
         return None
@@ -258,3 +271,11 @@ class Backbone(Adopting, Times, ABC):
         Called after `load` and before the roles of a training are made; the role is used up.
         """
         raise NotSupported(f"backbone {self.name} takes no trained net as its teacher")
+
+    def tune(self, *, merge_adapters: bool = False, compile: bool = False) -> None:
+        """How networks are computed from now on; called after `load` and before roles are made.
+
+        Args:
+            merge_adapters: an adapter's passes without gradient go through merged weights.
+            compile: blocks are compiled.
+        """

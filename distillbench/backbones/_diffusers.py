@@ -23,6 +23,8 @@ from distillbench.finite import require_finite
 __all__ = ["ImageCodec", "VideoCodec", "load_pipeline", "process_of"]
 
 CHUNK = 16
+PIXELS = CHUNK * 512 * 512
+"""Pixels that go through an autoencoder at once: some 12 GiB of activations in float32."""
 TILED_ABOVE = 32
 
 
@@ -148,30 +150,45 @@ class _Scale:
         mean, std = (v.to(latents.device) for v in self.spread)
         return (latents - mean) * self.factor / std
 
+    def width(self, deviation: Tensor) -> Tensor:
+        """A standard deviation of what the network takes."""
+        if self.spread is None:
+            return deviation * self.factor
+        return deviation * self.factor / self.spread[1].to(deviation.device)
+
 
 class ImageCodec:
     """An AutoencoderKL in float32 over uint8 images, a few at a time."""
 
     def __init__(self, vae: Any) -> None:
         self.vae, self.scale = vae, _Scale(vae.config, 4)
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def _chunk(self, height: int, width: int) -> int:
+        """How many images of so many pixels go through the autoencoder at once."""
+        return max(1, min(CHUNK, PIXELS // (height * width)))
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> Tensor:
         """uint8 (B, H, W, 3) from latents. Raises StageFailed where a value is not finite."""
         latents = self.scale.out(require_finite(x0, "latents"))
-        images = [self.vae.decode(part).sample for part in torch.split(latents, CHUNK)]
+        chunk = self._chunk(*(side * self.factor for side in latents.shape[-2:]))
+        images = [self.vae.decode(part).sample for part in torch.split(latents, chunk)]
         return _to_uint8(torch.cat(images)).permute(0, 2, 3, 1).contiguous()
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of uint8 images: the posterior's mode, no noise added.
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean, which is the mode, and deviation of latents (B, C, h, w) of uint8 images.
 
         Raises:
             StageFailed: one is not finite.
         """
         pixels = images.to(self.vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        modes = [self.vae.encode(part).latent_dist.mode() for part in torch.split(pixels, CHUNK)]
-        return require_finite(self.scale.into(torch.cat(modes)), "latents of pictures")
+        parts = torch.split(pixels, self._chunk(*pixels.shape[-2:]))
+        laws = [self.vae.encode(part).latent_dist for part in parts]
+        mean = self.scale.into(torch.cat([law.mode() for law in laws]))
+        deviation = self.scale.width(torch.cat([law.std for law in laws]))
+        return require_finite(mean, "latents of pictures"), deviation
 
 
 class VideoCodec:

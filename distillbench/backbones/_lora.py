@@ -20,6 +20,7 @@ from torch import nn
 
 from distillbench.api.nets import NetHandle, Slot
 from distillbench.backbones._conditions import TimeConditions
+from distillbench.backbones._factors import compute_in_input_dtype
 from distillbench.errors import NotSupported
 
 __all__ = ["SharedBase", "patterns"]
@@ -66,7 +67,7 @@ class SharedBase:
         conditions: tuple[str, ...] = (),
         extras: TimeConditions | None = None,
     ) -> NetHandle:
-        """A role whose adapter starts at zero (its B factor is), in float32.
+        """A role whose adapter starts at zero (its B factor is), its weights in float32.
 
         Args:
             alpha: the adapter is scaled by alpha / rank.
@@ -97,6 +98,8 @@ class SharedBase:
             targets = sorted(config.target_modules)
             raise NotSupported(f"target_modules {', '.join(targets[:9])}: {error}") from None
         self._names.append(name)
+        for layer in self._layers():
+            compute_in_input_dtype(layer, name)
         own = self._adapter(name)
         if extras is not None:
             own |= {f"conditions.{n}": p for n, p in extras.named_parameters()}
@@ -110,13 +113,22 @@ class SharedBase:
             activate=lambda: self._switched_on(name), extras=extras,
         )  # fmt: skip
 
+    def deltas(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(weight of the base, what the active adapter adds to it), in the base's dtype."""
+        for name in self._active:
+            for layer in self._layers():
+                if name in layer.lora_A:
+                    weight: torch.Tensor = layer.get_base_layer().weight
+                    yield weight, layer.get_delta_weight(name).to(weight.dtype)
+
     @torch.no_grad()
     def merge(self, name: str) -> None:
         """Add an adapter to the base for good; its role is gone afterwards."""
+        with self._switched_on(name):
+            for weight, delta in self.deltas():
+                weight += delta
         for layer in self._layers():
             if name in layer.lora_A:
-                weight: torch.Tensor = layer.get_base_layer().weight
-                weight += layer.get_delta_weight(name).to(weight.dtype)
                 layer.delete_adapter(name)
                 layer._active_adapter = self._active
         self._names.remove(name)
@@ -133,11 +145,10 @@ class SharedBase:
         return (m for m in self.module.modules() if isinstance(m, LoraLayer))
 
     def _adapter(self, name: str) -> dict[str, nn.Parameter]:
-        """The adapter's tensors as "<layer>.lora_A.weight", cast to float32."""
+        """The adapter's tensors as "<layer>.lora_A.weight"."""
         found = {}
         for path, parameter in self.module.named_parameters():
             layer, dot, rest = path.rpartition(f".{name}.")
             if dot and layer.rpartition(".")[2] in ("lora_A", "lora_B"):
-                parameter.data = parameter.data.float()
                 found[f"{layer}.{rest}"] = parameter
         return found

@@ -15,12 +15,16 @@ from distillbench.api.backbone import Cond
 from distillbench.api.nets import NetHandle
 from distillbench.backbones._conditions import TimeConditions, TimeTap
 from distillbench.backbones._lora import SharedBase, patterns
+from distillbench.backbones._merged import Merged
 from distillbench.errors import NotSupported
 
 __all__ = ["Network"]
 
 Forward = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 DEFAULT_RANK = 64
+
+COMPILED = ("transformer_blocks", "resnets")
+"""Lists of blocks that `train.compile` compiles."""
 
 
 class _Enough(Exception):
@@ -31,8 +35,9 @@ class Network:
     """A frozen network in the load dtype, shared by adapters, and full copies of it.
 
     Adapters and the teacher run in the load dtype without autocast, so they agree bit for bit
-    while the adapter is zero; adapter weights are float32. Full copies are float32 and run under
-    autocast, so in half precision they agree with the teacher up to rounding.
+    while the adapter is zero; adapter weights are float32 and cast where they are used. Full copies
+    are float32 and run under autocast, so in half precision they agree with the teacher up to
+    rounding.
 
     Args:
         module: the network, on its device, in its dtype.
@@ -59,8 +64,26 @@ class Network:
         self._time_mlp, self._targets, self._checkpointing = time_mlp, targets, checkpointing
         self._image_output = image_output
         self._taps: dict[nn.Module, TimeTap] = {}
+        self._compiler = ""
         self._prepare(module)
         self.base = SharedBase(module)
+        self._merged: Merged | None = None
+
+    def tune(self, *, merge_adapters: bool, compile: bool, compiler: str = "inductor") -> None:
+        """See `Backbone.tune`; `compiler` is a backend of torch.compile."""
+        self._merged = Merged(self.base) if merge_adapters else None
+        self._compiler = compiler if compile else ""
+        self._compile(self.module)
+
+    def _compile(self, module: nn.Module) -> None:
+        """Compile the blocks that repeat, each on its own: one network's take a minute, not ten."""
+        if not self._compiler:
+            return
+        # One block serves all levels, roles and both kinds of passes: 8 would not do.
+        torch._dynamo.config.recompile_limit = 64
+        for path, block in module.named_modules():
+            if path.rpartition(".")[0].rpartition(".")[2] in COMPILED:
+                block.compile(backend=self._compiler)
 
     def _prepare(self, module: nn.Module) -> None:
         if isinstance(module, UNet2DConditionModel):
@@ -68,6 +91,7 @@ class Network:
         if self._checkpointing:
             module.enable_gradient_checkpointing()  # type: ignore[operator]
         self._taps[module] = TimeTap(module.get_submodule(self._time_mlp))
+        self._compile(module)
 
     # ---- calls --------------------------------------------------------------------------
 
@@ -124,7 +148,11 @@ class Network:
         return [found[name].float() for name in layers]
 
     def _acting(self, net: NetHandle | None) -> AbstractContextManager[None]:
-        return self.base.slot.acting(None) if net is None else net.active()
+        if net is None:
+            return self.base.slot.acting(None)
+        if self._merged and net.module is self.module and not torch.is_grad_enabled():
+            return self._merged.acting(net)
+        return net.active()
 
     def _carrying(
         self, net: NetHandle | None, values: Mapping[str, Tensor | None]

@@ -7,11 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    PositiveInt,
-)  # fmt: skip
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from distillbench.api.backbone import Cond, Prediction
 from distillbench.api.fields import NEUTRAL, split
@@ -131,10 +127,9 @@ class PipelineBackbone(PublishedWeights):
         from distillbench.backbones._text import TextCache
 
         self.device = device
-        kind = getattr(torch, dtype)
         self.pipe = load_pipeline(
-            self.pipeline, self.source(), device, kind, self.load_options, layout=self.layout,
-            variant=getattr(self.config, "variant", ""), check=self.checked,
+            self.pipeline, self.source(), device, getattr(torch, dtype), self.load_options,
+            layout=self.layout, variant=getattr(self.config, "variant", ""), check=self.checked,
         )  # fmt: skip
         scheduler = self.pipe.scheduler.config
         self.process = process_of(scheduler)
@@ -263,11 +258,19 @@ class PipelineBackbone(PublishedWeights):
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """Latents of uint8 images (B, H, W, 3)."""
+        return self.encode_posterior(images)[0]
+
+    def encode_posterior(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Backbone.encode_posterior`."""
         from distillbench.backbones._diffusers import ImageCodec
 
         if not isinstance(self.codec, ImageCodec):
             raise NotSupported(f"{self.name} encodes no images")
-        return self.codec.encode(images)
+        return self.codec.posterior(images)
+
+    def latents_identity(self) -> str:
+        """The autoencoder's weights."""
+        return self.source().revision(unused=self.load_options, only=["vae"])
 
     def make_net(self, name: str, kind: Literal["lora", "copy"] = "lora", **opts: Any) -> NetHandle:
         """See `Backbone.make_net`; `alpha` defaults to `rank`, `rank` to 64."""
@@ -276,6 +279,10 @@ class PipelineBackbone(PublishedWeights):
     def replace_teacher(self, net: NetHandle) -> None:
         """See `Backbone.replace_teacher`."""
         self._net.replace_teacher(net)
+
+    def tune(self, *, merge_adapters: bool = False, compile: bool = False) -> None:
+        """See `Backbone.tune`."""
+        self._net.tune(merge_adapters=merge_adapters, compile=compile)
 
     def _forward(
         self,

@@ -61,7 +61,8 @@ def list_(
         shown = shown_runs(rows) if kind is Listing.runs else rows
         print(columns(list(shown[0]), [list(row.values()) for row in shown]))
     else:
-        print(f"no {kind}")
+        hint = "; distillbench init METHOD --backbone B writes one"
+        print(f"no {kind}" + (hint if kind is Listing.experiments else ""))
 
 
 def _registry(kind: Listing) -> tuple[Any, Callable[[Any], dict[str, Any]]]:

@@ -59,6 +59,23 @@ RedoChangedOption = Annotated[
 ]
 
 
+AddressOption = Annotated[
+    str, typer.Option(metavar="ADDR", help="Ray cluster to join; else one is started here.")
+]
+GpusOption = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="GPUs to use. [default: all]")
+]
+PerGpuOption = Annotated[
+    int, typer.Option("--per-gpu", metavar="N", min=1, help="Stages that share a GPU.")
+]
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write event files of losses beside the tables.")
+]
+WandbOption = Annotated[
+    bool, typer.Option("--wandb", help="Send losses to Weights & Biases, as it is configured.")
+]
+
+
 class Runner(StrEnum):
     """Where stages run."""
 
@@ -69,15 +86,12 @@ class Runner(StrEnum):
 def run(
     file: arguments.File,
     profile: arguments.Profile = None,
-    runner: Annotated[Runner, typer.Option(help="Local processes, or a Ray cluster.")] = (
-        Runner.local
-    ),
-    address: Annotated[
-        str, typer.Option(metavar="ADDR", help="Ray cluster to join; else one is started here.")
-    ] = "",
-    gpus: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="GPUs to use. [default: all]")
-    ] = None,
+    runner: Annotated[
+        Runner, typer.Option(metavar="|".join(Runner), help="Local processes, or a Ray cluster.")
+    ] = Runner.local,
+    address: AddressOption = "",
+    gpus: GpusOption = None,
+    per_gpu: PerGpuOption = 1,
     workers: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Stages at once. [default: one per GPU or core]"),
@@ -90,6 +104,8 @@ def run(
     retry_failed: RetryFailedOption = False,
     redo_changed: RedoChangedOption = False,
     allow_missing: AllowMissingOption = False,
+    tensorboard: TensorboardOption = False,
+    wandb: WandbOption = False,
     dry_run: DryRunOption = False,
     plugin: arguments.Plugin = None,
     json: arguments.Json = False,
@@ -101,10 +117,12 @@ def run(
     from distillbench.plan.build import selected
     from distillbench.report.render import write_plan
     from distillbench.run.options import RunOptions
+    from distillbench.run.trackers import require_trackers
 
     options = RunOptions(
-        runner=runner.value, address=address, gpus=gpus, workers=workers,
+        runner=runner.value, address=address, gpus=gpus, workers=workers, per_gpu=per_gpu,
         fail_fast=fail_fast, retry_failed=retry_failed, redo_changed=redo_changed,
+        trackers=("tensorboard",) * tensorboard + ("wandb",) * wandb,
     )  # fmt: skip
     experiment, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
@@ -116,6 +134,7 @@ def run(
         show_plan(part, whole, store, lacking, as_json=json)
         return
     require_writable(results)
+    require_trackers(options.trackers)
     if not allow_missing:
         refuse(lacking)
     outdir = results / whole.name

@@ -95,8 +95,15 @@ def _differing(specs: Sequence[Mapping[str, Any]]) -> list[str]:
         for kind, members in groups.items()
     }  # fmt: skip
     return [
-        " ".join(f"{n.rpartition('.')[2]}={s[n]}" for n in varied[_kind(s)] if n in s) for s in flat
+        " ".join(_term(name, s[name]) for name in varied[_kind(s)] if s.get(name, "") != "")
+        for s in flat
     ]
+
+
+def _term(name: str, value: Any) -> str:
+    """A setting by the last part of its path; of a digest its beginning."""
+    last = name.rpartition(".")[2]
+    return f"{last}={str(value)[:8] if last.endswith('sha256') else value}"
 
 
 def _kind(settings: Mapping[str, Any]) -> tuple[Any, Any]:

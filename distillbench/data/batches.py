@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import torch
 from distillbench.api.method import Batch
 from distillbench.core.noise import generator
 from distillbench.data.captions import read_captions
+from distillbench.data.latents import Latents
 from distillbench.data.pictures import Resize, fitted, open_picture
 from distillbench.errors import BadInput, NotSupported
 from distillbench.specs.stages import FitSpec
@@ -78,8 +79,10 @@ class DataSource:
         batch_size: samples of a micro-batch.
         latents: whether the method needs real latents.
         images: a folder with captioned images, "" for the backbone's own world.
-        fit: how images come to their size, where that is not the default.
+        fit: how images come to their size and what their latents are, where not the default.
         device: where batches are put.
+        content: identity of the images, which their latents are kept by; "" keeps none.
+        tell: gets a line for the user.
     """
 
     def __init__(
@@ -93,6 +96,8 @@ class DataSource:
         images: str = "",
         fit: FitSpec | None = None,
         device: str = "cpu",
+        content: str = "",
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.backbone, self.seed, self.batch_size = backbone, seed, batch_size
         self.device, self.latents = device, latents
@@ -104,6 +109,12 @@ class DataSource:
             else None
         )
         self.prompts = self.images.captions if self.images else tuple(prompts)
+        self._kept = None
+        if self.images and latents:
+            sample, flip = fitted.latents == "sample", fitted.flip
+            self._kept = Latents(
+                backbone, self.images, content=content, sample=sample, flip=flip, tell=tell
+            )
         with torch.no_grad():
             self.uncond = backbone.encode_null().to(device)
         self._chunks: dict[int, Cond] = {}
@@ -134,8 +145,8 @@ class DataSource:
     ) -> torch.Tensor | None:
         if not self.latents:
             return None
-        if self.images is not None:
-            return self.backbone.encode_images(self.images.read(indices)).to(self.device)
+        if self._kept is not None:
+            return self._kept.batch(indices, key).to(self.device)
         made = self.backbone.training_latents(prompts, generator(*key, "latents"))
         if made is None:
             raise NotSupported(

@@ -28,12 +28,17 @@ class TableConfig(Section):
         name: file stem.
         caption: LaTeX caption; "" makes none.
         columns: metric ids, `<id>_<category>`, or a row field: label, group, method, title,
-            backbone, nfe, guidance_scale, seeds, a tag, or a varied path.
+            backbone, nfe, guidance_scale, seeds, updates, a tag, a setting that varies or does not
+            (`lr`, `train.batch_size`); or a cost, such as `cost.train_seconds`, which is not
+            ranked: see `cost.csv` for their names.
         where: keep rows whose fields or tags equal these values (a list: any of them).
         group_by: a row field or tag; rows of one value stand together under a rule.
+        standalone: make the .tex a page of the size of the table (class standalone), to be put into
+            slides or drawn alone, in place of a page of an article.
         per_category: show one column per prompt category for metrics that have them.
         published: stem of a published table to show beside ours, "" for none.
-        published_match: our row label, or `label[nfe=8]` -> the published row's exact key.
+        published_match: our row label, `label[nfe=8]` or `label[backbone=ALIAS]` -> the published
+            row's exact key.
     """
 
     name: Name.table
@@ -41,6 +46,7 @@ class TableConfig(Section):
     columns: list[str] = Field(default_factory=list)
     where: dict[str, Any] = Field(default_factory=dict)
     group_by: str = ""
+    standalone: bool = False
     per_category: bool = False
     published: str = ""
     published_match: dict[str, str] = Field(default_factory=dict)
@@ -54,7 +60,7 @@ class FigureConfig(Section):
         kind: "grid" of samples at the same noise, or "curve" of a metric over a row field.
         where: as of a table.
         samples: columns of a grid, at most 64.
-        x: row field along a curve.
+        x: row field along a curve, or a cost, such as `cost.sample_ms`.
         y: id of the metric that a curve shows.
     """
 

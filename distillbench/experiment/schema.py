@@ -10,13 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    PrivateAttr,
-)
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, PrivateAttr
 
 from distillbench.experiment.compared import ReferenceConfig
 from distillbench.experiment.names import Label, Name
@@ -84,6 +78,9 @@ class TrainConfig(Section):
         precision: dtype of network calls.
         lr_scale: multiplies every learning rate of the method.
         processes: data-parallel processes inside one training (through accelerate), at most 1,024.
+        merge_adapters: compute an adapter's passes without gradient through a copy of the base's
+            weights with it added, made anew after each update; in float32 alone.
+        compile: compile the networks' blocks (torch.compile).
         save_every: updates between checkpoints a killed run resumes from.
     """
 
@@ -93,6 +90,8 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     lr_scale: float = Field(1.0, gt=0)
     processes: Annotated[int, Field(gt=0, le=1024)] = 1
+    merge_adapters: bool = False
+    compile: bool = False
     save_every: PositiveInt = 200
 
 
@@ -108,12 +107,17 @@ class DataConfig(Section):
             all of it is kept between bars, or its shape is ignored.
         background: what lies behind transparent parts and beside padded images: white, black, grey
             or "#rrggbb".
+        latents: of an image: the "mode" of the autoencoder's posterior, or a "sample" of it, drawn
+            anew each time, as LCM's scripts and DMD2 take. Each image is encoded once.
+        flip: mirror every other image, as drawn.
     """
 
     prompts: str = ""
     images: str = ""
     resize: Literal["center-crop", "pad", "stretch"] = "center-crop"
     background: Annotated[str, Field(pattern="^(white|black|grey|#[0-9a-fA-F]{6})$")] = "white"
+    latents: Literal["mode", "sample"] = "mode"
+    flip: bool = False
 
 
 class SampleConfig(Section):

@@ -59,7 +59,11 @@ def starter(asked: Starter) -> str:
     parts = [
         _head(asked),
         _backbones(asked.backbone),
-        _base(real=real, latents=any("latents" in METHODS.get(m).needs for m in asked.methods)),
+        _base(
+            asked.backbone,
+            real=real,
+            latents=any("latents" in METHODS.get(m).needs for m in asked.methods),
+        ),
         "rows:\n" + "".join(_row(name, backbone) for name in rows),
         "# Every row is run with each seed; errors over seeds need two or more.\nseeds: [0]\n",
         *_scores(backbone, rows[0], real=real),
@@ -81,10 +85,10 @@ def _head(asked: Starter) -> str:
 def _backbones(name: str) -> str:
     told = _settings(BACKBONES.get(name).Config)
     more = f"    # params:\n{told}" if told else ""
-    return f"backbones:\n  teacher:\n    use: {name}\n    # label: {name}\n{more}"
+    return f"backbones:\n  {name}:\n    use: {name}\n    # label: {name}\n{more}"
 
 
-def _base(*, real: bool, latents: bool) -> str:
+def _base(backbone: str, *, real: bool, latents: bool) -> str:
     train = {"updates": 1000, "batch_size": 16, "accumulate": 4, "precision": "bfloat16"}
     small = {"updates": 100, "batch_size": 32, "accumulate": 1, "precision": "float32"}
     prompts = {"prompts": PROMPTS} if real else {}
@@ -93,7 +97,7 @@ def _base(*, real: bool, latents: bool) -> str:
     what = "./FOLDER of captioned pictures" if latents else "a file, a prompt a line"
     return (
         "# What every row starts from; a row may set any of it otherwise.\n"
-        "base:\n  backbone: teacher\n"
+        f"base:\n  backbone: {backbone}\n"
         f"  train: {_flow(train if real else small)}\n"
         f"  sample: {_flow(sample)}\n"
         f"  {'' if real else '# '}data: {_flow(data)}   # a set of the data folder, or {what}\n"

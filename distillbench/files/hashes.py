@@ -23,18 +23,21 @@ SETTLED_SECONDS = 2.0
 """A file that changed less than this ago could change again within one tick of its clock."""
 
 
-def file_sha256(path: Path | str, *, book: str = "weights") -> str:
+def file_sha256(
+    path: Path | str, *, book: str = "weights", stat: os.stat_result | None = None
+) -> str:
     """Hex sha256 of a file's bytes, links followed; read again only when the file has changed.
 
     Args:
         path: the file.
         book: where it is remembered; a plan that needs one book never reads the others.
+        stat: what the file system says of it, where that was just asked for.
 
     Raises:
         OSError: it is not there or cannot be read.
     """
-    known = _book(os.path.join(cache_root(), "hashes", book))
-    return known.get(_seen(os.stat(path))) or known.read(path)
+    known = _book(_place(book, os.environ.get("DISTILLBENCH_CACHE"), os.environ.get("HOME")))
+    return known.get(_seen(stat or os.stat(path))) or known.read(path)
 
 
 def folder_book(kind: str, folder: Path) -> str:
@@ -82,6 +85,12 @@ class _Book:
 
 
 _book = cache(_Book)
+
+
+@cache
+def _place(book: str, *environment: str | None) -> str:
+    """The file of a book; `environment` is all that may move it."""
+    return os.path.join(cache_root(), "hashes", book)
 
 
 def _seen(stat: os.stat_result) -> str:

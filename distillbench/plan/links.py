@@ -7,9 +7,9 @@ the net of another row, which was trained on the same backbone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from distillbench.api.fields import same_network
 from distillbench.api.registry import METHODS
@@ -23,13 +23,33 @@ __all__ = ["LINKS", "Link", "Links", "label_of"]
 Link = Literal["teacher", "init", "sample_on"]
 LINKS: tuple[Link, ...] = ("teacher", "init")
 """Those of a training."""
+_Row = tuple[GridPoint, Resolved]
+_ByValues = dict[tuple[str, ...], dict[Hashable, list[int]]]
+"""Paths that vary -> their values -> places of the rows that have these."""
 
 
 @dataclass
 class Links:
-    """Finds what links mean; `rows` are what they may name."""
+    """Finds what links mean among the rows that were added; each look-up is of one index."""
 
-    rows: list[tuple[GridPoint, Resolved]] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
+    _aliases: dict[str, UsedBackbone] = field(default_factory=dict)
+    _labelled: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    _varied: dict[tuple[str, str], _ByValues] = field(default_factory=dict)
+    _alike: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _sound: set[int] = field(default_factory=set)
+
+    def add(self, point: GridPoint, resolved: Resolved) -> None:
+        """Make a row known, which links may name."""
+        place, alias = len(self.rows), resolved.used.alias
+        self.rows.append((point, resolved))
+        self._aliases.setdefault(alias, resolved.used)
+        self._labelled.setdefault((alias, label_of(point, resolved)), []).append(place)
+        if point.centre:
+            named = self._varied.setdefault((alias, _name(point, resolved)), {})
+            untold = point.untold
+            values = named.setdefault(tuple(sorted(untold)), {})
+            values.setdefault(_frozen([untold[k] for k in sorted(untold)]), []).append(place)
 
     def __iter__(self) -> Iterator[tuple[GridPoint, Resolved, Link]]:
         """Every row with each of its links."""
@@ -46,47 +66,65 @@ class Links:
             return itself or _unfit(resolved, found[0][1], "teacher")
         if found:
             return _unfit(resolved, found[0][1], link) or self._circle(point, resolved)
-        label = getattr(point.config, link)
-        rows = [row for near in self._near(resolved) for row in near]
-        labels = [label_of(p, r) for p, r in rows]
-        known = list(dict.fromkeys(name for name in labels if name != label_of(point, resolved)))
+        label, own = getattr(point.config, link), label_of(point, resolved)
+        labels = [label for alias in self._near(resolved) for a, label in self._labelled
+                  if a == alias]  # fmt: skip
+        known = list(dict.fromkeys(name for name in labels if name != own))
         what = f"no row on backbone {resolved.used.alias!r} has the label {label!r}; there are: "
         if link == "sample_on":
             what = f"unknown backbone {label!r}, and {what}"
         return what + f"{', '.join(known) or 'none'}.{did_you_mean(label, known)}"
 
-    def named(
-        self, point: GridPoint, resolved: Resolved, link: Link
-    ) -> list[tuple[GridPoint, Resolved]]:
-        """The rows of that label; where a grid made many of one row, that of the same values."""
-        found = (self._labelled(point, link, near) for near in self._near(resolved))
-        return next(filter(None, found), [])
+    def named(self, point: GridPoint, resolved: Resolved, link: Link) -> list[_Row]:
+        """The rows of that label; where a grid made many of one row, that of the same values.
 
-    def _labelled(
-        self, point: GridPoint, link: Link, near: list[tuple[GridPoint, Resolved]]
-    ) -> list[tuple[GridPoint, Resolved]]:
+        Rows of the same backbone go before those of its network at another size.
+        """
+        own, *others = self._near(resolved)
         label = getattr(point.config, link)
-        found = [(p, r) for p, r in near if label_of(p, r) == label]
-        return found or [
-            (p, r) for p, r in near
-            if p.centre and _name(p, r) == label
-            and all(k in point.varied and point.varied[k] == v for k, v in p.untold.items())
-        ]  # fmt: skip
+        places = self._places(point, label, [own]) or self._places(point, label, others)
+        return [self.rows[place] for place in places]
 
-    def _near(self, resolved: Resolved) -> tuple[list[tuple[GridPoint, Resolved]], ...]:
-        """The rows of the same backbone, then those of its network at another size."""
-        own = [(p, r) for p, r in self.rows if r.used.alias == resolved.used.alias]
-        others = [(p, r) for p, r in self.rows if _resized(r.used, resolved.used)]
-        return own, others
+    def _places(self, point: GridPoint, label: str, aliases: Sequence[str]) -> list[int]:
+        found = [p for alias in aliases for p in self._labelled.get((alias, label), ())]
+        if not found:
+            for alias in aliases:
+                for names, values in self._varied.get((alias, label), {}).items():
+                    if all(name in point.varied for name in names):
+                        found += values.get(_frozen([point.varied[name] for name in names]), ())
+        return sorted(found)
+
+    def _near(self, resolved: Resolved) -> list[str]:
+        """The backbone of a row, then those of its network at another size."""
+        own = resolved.used
+        return [own.alias, *(a for a, used in self._aliases.items() if self._resized(used, own))]
+
+    def _resized(self, one: UsedBackbone, two: UsedBackbone) -> bool:
+        pair = one.alias, two.alias
+        if pair not in self._alike:
+            self._alike[pair] = _resized(one, two)
+        return self._alike[pair]
 
     def _circle(self, point: GridPoint, resolved: Resolved, path: tuple[str, ...] = ()) -> str:
         """What is wrong when following the links of a row leads in a circle."""
         name = label_of(point, resolved)
         if name in path:
             return f"row {name!r} would start from itself"
+        if id(point) in self._sound:
+            return ""
         links = [link for link in LINKS if getattr(point.config, link)]
         found = [other for link in links for other in self.named(point, resolved, link)]
-        return next(filter(None, (self._circle(*other, (*path, name)) for other in found)), "")
+        wrong = next(filter(None, (self._circle(*other, (*path, name)) for other in found)), "")
+        if not wrong:
+            self._sound.add(id(point))
+        return wrong
+
+
+def _frozen(value: Any) -> Hashable:
+    """A value of a file that can be looked up; equal for equal values."""
+    if isinstance(value, Mapping):
+        return frozenset((key, _frozen(inner)) for key, inner in value.items())
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _unfit(resolved: Resolved, other: Resolved, link: Link) -> str:

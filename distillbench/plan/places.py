@@ -32,6 +32,8 @@ class Places:
     def __init__(self, rows: Rows, resolver: Resolver) -> None:
         self._resolver = resolver
         self._made = [(point, row) for point, row in rows if isinstance(row, Resolved)]
+        self._nets = {label_of(p, r): (p, r) for p, r in reversed(self._made)}
+        self._teachers: dict[tuple[str, str], Resolved | None] = {}
         self._trained = {row.onto for _, row in self._made if row.onto}
         self._called = {name for point, row in rows for name in self._names(point, row)}
 
@@ -46,12 +48,15 @@ class Places:
             return None
         named = config.named_for(self._names(point, row)) or self._own(point, row)
         trained = "" if self._resolver.knows(named) else named
-        teacher = self._resolver.reference(shown, "" if trained else named)
+        asked = shown.alias, "" if trained else named
+        if asked not in self._teachers:
+            self._teachers[asked] = self._resolver.reference(shown, asked[1])
+        teacher = self._teachers[asked]
         if teacher is None:
             return None
         if not trained:  # the backbone's own, whatever the row was trained from
             return point.unlinked(), teacher
-        its, net = next((p, r) for p, r in self._made if label_of(p, r) == trained)
+        its, net = self._nets[trained]
         fields = {"sample": point.config.sample, "snapshots": [], "sample_on": ""}
         its = replace(its, config=its.config.model_copy(update=fields))
         return its, replace(net, recipe=teacher.recipe, on=None, onto="")

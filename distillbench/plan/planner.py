@@ -92,6 +92,7 @@ class Planner:
         seen: dict[str, tuple[int, str]] = {}
         runs: dict[str, str] = {}
         cells: list[Cell] = []
+        again: dict[int, dict[str, Any]] = {}
         for point, resolved in rows:
             label, config = name_of(point, resolved), point.config
             samples = self._samples(point, resolved, label)
@@ -100,9 +101,7 @@ class Planner:
             if twin in seen:
                 row, other = seen[twin]
                 self.notes.append(f"{point.tree.mark.prefix}{label} is {other} again; dropped")
-                # A value that is swept is still found by its name where it is the base's own.
-                cells = [replace(c, varied={**point.varied, **c.varied}) if c.row == row else c
-                         for c in cells]  # fmt: skip
+                again[row] = {**point.varied, **again.get(row, {})}
                 continue
             seen[twin] = len(self.points), label
             same = runs.setdefault(samples[0].key, label)
@@ -112,6 +111,9 @@ class Planner:
             self.points[row] = point
             settings = _settings(point, resolved)
             cells += [self._cell(row, point, resolved, sample, settings) for sample in samples]
+        # A value that is swept is still found by its name where it is the base's own.
+        cells = [replace(c, varied={**again[c.row], **c.varied}) if c.row in again else c
+                 for c in cells]  # fmt: skip
         self.notes += odd(cells, self.made.stages)
         return cells
 

@@ -14,11 +14,19 @@ from distillbench.api import registry
 from distillbench.api.published import Published
 from distillbench.errors import DistillbenchError
 from distillbench.files.places import Need, data_root, package
+from distillbench.plan import train_options
 from distillbench.plan.devices import visible_gpus
 from distillbench.plan.disk import disk_need
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.stage import Plan, Stage
-from distillbench.specs.stages import GivenSpec, Plugin, SampledSpec, SampleSpec, ScoreSpec
+from distillbench.specs.stages import (
+    GivenSpec,
+    Plugin,
+    SampledSpec,
+    SampleSpec,
+    ScoreSpec,
+    TrainSettings,
+)
 
 if TYPE_CHECKING:
     from distillbench.store.layout import Store
@@ -137,8 +145,14 @@ class _Survey:
             yield from self._plugins(stage)
             yield from _prompt_set(spec.data.prompts_sha256)
             yield from _images(spec.data.images_sha256)
-            if spec.train.precision == "float16" and not self.setup.elsewhere:
-                yield _gpu(self.setup.gpus)
+            if not self.setup.elsewhere:
+                yield from self._device(spec.train)
+
+    def _device(self, train: TrainSettings) -> Iterator[Need]:
+        if train.precision == "float16":
+            yield _gpu(self.setup.gpus)
+        gpu = train.compile and self.setup.gpus != 0 and bool(visible_gpus())
+        yield from train_options.needs(train, gpu=gpu)
 
     def _plugins(self, stage: Stage) -> Sequence[Need]:
         theirs, method = stage.plugin("backbone"), stage.plugin("method")

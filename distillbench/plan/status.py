@@ -7,7 +7,7 @@ reason is how their specs differ. What another experiment or another row left is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["StageStatus", "differences", "plan_status"]
 
 State = Literal["cached", "new", "stale", "failed"]
+_Stored = dict[tuple[Hashable, ...], dict[str, StoredStage]]
+"""Label, experiment and anchor -> key -> record."""
 MOST_DIFFERENCES = 6
 """More than this and two specs are strangers, not one stage before and after an edit."""
 
@@ -43,27 +45,32 @@ def plan_status(plan: Plan, store: Store, *, whole: Plan | None = None) -> dict[
         whole: what `plan` is a selection of; what the other rows use is nobody's predecessor.
     """
     used = (whole or plan).stages
-    stored = {kind: _stored(store, kind, used) for kind in ("train", "sample", "score")}
+    stored: dict[str, _Stored] = {}
     found: dict[str, StageStatus] = {}
     replaced: dict[str, str] = {}
     for key, stage in plan.stages.items():
-        found[key] = _status(stage, store, stored[stage.kind], found, replaced)
+        if store.is_done(stage.kind, key):
+            found[key] = StageStatus(key, "cached")
+        else:
+            found[key] = _status(stage, store, stored, used, found, replaced)
     return found
 
 
 def _status(
     stage: Stage,
     store: Store,
-    stored: Mapping[str, StoredStage],
+    stored: dict[str, _Stored],
+    used: Mapping[str, Stage],
     found: Mapping[str, StageStatus],
     replaced: dict[str, str],
 ) -> StageStatus:
-    if store.is_done(stage.kind, stage.key):
-        return StageStatus(stage.key, "cached")
+    """Of a stage that is not done; `stored` gets the records of a kind when first asked for."""
     problem = store.problem(stage.kind, stage.key)
     if problem:
         return StageStatus(stage.key, "failed", problem)
-    nearest = _nearest(stage, stored, replaced)
+    if stage.kind not in stored:
+        stored[stage.kind] = _stored(store, stage.kind, used)
+    nearest = _nearest(stage, stored[stage.kind], replaced)
     if nearest is None:
         return StageStatus(stage.key, "new")
     old, changes = nearest
@@ -75,25 +82,25 @@ def _status(
     return StageStatus(stage.key, "stale", "; ".join(causes))
 
 
-def _stored(store: Store, kind: str, used: Mapping[str, Stage]) -> dict[str, StoredStage]:
-    """Records of finished stages that a plan has no use for."""
-    specs = {}
-    for key in store.keys(kind):
+def _stored(store: Store, kind: str, used: Mapping[str, Stage]) -> _Stored:
+    """Records of finished stages that a plan has no use for, by what a predecessor shares."""
+    found: _Stored = {}
+    for key in store.keys(kind, but=used):
         path = store.path(kind, key) / "spec.json"
-        if key not in used and path.is_file():
+        if path.is_file():
             with suppress(ArtifactError):  # damage is told where it is used
-                specs[key] = StoredStage.read(path)
-    return specs
+                record = StoredStage.read(path)
+                own = record.label, record.runtime.experiment, record.glance.anchor
+                found.setdefault(own, {})[key] = record
+    return found
 
 
 def _nearest(
-    stage: Stage, stored: Mapping[str, StoredStage], replaced: Mapping[str, str]
+    stage: Stage, stored: _Stored, replaced: Mapping[str, str]
 ) -> tuple[str, list[str]] | None:
-    candidates = []
     own = stage.label, stage.options.experiment, Glance.model_validate(stage.spec).anchor
-    for key, record in stored.items():
-        if (record.label, record.runtime.experiment, record.glance.anchor) != own:
-            continue
+    candidates = []
+    for key, record in stored.get(own, {}).items():
         changes = list(differences(record.spec, stage.spec, replaced))
         if len(changes) <= MOST_DIFFERENCES:
             candidates.append((len(changes), key, changes))

@@ -9,7 +9,7 @@ so that no update is made twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,19 @@ from distillbench.errors import BadInput
 from distillbench.experiment.expand import GridPoint
 from distillbench.files.marks import Problems, locate
 from distillbench.files.places import images_folder
+from distillbench.plan import train_options
 from distillbench.plan.datasets import Datasets
 from distillbench.plan.identity import IDENTITY_VERSION, content_key
 from distillbench.plan.links import LINKS, Link, Links, label_of
 from distillbench.plan.resolve import Resolved
 from distillbench.plan.stage import Stage
 from distillbench.plan.stages import Stages
-from distillbench.specs.stages import DataSpec, FitSpec, TrainSettings, TrainSpec
+from distillbench.specs.stages import (
+    DataSpec,
+    FitSpec,
+    TrainSettings,
+    TrainSpec,
+)
 
 __all__ = ["Trainings"]
 
@@ -41,16 +47,22 @@ class Trainings:
     links: Links = field(default_factory=Links)
     _snapshots: dict[str, set[int]] | None = None
     _images: dict[tuple[str, bool], str] = field(default_factory=dict)
+    _known: dict[tuple[Hashable, ...], tuple[Any, Any, tuple[TrainSpec, str]]] = field(
+        default_factory=dict
+    )
 
     def add(self, point: GridPoint, resolved: Resolved) -> None:
         """Make a row known, and check what it says of its own training."""
-        self.links.rows.append((point, resolved))
+        self.links.add(point, resolved)
         snapshots, updates = point.config.snapshots, point.config.train.updates
         if snapshots and not resolved.trains:
             self._problem(point, "snapshots", f"{resolved.method.name} trains nothing")
         elif snapshots and snapshots[0] > updates:
             what = f"there is no update {snapshots[0]} in a training of train.updates {updates}"
             self._problem(point, "snapshots", what)
+        if resolved.trains:
+            for key, what in train_options.problems(point.config.train, resolved.method):
+                self._problem(point, f"train.{key}", what)
 
     def check(self) -> None:
         """Report every link that names no fitting run."""
@@ -78,17 +90,18 @@ class Trainings:
         return ""
 
     def _problem(self, point: GridPoint, key: str, what: str) -> None:
-        self.problems.add(locate(point.tree, (key,))[0], what)
+        self.problems.add(locate(point.tree, tuple(key.split(".")))[0], what)
 
     # ---- stages ---------------------------------------------------------------------------
 
     def stage(self, point: GridPoint, resolved: Resolved, seed: int, label: str) -> Stage:
         """The training of a row, up to the update of its snapshot."""
-        spec = self._spec(point, resolved, seed)
-        key, trains = content_key(spec.plain()), resolved.trains
+        (spec, key), trains = self._made(point, resolved, seed), resolved.trains
         for link in LINKS:
             if getattr(point.config, link):
-                self.run(point, resolved, link, seed)
+                other, its = self._run(point, resolved, link)
+                if self._key(other, its, seed) not in self.made.stages:
+                    self.stage(other, its, seed, label_of(other, its))
         runtime: dict[str, Any] = {
             **self.made.runtime,
             "save_every": point.config.train.save_every,
@@ -152,19 +165,35 @@ class Trainings:
     # ---- specs ----------------------------------------------------------------------------
 
     def _key(self, point: GridPoint, resolved: Resolved, seed: int) -> str:
-        return content_key(self._spec(point, resolved, seed).plain())
+        return self._made(point, resolved, seed)[1]
 
     def _spec(self, point: GridPoint, resolved: Resolved, seed: int) -> TrainSpec:
-        """What decides a training, from its first update to its last."""
+        return self._made(point, resolved, seed)[0]
+
+    def _made(self, point: GridPoint, resolved: Resolved, seed: int) -> tuple[TrainSpec, str]:
+        """What decides a training, from its first update to its last, and its key.
+
+        A row is asked for by all that start from it: it is remembered, with what it was made of,
+        so that no other object can have its identity.
+        """
+        links = any(getattr(point.config, link) for link in LINKS)
+        asked = id(point.tree), id(resolved.method), resolved.used.alias, links, seed
+        if asked not in self._known:
+            spec = self._whole(point, resolved, seed)
+            self._known[asked] = point.tree, resolved.method, (spec, content_key(spec.plain()))
+        return self._known[asked][2]
+
+    def _whole(self, point: GridPoint, resolved: Resolved, seed: int) -> TrainSpec:
         config, trains = point.config, resolved.trains
-        settings = config.train.model_dump(mode="json", exclude={"save_every"})
+        precision = _precision(config.train.precision)
+        settings = train_options.stated(config.train, resolved.method) | precision
         runs: dict[str, str] = {link: self._key(*self._run(point, resolved, link), seed)
                 for link in LINKS if getattr(config, link)}  # fmt: skip
         return TrainSpec(
             identity=IDENTITY_VERSION,
             backbone=resolved.used.spec,
             method=resolved.method_spec,
-            train=TrainSettings(**(settings if trains else _precision(config.train.precision))),
+            train=TrainSettings(**(settings if trains else precision)),
             data=self._data(point, resolved) if trains else DataSpec(),
             seed=seed if trains else 0,
             **{"teacher": None, **runs},
@@ -186,7 +215,8 @@ class Trainings:
             return DataSpec(prompts_sha256=read, images_sha256="")
         if not pictures:
             return DataSpec(prompts_sha256="", images_sha256=read)
-        fit = FitSpec(resize=data.resize, background=data.background)
+        told = data.model_dump(include=set(FitSpec.model_fields))
+        fit = FitSpec(**told)
         return DataSpec(prompts_sha256="", images_sha256=read, fit=fit)
 
     def _read(self, point: GridPoint, images: str, pictures: bool) -> str:
@@ -216,6 +246,7 @@ def _cost(point: GridPoint, resolved: Resolved) -> float:
     return TRAIN_COST * train.updates * samples * turns
 
 
-def _precision(precision: str) -> dict[str, str]:
+def _precision(precision: str) -> dict[str, Any]:
     """What a method without nets takes of the training settings: it is sampled in it too."""
-    return {} if precision == "float32" else {"precision": precision}
+    half = {"precision": precision, "arithmetic": train_options.HALF_ARITHMETIC}
+    return {} if precision == "float32" else half

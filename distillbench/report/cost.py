@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from distillbench.analysis import stats
+from distillbench.analysis import costs, stats
 from distillbench.analysis.aggregate import Results
 from distillbench.analysis.columns import backbone_labels
+from distillbench.analysis.costs import PREFIX, cost_name
 from distillbench.analysis.rows import Row
 from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell, StageKind
 from distillbench.report.table import MISSING, Column, Entry, Footnotes, Line, Run, Table
 from distillbench.specs.stages import TrainSpec
 
-__all__ = ["MEASURED", "Costs", "Measure", "cost_table"]
+__all__ = ["MEASURED", "Costs", "Measure", "cost_column", "cost_table"]
 
 Cost = Mapping[str, Any]
 
@@ -29,6 +30,12 @@ class Measure:
     kind: StageKind
     read: Callable[[Cost], float | str | None]
     format: str = ",.0f"
+
+    @property
+    def as_asked(self) -> Column:
+        """Its column in a table that asks for it by name."""
+        head = f"{self.column.span} {self.column.label}".strip()
+        return Column(f"{PREFIX}{self.column.key}", head, "number")
 
 
 def _measure(key: str, label: str, span: str, read: Any, spec: str = ",.0f") -> Measure:
@@ -66,6 +73,7 @@ MEASURED = (
     _measure("peak_memory_mib", "peak MiB", "Memory", _memory),
     _measure("sample_ms", "ms per sample", "Sampling", _per_sample, ",.2f"),
 )
+EVALUATIONS = Column("evaluations", "Evaluations per sample", "field")
 _DEVICE = Column("device", "Device", "field")
 _NOTES = (
     "Means over seeds of what the stages measured while they ran; other work on the machine is in "
@@ -84,16 +92,16 @@ def cost_table(experiment: Experiment, results: Results) -> Table:
         Column("label", "Method", "field"), Column("backbone", "Backbone", "field"),
         Column("nfe", "NFE", "field"), Column("seeds", "Seeds", "field"),
     )  # fmt: skip
-    costs = Costs(results, footnotes)
+    found = Costs(results, footnotes)
     lines = []
     for row in results.select({}):
         backbone = labels.get(row.first.backbone, row.first.backbone)
         heads = (row.name, backbone, row.first.nfe, len(row.cells))
         cells = [Entry(str(value), value) for value in heads]
-        cells += [costs.cell(row, measure) for measure in MEASURED]
-        cells.append(Entry(str(row.evaluations), row.evaluations))
-        lines.append(Line((*cells, costs.device(row)), row.first.group, row.first.ranked))
-    last = Column("evaluations", "Evaluations per sample", "field"), _DEVICE
+        cells += [found.cell(row, measure) for measure in MEASURED]
+        cells.append(_count(row))
+        lines.append(Line((*cells, found.device(row)), row.first.group, row.first.ranked))
+    last = EVALUATIONS, _DEVICE
     columns = (*fields, *(m.column for m in MEASURED), *last)
     caption = f"Measured cost of {experiment.title or experiment.name}"
     trains = [stage for stage in results.plan.stages.values() if stage.kind == "train"]
@@ -101,6 +109,21 @@ def cost_table(experiment: Experiment, results: Results) -> Table:
     linked = any(spec.teacher or spec.init for spec in specs)
     notes = (*_NOTES, *([_LINKED] if linked else []))
     return Table("cost", caption, columns, tuple(lines), footnotes.all, notes)
+
+
+def _count(row: Row) -> Entry:
+    return Entry(str(row.evaluations), row.evaluations)
+
+
+def cost_column(field: str) -> Column:
+    """The column of a cost that a table asks for by name; never ranked."""
+    measure = measure_of(field)
+    return measure.as_asked if measure else replace(EVALUATIONS, key=field, kind="number")
+
+
+def measure_of(field: str) -> Measure | None:
+    """What is measured of a cost that a column or an axis names; None for evaluations a sample."""
+    return next((m for m in MEASURED if m.column.key == cost_name(field)), None)
 
 
 class Costs:
@@ -130,6 +153,11 @@ class Costs:
             return f"{kind} stage {key[:8]} has no readable cost.json"
         return cost
 
+    def asked(self, row: Row, field: str) -> Entry:
+        """The cost that a column or an axis names."""
+        measure = measure_of(field)
+        return self.cell(row, measure) if measure else _count(row)
+
     def cell(self, row: Row, measure: Measure) -> Entry:
         """Mean over the seeds that have the measure."""
         runs = tuple(Run(c.seed, c.train, c.sample) for c in row.cells)
@@ -141,6 +169,13 @@ class Costs:
             return Entry(MISSING, marks=marks, runs=runs)
         value = stats.mean(values)
         return Entry(format(value, measure.format), value, n=len(values), marks=marks, runs=runs)
+
+    def notes(self, rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
+        """What a reader must know of columns that another run measures otherwise."""
+        if not {cost_name(column) for column in columns} & {*costs.MEASURED}:
+            return []
+        devices = dict.fromkeys(self.device(row).text for row in rows)
+        return [f"Costs were measured on {'; '.join(devices)}, and differ from run to run."]
 
     def device(self, row: Row) -> Entry:
         """The devices it ran on."""

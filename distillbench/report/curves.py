@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 from distillbench.analysis.aggregate import MixedProtocols, Results
 from distillbench.analysis.columns import backbone_labels, find_metric
+from distillbench.analysis.costs import cost_name
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.outputs import FigureConfig
 from distillbench.experiment.schema import Experiment
+from distillbench.report.cost import Costs, cost_column
 from distillbench.report.style import COLOURS, MARKERS, new_figure, save
+from distillbench.report.table import Footnotes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +70,8 @@ def draw_curve(
     for number, (name, members) in enumerate(_series(config.x, rows, experiment).items()):
         points = sorted(_points(results, members, config.x, metric, suffix), key=lambda p: p.x)
         ranked, alone = members[0].first.ranked, len({point.x for point in points}) == 1
-        if not ranked and (alone or config.x not in ("nfe", "updates")):
+        own = config.x in ("nfe", "updates") or bool(cost_name(config.x))
+        if not ranked and (alone or not own):
             values = [results.value(row, metric, suffix).value for row in members]
             _levels(axes, name, members, values)
         elif points:
@@ -82,7 +86,7 @@ def _series(x: str, rows: Sequence[Row], experiment: Experiment) -> dict[str, li
     """Rows by the name of their line: what tells them apart beside the axis."""
     backbones = len({row.first.backbone for row in rows}) > 1
     lines = [row for row in rows if _is_line(x, row)]
-    steps = x != "nfe" and len({row.first.nfe for row in lines}) > 1
+    steps = x != "nfe" and not cost_name(x) and len({row.first.nfe for row in lines}) > 1
     labels = backbone_labels(experiment)
     series: dict[str, list[Row]] = {}
     for row in rows:
@@ -96,13 +100,15 @@ def _series(x: str, rows: Sequence[Row], experiment: Experiment) -> dict[str, li
 
 def _free(name: str, row: Row, x: str, series: Mapping[str, Sequence[Row]]) -> str:
     """The name, numbered where another run of that name has a point at the same x."""
+    if cost_name(x):
+        return name
     numbered = (f"{name} ({n})" if n > 1 else name for n in count(1))
     return next(n for n in numbered if all(r.get(x) != row.get(x) for r in series.get(n, ())))
 
 
 def _is_line(x: str, row: Row) -> bool:
     """Whether a row is a point of a line; a teacher has one only where it was trained further."""
-    return row.first.ranked or (x == "updates" and row.first.updates > 0)
+    return row.first.ranked or (x == "updates" and row.first.updates > 0) or bool(cost_name(x))
 
 
 def _without(name: str, axis: str) -> str:
@@ -128,9 +134,10 @@ def _levels(
 def _points(
     results: Results, rows: list[Row], x: str, metric: str, suffix: str
 ) -> list[_Point]:  # fmt: skip
-    points = []
+    points, costs = [], Costs(results, Footnotes())
     for row in rows:
-        place, value = row.get(x), results.value(row, metric, suffix)
+        place = costs.asked(row, x).value if cost_name(x) else row.get(x)
+        value = results.value(row, metric, suffix)
         if value.value is None or not isinstance(place, (int, float)):
             continue
         scores = [s.score for s in results.scores(row, metric) if s.score]
@@ -158,7 +165,8 @@ def _draw(axes: Axes, number: int, name: str, points: list[_Point], *, ranked: b
 def _dress(axes: Axes, x: str, label: str, info: MetricInfo | None, ticks: Sequence[float]) -> None:
     better = {True: " (higher is better)", False: " (lower is better)", None: ""}
     axes.set_ylabel(label + better[info.higher_is_better if info else None])
-    axes.set_xlabel("NFE" if x == "nfe" else x.rpartition(".")[2].replace("_", " "))
+    plain = cost_column(x).label if cost_name(x) else x.rpartition(".")[2].replace("_", " ")
+    axes.set_xlabel("NFE" if x == "nfe" else plain)
     if x == "nfe" and len(ticks) > 1:
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -112,6 +112,7 @@ class Table:
         footnotes: (marker, text) in order of the markers.
         notes: general remarks below it.
         protocols: metric -> how all its values here were measured, digests included.
+        standalone: its LaTeX document is a page of the size of the table.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Table:
     footnotes: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    standalone: bool = False
 
     @property
     def spans(self) -> tuple[Span, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from distillbench.analysis.aggregate import Results, Value
 from distillbench.analysis.columns import backbone_labels, find_metric
+from distillbench.analysis.costs import cost_name
 from distillbench.analysis.published import PublishedTable, load_published, normalise
 from distillbench.analysis.references import against
 from distillbench.analysis.rows import Row
@@ -17,6 +18,7 @@ from distillbench.experiment.outputs import TableConfig
 from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell
 from distillbench.report.alike import differing_note, seeds_note, told_apart
+from distillbench.report.cost import Costs, cost_column
 from distillbench.report.notes import (
     beside_others,
     code_notes,
@@ -89,6 +91,7 @@ class _Builder:
         self.reference = experiment.reference
         self.reference_noise = experiment.reference.noise if experiment.reference else "same"
         self.footnotes = Footnotes()
+        self.costs = Costs(results, self.footnotes)
 
     def build(self) -> Table:
         """The finished table. Raises MixedProtocols."""
@@ -107,12 +110,14 @@ class _Builder:
         table = Table(
             self.config.name, self.config.caption, tuple(s.column for s in sources), lines,
             self.footnotes.all, tuple(self.notes(lines, protocols)), protocols=protocols,
+            standalone=self.config.standalone,
         )  # fmt: skip
         return rank(table, within_groups=bool(self.config.group_by))
 
     def notes(self, lines: Sequence[Line], protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """What a reader must know before quoting a number."""
-        labels = [self.label(source.metric) for source in self._sources]
+        sources = self._sources
+        labels = [self.label(source.metric) for source in sources]
         return [
             *ranking_note(
                 lines, unranked(self.rows, lines), within_groups=bool(self.config.group_by)
@@ -120,6 +125,7 @@ class _Builder:
             *guidance_note(self.rows),
             *seeds_note(self.rows),
             *differing_note("Precision", self.rows, lambda row: row.get("train.precision")),
+            *self.costs.notes(self.rows, [source.column.key for source in sources]),
             *error_notes(lines, labels, [row.name for row in self.rows]),
             *protocol_notes(protocols, self.infos),
             *code_notes(self.results.changes, self.rows, protocols),
@@ -165,6 +171,10 @@ class _Builder:
             return False
         return any(row.fields.has(name) for row in self.rows)
 
+    def is_cost(self, name: str) -> bool:
+        """Whether a column name means a cost rather than a metric or a field."""
+        return bool(cost_name(name)) and not self.is_field(name) and name not in self.infos
+
     def default_fields(self) -> list[str]:
         """The label and NFE, and what else tells the rows apart."""
         varying = [n for n in ("backbone", "seeds") if len({r.get(n) for r in self.rows}) > 1]
@@ -177,6 +187,8 @@ class _Builder:
         if self.is_field(name):
             head = _HEADS.get(name) or name.rpartition(".")[2].replace("_", " ")
             return [_Source(Column(name, head, "field"))]
+        if self.is_cost(name):
+            return [_Source(cost_column(name))]
         metric, suffix = find_metric(name, list(self.infos)) or (name, "")
         found = self.results.suffixes(self.rows, metric)
         suffix = next((s for s in found if normalise(s) == normalise(suffix)), suffix)
@@ -215,6 +227,8 @@ class _Builder:
             return Entry(self.shown(row, source.column.key), row.get(source.column.key))
         if source.column.kind == "published":
             return self.paper_cell(row, source.column.key.removesuffix("_paper"), source.metric)
+        if not source.metric:
+            return self.costs.asked(row, source.column.key)
         return self.number(row, source, self.results.value(row, source.metric, source.suffix))
 
     def shown(self, row: Row, field: str) -> str:

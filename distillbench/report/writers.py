@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distillbench.files.io import indented
 from distillbench.files.plaintext import visible
 from distillbench.report.table import MISSING, Column, Entry, Table
 from distillbench.report.tex import arrow, cell_tex, escape, head_tex
@@ -64,7 +64,7 @@ def _cells(table: Table, show: Callable[[Entry, Column], str]) -> list[list[list
     ]
 
 
-def _body(table: Table) -> str:
+def _body(table: Table, *, floats: bool = True) -> str:
     groups = zip([escape(name) for name, _ in table.groups], _cells(table, cell_tex))
     spans = [
         {"label": " ".join(filter(None, [escape(s.label), arrow(s.direction)])) if s.label else "",
@@ -72,7 +72,7 @@ def _body(table: Table) -> str:
         for s in table.spans
     ]  # fmt: skip
     return environment().get_template("table.body.tex.j2").render(
-        caption=escape(table.caption), label=_label(table), spans=spans,
+        caption=escape(table.caption), label=_label(table), spans=spans, floats=floats,
         align="".join(map(_align, table.columns)),
         heads=[head_tex(column) for column in table.columns], groups=list(groups),
         footnotes=[(mark, escape(text)) for mark, text in table.footnotes],
@@ -83,7 +83,9 @@ def _body(table: Table) -> str:
 def table_tex(table: Table) -> tuple[str, str]:
     """A complete LaTeX document with the table, and the table alone for `\\input`."""
     body = _body(table)
-    document = environment().get_template("table.tex.j2").render(body=body, label=table.name)
+    alone = "standalone.tex.j2" if table.standalone else "table.tex.j2"
+    inner = _body(table, floats=False) if table.standalone else body
+    document = environment().get_template(alone).render(body=inner, label=table.name)
     return document, body
 
 
@@ -166,7 +168,7 @@ def table_json(table: Table) -> str:
 
 def to_json(value: Any) -> str:
     """Indented ASCII JSON with a final newline."""
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    return indented(value, allow_nan=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> Path:

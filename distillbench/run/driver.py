@@ -79,11 +79,12 @@ class _Driver:
         """Survey the store, then work until nothing is left that can run."""
         problems = self.ledger.survey()
         stages = self.plan.stages
-        work = sum(s.cost for k, s in stages.items() if k not in self.outcome.cached)
+        cached = frozenset(self.outcome.cached)
+        work = sum(s.cost for k, s in stages.items() if k not in cached)
         self.progress.begin(self.plan.name, stages, len(self.outcome.cached), work)
-        self.order = Order(stages, done=self.outcome.cached)
-        for key in [k for k in problems if k not in self.outcome.blocked]:
-            self._give_up(stages[key], problems[key], log=self.ledger.old_log(stages[key]))
+        self.order = Order(stages, done=cached)
+        for key, problem in problems.items():
+            self._give_up(stages[key], problem, log=self.ledger.old_log(stages[key]))
         if self.order.left and not self.stopping:
             with self.signals.counted():
                 self.executor = open_executor(self.plan, self.store, self.options, run=self.name)
@@ -145,8 +146,11 @@ class _Driver:
         """Give up every stage that runs or could run; the others are blocked by them."""
         for key in list(self.running):
             self._give_up(self.running.pop(key).stage, why, log="")
-        while ready := self.order.ready or self.order.left:
-            self._give_up(self.plan.stages[ready[0]], why, log="")
+        for key in self.order.ready:
+            self._give_up(self.plan.stages[key], why, log="")
+        for key in self.order.left:
+            if self.order.state(key) == "waiting":  # else blocked by one before it
+                self._give_up(self.plan.stages[key], why, log="")
 
     # ---- how attempts end -----------------------------------------------------------------
 
@@ -167,7 +171,8 @@ class _Driver:
 
     def _finish(self, stage: Stage, *, ran: bool) -> None:
         folder = self.store.path(stage.kind, stage.key)
-        os.listdir(folder.parent)  # a network file system may not have told us of it yet
+        if not self.ledger.done(stage):
+            os.listdir(folder.parent)  # a network file system may not have told us of it yet
         if not self.ledger.done(stage):
             error = f"{folder}: the worker reports success, but no commit marker is here"
             self._give_up(stage, f"{error}. Every node must see the same results folder", log="")
@@ -176,7 +181,8 @@ class _Driver:
         self.order.done(stage.key)
         self.progress.finished(stage)
         for user in self.order.users(stage.key):
-            self._recheck(self.plan.stages[user])
+            if self.order.state(user) == "done":
+                self._recheck(self.plan.stages[user])
 
     def _recheck(self, user: Stage) -> None:
         """A stage that was done may have been made from other bytes than its input has now."""

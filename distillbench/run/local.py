@@ -23,10 +23,18 @@ from distillbench.plan.stage import Stage
 from distillbench.run.environment import worker_environment
 from distillbench.run.executor import Assignment, Result, width
 
-__all__ = ["LocalExecutor"]
+__all__ = ["LocalExecutor", "shared"]
 
 CHILD = "distillbench.run.child:main"  # what a worker process calls
 _START_SECONDS = 120.0
+_SHARE = "@"
+
+
+def shared(gpus: tuple[str, ...], stages: int) -> tuple[str, ...]:
+    """Slots of GPUs that several stages share; the stages spread over the GPUs first."""
+    if stages == 1:
+        return gpus
+    return tuple(f"{gpu}{_SHARE}{share}" for share in range(stages) for gpu in gpus)
 
 
 class _Worker:
@@ -39,7 +47,9 @@ class _Worker:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         environment = {**os.environ, **worker_environment(threads)}
         if device != "cpu":
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(slots)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(
+                dict.fromkeys(slot.partition(_SHARE)[0] for slot in slots)
+            )
         self.process = subprocess.Popen(
             command(CHILD, device),
             stdin=subprocess.PIPE,
@@ -78,7 +88,8 @@ class LocalExecutor:
 
     Args:
         store_root: the store's folder.
-        slots: what workers share out: GPU ids, or any distinct names for processor shares.
+        slots: what workers share out: GPU ids or `shared` ones, or any distinct names for
+            processor shares.
         run: names the driver, for the stages' leases.
         device: "cpu" or "cuda".
         threads: threads a worker starts with.

@@ -9,6 +9,8 @@ from distillbench.errors import BadInput
 from distillbench.plan.devices import choose_gpus, processors
 from distillbench.plan.stage import Plan
 from distillbench.run.executor import Executor, width
+from distillbench.run.local import shared
+from distillbench.run.trackers import require_trackers, use_trackers
 from distillbench.store.layout import Store
 
 __all__ = ["Outcome", "RunOptions", "open_executor"]
@@ -22,21 +24,25 @@ class RunOptions:
         runner: "local" worker processes or "ray".
         address: a Ray cluster's address; "" starts a Ray of our own.
         gpus: GPUs to use; None uses all, 0 the processor.
+        per_gpu: stages that share a GPU, for students that leave most of one idle.
         workers: stages at once; None is one per GPU, or as many as the processors hold.
         fail_fast: stop at the first failure (running stages write their checkpoints).
         retry_failed: try stages again that failed in an earlier run, and redo altered ones.
         redo_changed: make stages anew that other code made, with all that stands on them.
         stale_after: seconds without a progress event after which a stage counts as hung.
+        trackers: what shows losses of running trainings: "tensorboard", "wandb".
         room_wait: seconds to wait for machines when none is left that the next stage fits on.
     """
 
     runner: Literal["local", "ray"] = "local"
     address: str = ""
     gpus: int | None = None
+    per_gpu: int = 1
     workers: int | None = None
     fail_fast: bool = False
     retry_failed: bool = False
     redo_changed: bool = False
+    trackers: tuple[str, ...] = ()
     stale_after: float = 1800.0
     room_wait: float = 120.0
 
@@ -71,10 +77,16 @@ def open_executor(plan: Plan, store: Store, options: RunOptions, *, run: str) ->
     Raises:
         BadInput: it lacks what was asked for, or a stage of the plan could never run on it.
     """
-    for name, count in (("--workers", options.workers), ("--gpus", options.gpus)):
-        if count is not None and count < (name == "--workers"):
+    asked = (options.workers, options.gpus, options.per_gpu)
+    for name, count in zip(("--workers", "--gpus", "--per-gpu"), asked, strict=True):
+        if count is not None and count < (name != "--gpus"):
             raise BadInput(f"{name} {count}: too few")
+    require_trackers(options.trackers)
+    use_trackers(options.trackers)
     threads = max((s.options.threads for s in plan.stages.values()), default=1)
+    if options.per_gpu > 1 and any(width(stage) > 1 for stage in plan.stages.values()):
+        what = "--per-gpu: a training with train.processes has GPUs of its own"
+        raise BadInput(what, hint="Run such trainings apart, with --only")
     start = _cluster if options.address else _machine
     executor = start(store, options, run, threads)
     try:
@@ -87,7 +99,8 @@ def open_executor(plan: Plan, store: Store, options: RunOptions, *, run: str) ->
 
 def _machine(store: Store, options: RunOptions, run: str, threads: int) -> Executor:
     """A runner on this machine: GPUs where there are any, processor shares otherwise."""
-    gpus = choose_gpus(options.gpus)[: options.workers]
+    gpus = choose_gpus(options.gpus)
+    shares = shared(gpus, options.per_gpu)[: options.workers]
     workers = options.workers or max(1, processors() // threads)
     device = "cuda" if gpus else "cpu"
     if options.runner == "ray":
@@ -98,6 +111,8 @@ def _machine(store: Store, options: RunOptions, run: str, threads: int) -> Execu
             run=run,
             cpus=workers * threads,
             gpus=len(gpus),
+            per_gpu=options.per_gpu,
+            limit=options.workers if gpus else None,
             device=device,
             threads=threads,
         )
@@ -106,7 +121,7 @@ def _machine(store: Store, options: RunOptions, run: str, threads: int) -> Execu
     return LocalExecutor(
         store.root,
         run=run,
-        slots=gpus or tuple(f"cpu{i}" for i in range(workers)),
+        slots=shares or tuple(f"cpu{i}" for i in range(workers)),
         device=device,
         threads=threads,
     )
@@ -122,7 +137,8 @@ def _cluster(store: Store, options: RunOptions, run: str, threads: int) -> Execu
         store.root,
         run=run,
         address=options.address,
-        limit=options.gpus or options.workers,
+        limit=options.gpus * options.per_gpu if options.gpus else options.workers,
+        per_gpu=options.per_gpu,
         device={None: "", 0: "cpu"}.get(options.gpus, "cuda"),
         threads=threads,
     )

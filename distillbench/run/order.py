@@ -64,6 +64,10 @@ class Order:
         """Keys that could be handed out if there were room."""
         return [key for key, state in self._state.items() if state == "ready"]
 
+    def state(self, key: str) -> State:
+        """Where a stage stands."""
+        return self._state[key]
+
     def users(self, key: str) -> list[str]:
         """Keys of the stages that read a stage's output."""
         return self._users[key]

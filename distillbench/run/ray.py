@@ -29,6 +29,7 @@ from distillbench.files.io import storage_guard
 from distillbench.plan.stage import Stage
 from distillbench.run.environment import worker_environment
 from distillbench.run.executor import Assignment, Result, width
+from distillbench.run.trackers import TRACKERS_VARIABLE
 from distillbench.run.worker import run_stage
 
 # Read by Ray when it is imported; a benchmark reports to nobody.
@@ -87,6 +88,7 @@ class RayExecutor:
         address: a cluster's address; "" starts a Ray of our own on this machine.
         cpus, gpus: what our own Ray is told this machine has.
         limit: slots to use at most; None is all.
+        per_gpu: stages that share a GPU.
         device: "cpu", "cuda", or "" for the GPUs of a cluster that has any.
         threads: processors a stage takes on a cpu.
     """
@@ -102,11 +104,12 @@ class RayExecutor:
         limit: int | None = None,
         device: str = "cpu",
         threads: int = 1,
+        per_gpu: int = 1,
     ) -> None:
         self._store = str(Path(store_root).resolve())
         self._limit = limit or sys.maxsize
         self._run = run
-        self._threads = threads
+        self._threads, self._per_gpu = threads, per_gpu
         self._stop_file = str(Path(self._store) / f".stop-{run or secrets.token_hex(6)}")
         self._running: dict[Any, Stage] = {}
         self._temp: str | None = None
@@ -152,7 +155,7 @@ class RayExecutor:
         share = width(stage)
         needs: dict[str, Any] = {"num_cpus": share * self._threads}
         if self._device != "cpu":
-            needs = {"num_cpus": 0, "num_gpus": share}
+            needs = {"num_cpus": 0, "num_gpus": share / self._per_gpu}
         task = self._task.options(**needs, name=f"{stage.kind} {stage.key}")
         with _cluster_alive():
             self._running[self._remote(task, job)] = stage
@@ -228,8 +231,8 @@ class RayExecutor:
         """The remote function; workers find this package by its place."""
         function, self._boot = remote_call()
         variables = worker_environment(self._threads)
-        if PLUGINS_VARIABLE in os.environ:
-            variables[PLUGINS_VARIABLE] = os.environ[PLUGINS_VARIABLE]
+        told = (PLUGINS_VARIABLE, TRACKERS_VARIABLE)
+        variables |= {name: os.environ[name] for name in told if name in os.environ}
         calls = {} if self._device == "cpu" else {"max_calls": 1}  # frees the GPU's memory
         return ray.remote(max_retries=0, runtime_env={"env_vars": variables}, **calls)(function)
 
@@ -244,7 +247,7 @@ class RayExecutor:
 
     def _slots(self, node: Mapping[str, Any]) -> int:
         have = node["Resources"].get("CPU" if self._device == "cpu" else "GPU", 0)
-        return int(have // self._threads if self._device == "cpu" else have)
+        return int(have // self._threads if self._device == "cpu" else have * self._per_gpu)
 
     def _result(self, ref: Any) -> Result:
         stage = self._running.pop(ref)

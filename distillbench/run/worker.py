@@ -22,14 +22,15 @@ from distillbench.errors import (
     Interrupted,
     StorageError,
 )
-from distillbench.files.io import storage_error, write_json, write_jsonl
+from distillbench.files.io import drafting, storage_error, write_json, write_jsonl
 from distillbench.plan.changed import causes_of
 from distillbench.plan.provenance import provenance
 from distillbench.plan.stage import Stage, lineage
 from distillbench.run.environment import captured, set_threads
 from distillbench.run.executor import Assignment, Result
 from distillbench.run.stagelog import StageLog
-from distillbench.specs.context import StageContext
+from distillbench.run.trackers import Trackers
+from distillbench.specs.context import Progress, StageContext
 from distillbench.specs.stages import GivenSpec
 from distillbench.store.layout import Store
 from distillbench.store.lease import Lease
@@ -106,13 +107,16 @@ def _run_leased(
     if problem is not None and not awaited(store.path(stage.kind, stage.key)):
         raise ArtifactError(problem)
     store.log("start", stage.kind, stage.key, attempt=job.attempt)
-    tmp = store.begin(stage.kind, stage.key)
-    write_json(tmp / "spec.json", _identity(stage))
-    with captured(tmp / "log.txt"), StageLog(job, tmp) as log:
-        set_threads(stage.options.threads)
-        attempts = _attempts(store, job, leases[0])
-        inputs = _call(store, job, tmp, leases, should_stop, log)
-    write_json(tmp / "provenance.json", {"attempts": attempts})
+    tmp = store.begin(stage.kind, stage.key, token=leases[0].holder.token)
+    trackers = Trackers(stage, store.root.parent)
+    with drafting(tmp):
+        write_json(tmp / "spec.json", _identity(stage))
+        with captured(tmp / "log.txt"), StageLog(job, tmp) as log, trackers:
+            set_threads(stage.options.threads)
+            attempts = _attempts(store, job, leases[0])
+            watchers = (log.moved, trackers.log)
+            inputs = _call(store, job, tmp, leases, should_stop, watchers)
+        write_json(tmp / "provenance.json", {"attempts": attempts})
     for lease in leases:
         lease.ensure_held()
     store.commit(tmp, stage.kind, stage.key, attempt=job.attempt, inputs=inputs)
@@ -188,7 +192,7 @@ def _call(
     tmp: Path,
     leases: Sequence[Lease],
     should_stop: ShouldStop,
-    log: StageLog,
+    watchers: Sequence[Progress],
 ) -> dict[str, str]:
     """Import the stage's function and call it with its inputs, each checked byte for byte.
 
@@ -201,7 +205,8 @@ def _call(
         if "note" in event:
             _note(leases[0], str(event["note"]))
             return
-        log.moved(event)
+        for watch in watchers:
+            watch(event)
         leases[0].beat(event)
         for lease in leases[1:]:
             lease.ensure_held()

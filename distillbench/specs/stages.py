@@ -21,9 +21,9 @@ from pydantic import (
 from distillbench.api.sampler import Sampler
 from distillbench.api.samplers import from_recipe
 from distillbench.errors import BadInput
-from distillbench.files.renamed import renamed
 from distillbench.specs.context import PluginRole, Runtime
 from distillbench.specs.record import Record
+from distillbench.specs.settings import OPTIONAL, FitSpec, TrainSettings
 
 __all__ = [
     "IDENTITY_VERSION", "AnySpec", "BackboneSpec", "DataSpec", "FitSpec", "GivenSpec", "Kind",
@@ -83,36 +83,6 @@ class MetricSpec(Record):
     version: int
     params: dict[str, Any]
     revision: str
-
-
-class TrainSettings(Record):
-    """How a training goes; see `experiment.schema.TrainConfig`.
-
-    What is not trained is sampled in its `precision` and has none of the others.
-
-    Attributes:
-        stop: the student update it ends after, where that is not the last one.
-    """
-
-    updates: Annotated[NonNegativeInt, renamed("steps")] = 0
-    batch_size: NonNegativeInt = 0
-    accumulate: PositiveInt = 1
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    lr_scale: float = 1.0
-    processes: PositiveInt = 1
-    stop: PositiveInt | None = None
-
-    @property
-    def last(self) -> int:
-        """The student update that it ends after."""
-        return self.updates if self.stop is None else self.stop
-
-
-class FitSpec(Record):
-    """How images come to the network's size; see `experiment.schema.DataConfig`."""
-
-    resize: Literal["center-crop", "pad", "stretch"]
-    background: str
 
 
 class DataSpec(Record):
@@ -189,8 +159,8 @@ class TrainSpec(Spec):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         """A training says all of its settings; the defaults are for what is not trained."""
-        for part, optional in ((self.train, "stop"), (self.data, "fit")):
-            lacks = set(type(part).model_fields) - part.model_fields_set - {optional}
+        for part, optional in ((self.train, OPTIONAL), (self.data, {"fit"})):
+            lacks = set(type(part).model_fields) - part.model_fields_set - optional
             if self.trains and lacks:
                 name = "train" if part is self.train else "data"
                 raise ValueError(f"{name} lacks {', '.join(sorted(lacks))}")

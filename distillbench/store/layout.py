@@ -17,7 +17,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -63,15 +64,20 @@ class Store:
         """Captured output of the last failed attempt."""
         return self.root / kind / f"{key}.failed.log"
 
-    def keys(self, kind: str) -> Iterator[str]:
-        """Keys of the finished stages of a kind, sorted."""
+    def keys(self, kind: str, *, but: Container[str] = ()) -> Iterator[str]:
+        """Keys of the finished stages of a kind, sorted; those in `but` are not looked at."""
         folder = self.root / kind
-        names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-        return (name for name in names if "." not in name and self.is_done(kind, name))
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        return (n for n in names if "." not in n and n not in but and self.is_done(kind, n))
 
     def is_done(self, kind: str, key: str) -> bool:
         """Whether the stage is committed and every byte of it is what was committed."""
-        return self.path(kind, key).is_dir() and self.problem(kind, key) is None
+        folder = self.path(kind, key)
+        with suppress(ArtifactError), storage_guard(folder):
+            if folder.is_dir():
+                self._check(folder)
+                return True
+        return False
 
     def problem(self, kind: str, key: str) -> str | None:
         """Why a stage that ran cannot be used, with what to do; None when it is done or new.
@@ -128,12 +134,15 @@ class Store:
         """Digest of what other stages read of a finished stage. Raises ArtifactError."""
         return Done.read(self.path(kind, key)).content
 
-    def begin(self, kind: str, key: str) -> Path:
-        """Make a fresh folder for a stage's output; earlier attempts' folders are removed."""
-        folder = self.root / kind / f"{key}.tmp-{secrets.token_hex(6)}"
+    def begin(self, kind: str, key: str, *, token: str = "") -> Path:
+        """Make a fresh folder for a stage's output.
+
+        Args:
+            token: of the lease it is made under; whoever clears that lease removes the folder.
+        """
+        folder = self.root / kind / f"{key}.tmp-{token or secrets.token_hex(6)}"
         with storage_guard(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            self.discard(kind, key)
             self._failed(kind, key).unlink(missing_ok=True)
             folder.mkdir()
         return folder
@@ -222,8 +231,8 @@ class Store:
         holder = self.holder(kind, key)
         if holder is not None and holder.run != run:
             return ""
-        clear(self.lease_path(kind, key), Holder.read(self.lease_path(kind, key)))
         log = self.keep_log(kind, key)
+        clear(self.lease_path(kind, key), Holder.read(self.lease_path(kind, key)))
         self.discard(kind, key)
         return log
 

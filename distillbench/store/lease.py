@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import threading
 import time
@@ -247,7 +248,10 @@ def _create(path: Path, holder: Holder) -> bool:
 
 
 def clear(path: Path, holder: Holder | None) -> None:
-    """Remove the file of a dead holder, unless another process replaced it a moment ago."""
+    """Remove the file of a dead holder, unless another process replaced it a moment ago.
+
+    The folder of its unfinished output, which bears its token, goes too.
+    """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with suppress(FileNotFoundError):
         os.rename(path, aside)
@@ -256,3 +260,6 @@ def clear(path: Path, holder: Holder | None) -> None:
             os.rename(aside, path)
         else:
             aside.unlink()
+            if holder is not None:
+                left = path.with_name(f"{path.stem}.tmp-{holder.token}")
+                shutil.rmtree(left, ignore_errors=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,20 @@ class Done:
                 stat = path.stat()
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise ArtifactError(f"{path}: missing") from error
-            return _read(path, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns,
-                                stat.st_ctime_ns))  # fmt: skip
+            seen = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            known = _markers.get(folder)
+            if known is None or known[0] != seen:
+                known = _markers[folder] = seen, _read(path)
+            return known[1]
 
-    @property
+    @cached_property
     def content(self) -> str:
         """Digest of what other stages read of the folder."""
-        read = {name: file["sha256"] for name, file in self.files.items() if name not in RECORDS}
-        return hashlib.sha256(json_text(read).encode()).hexdigest()
+        read = sorted((n, file["sha256"]) for n, file in self.files.items() if n not in RECORDS)
+        # What json_text writes of that mapping; its encoder is too slow for very many stages.
+        lines = ",".join(f"\n {json.dumps(name)}: {json.dumps(sha256)}" for name, sha256 in read)
+        text = f"{{{lines}\n}}\n" if lines else json_text({})
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
         """Write the marker; it is the last file a stage writes."""
@@ -102,12 +109,11 @@ class Done:
     def outdated_by(self, root: Path) -> str:
         """The first of its `inputs` that is stored with other content now, "" for none."""
         for name, content in self.inputs.items():
-            source = root / name
             try:
-                if (source / DONE).exists() and Done.read(source).content != content:
+                if Done.read(root / name).content != content:
                     return name
             except ArtifactError:
-                continue  # a damaged marker is the source's own problem
+                continue  # one that is gone or damaged is the source's own problem
         return ""
 
     def check(self, folder: Path) -> None:
@@ -142,33 +148,46 @@ def _book_of(root: Path) -> str:
 
 def _compare(path: str, want: Mapping[str, Any], book: str) -> None:
     try:
-        size = os.stat(path).st_size
+        stat = os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ArtifactError(f"{path}: missing") from error
-    if size != want["size"]:
+    if (size := stat.st_size) != want["size"]:
         raise ArtifactError(f"{path}: truncated or altered ({size} bytes, not {want['size']})")
     # A digest that was remembered wrongly must not condemn a sound file.
-    found = file_sha256(path, book=book)
+    found = file_sha256(path, book=book, stat=stat)
     if found != want["sha256"] and (found := sha256(Path(path))) != want["sha256"]:
         was = str(want["sha256"])
         raise ArtifactError(f"{path}: altered (sha256 {found[:12]}, {DONE} says {was[:12]})")
 
 
-@lru_cache(maxsize=16384)
-def _read(path: Path, version: tuple[int, ...]) -> Done:
-    """Parse a marker; `version` tells one state of the file from another."""
+_markers: dict[Path, tuple[tuple[int, ...], Done]] = {}
+"""Folder -> its marker, and what told that state of the file from another."""
+
+
+def _read(path: Path) -> Done:
+    """Parse a marker."""
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = json.loads(text)
-        if not isinstance(raw, dict) or (text != json_text(raw) and raw.keys() != _UNSEALED):
+        text = path.read_bytes()
+        body = json.loads(text)
+        if not isinstance(body, dict) or (body.keys() != _UNSEALED and not _sealed(text)):
             raise ValueError("not a marker")
-        body = raw if raw.keys() == _UNSEALED else unseal(raw)
+        body.pop("seal", None)
         files = {
-            str(k): {"size": v["size"], "sha256": v["sha256"]} for k, v in body["files"].items()
+            sys.intern(k): {"size": v["size"], "sha256": v["sha256"]}
+            for k, v in body["files"].items()
         }
         return Done(**{**body, "files": files})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path}: truncated or altered (not a marker, or changed)") from error
+
+
+def _sealed(text: bytes) -> bool:
+    """Whether the text is, to the byte, what `json_text` writes of a sealed marker.
+
+    The seal stands last in it and is of the text without it, so that nothing is written anew.
+    """
+    body, _, seal = text.rpartition(b',\n "seal": "')
+    return seal == hashlib.sha256(body + b"\n}\n").hexdigest().encode() + b'"\n}\n'
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from distillbench.api import registry
 from distillbench.data.prompts import prompt_identity
 from distillbench.experiment.schema import TrainConfig
+from distillbench.plan.train_options import OPTIONS
 from distillbench.specs.stages import IDENTITY_VERSION
 
 __all__ = ["sample_spec", "score_spec", "train_spec"]
@@ -30,7 +31,7 @@ def train_spec(
         settings: those of `train` (updates, batch_size, ...).
     """
     built = registry.build_backbone(backbone, backbone_params or {})
-    usual = TrainConfig().model_dump(mode="json", exclude={"save_every"})
+    usual = TrainConfig().model_dump(mode="json", exclude={"save_every", *OPTIONS})
     sha256 = prompt_identity(prompts or built.train_prompts)
     return {
         "identity": IDENTITY_VERSION,

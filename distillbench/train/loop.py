@@ -17,7 +17,7 @@ from distillbench.api.published import Published
 from distillbench.data.batches import DataSource
 from distillbench.data.imageset import planned_images
 from distillbench.data.prompts import planned_prompts
-from distillbench.errors import Interrupted, NonFiniteLoss, PluginError
+from distillbench.errors import Interrupted, PluginError
 from distillbench.files.io import write_json
 from distillbench.numerics import Meter, repeatable
 from distillbench.specs.context import Runtime, StageContext
@@ -27,6 +27,7 @@ from distillbench.train import ranks, state
 from distillbench.train.build import build
 from distillbench.train.ranks import Team
 from distillbench.train.role import Role, make_role, only
+from distillbench.train.watch import Watch
 from distillbench.train.work import TrainWork
 
 __all__ = ["Trainer", "train_stage"]
@@ -68,6 +69,7 @@ class Trainer:
         self.train = self.spec.train
         self.meter = Meter(self.team.device)
         self.method = build(self.spec, self.context.runtime)
+        self.watch = Watch.of(self.method.name, self.team)
         export.default_sampler(self.method)  # a student that nothing can sample is not trained
         self.method.total_steps, self.stop = self.train.updates, self.train.last
 
@@ -107,6 +109,7 @@ class Trainer:
             logged = self.step % every == 0 or self.step == total - 1
             losses = self._one_step(logged)
             self.step += 1
+            self.watch.stepped(self.step, self.saved_at)
             if logged:
                 self.log.append(json.dumps({"step": self.step, **losses}) + "\n")
                 self._write_log(self.log[-1:])
@@ -152,14 +155,10 @@ class Trainer:
                 losses = self.method.loss(turn, batches[repeat, micro], self.step)
                 self._backward(turn, losses.total / accumulate)
                 reported.append(_detached(losses))
-        finite = bool(torch.stack([r["loss"] for r in reported]).isfinite().all())
-        if not role.update(finite, self.team):
-            what = "gradient" if finite else "loss"
-            raise NonFiniteLoss(
-                f"{self.method.name}: {what} of turn {turn!r} is not finite at step "
-                f"{self.step + 1}; last good checkpoint: {self.saved_at}",
-                hint="lower train.lr_scale or train in float32",
-            )
+        losses_good = torch.stack([r["loss"] for r in reported]).isfinite().all()
+        good = (losses_good, role.gather(self.team))
+        self.watch.see(self.step, turn, good, self.saved_at)
+        role.step(self.team)
         return reported
 
     def _backward(self, turn: str, loss: torch.Tensor) -> None:
@@ -181,11 +180,14 @@ class Trainer:
         runs, spec, told = self.checkpoints.parent, self.spec, self.context.runtime
         if spec.teacher:
             export.replace_teacher_by_run(backbone, runs / spec.teacher)
+        if self.train.merge_adapters or self.train.compile:
+            merged, compiled = self.train.merge_adapters, self.train.compile
+            backbone.tune(merge_adapters=merged, compile=compiled)
         self.meter.watch(backbone)
         self.data = DataSource(
             backbone, _prompts(spec.data, told), seed=spec.seed, batch_size=self.train.batch_size,
             latents="latents" in method.needs, images=planned_images(spec.data, told.images),
-            fit=spec.data.fit, device=device,
+            fit=spec.data.fit, device=device, content=spec.data.images_sha256, tell=self._tell,
         )  # fmt: skip
         for name, net in method.nets().items():
             self.roles[name] = make_role(
@@ -205,6 +207,7 @@ class Trainer:
                 file.writelines(text)
 
     def _save(self) -> None:
+        self.watch.look(self.saved_at)
         cost = self._cost()
         if self.team.rank:
             return
@@ -247,6 +250,7 @@ class Trainer:
         self.context.progress({"kind": "train", "note": text})
 
     def _finish(self) -> None:
+        self.watch.look(self.saved_at)
         cost = self._cost()
         if self.team.rank:
             return

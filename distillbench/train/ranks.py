@@ -54,6 +54,14 @@ class Team:
         """Whether the flag is up in any rank."""
         return bool(self.total([float(flag)])[0])
 
+    def least(self, number: int) -> int:
+        """The least of the ranks' numbers."""
+        if self.size == 1:
+            return number
+        tensor = torch.tensor(number, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MIN)
+        return int(tensor)
+
     def total(self, values: list[float]) -> list[float]:
         """Sums over ranks."""
         if self.size == 1:

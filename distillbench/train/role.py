@@ -34,19 +34,17 @@ class Role:
     parameters: list[torch.nn.Parameter]
     updates: int = 0
 
-    def update(self, loss_is_finite: bool, team: Team) -> bool:
-        """Average the gradients over ranks, clip them and step; False when a number is not finite.
-
-        Nothing is changed in that case, in any rank.
-        """
+    def gather(self, team: Team) -> torch.Tensor:
+        """Average the gradients over ranks and clip them; returns whether they are finite."""
         team.average(self.parameters)
         if team.scaler:
             team.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip_norm or math.inf)
         # A scaler meets infinite gradients in passing: it skips the step and lowers its scale.
-        healthy = loss_is_finite and (bool(team.scaler) or bool(norm.isfinite()))
-        if team.any(not healthy):
-            return False
+        return torch.ones_like(norm, dtype=torch.bool) if team.scaler else norm.isfinite()
+
+    def step(self, team: Team) -> None:
+        """Update the weights by the gathered gradients."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         if team.scaler:
@@ -57,7 +55,6 @@ class Role:
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
         self.net.update_ema()
-        return True
 
     def _rate(self) -> float:
         warmup = self.optim.warmup_steps
@@ -104,8 +101,9 @@ def make_role(
         given.warmup_steps,
     )  # fmt: skip
     optimizer = torch.optim.AdamW(
-        parameters, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay
-    )
+        parameters, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay,
+        fused=device.startswith("cuda") or None,
+    )  # fmt: skip
     return Role(net, optim, optimizer, parameters)
 
 

@@ -239,7 +239,7 @@ def test_a_failed_export_leaves_nothing(
 ) -> None:
     run = finish("sd", rank=2)
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **more: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("distillbench.student.diffusers.write_card", fail)

@@ -79,7 +79,8 @@ def test_a_step_trains_adapters_and_leaves_the_base(
         for other, made in roles.items():
             assert any(p.grad is not None for p in made.parameters) == (other == role)
         start = roles[role].net.tensors()
-        assert roles[role].update(True, _Alone())
+        assert roles[role].gather(_Alone())
+        roles[role].step(_Alone())
         assert any(not torch.equal(v, start[n]) for n, v in roles[role].net.tensors().items())
     assert torch.equal(loaded.predict(None, x, t, batch.cond).raw, before)
 
@@ -91,9 +92,6 @@ class _Alone:
 
     def average(self, parameters: Any) -> None:
         pass
-
-    def any(self, flag: bool) -> bool:
-        return flag
 
 
 def test_at_the_start_only_the_zero_factor_gets_gradient(

@@ -15,6 +15,7 @@ import torch
 from distillbench.api import registry
 from distillbench.api.backbone import Backbone
 from distillbench.api.samplers import OdeSampler
+from distillbench.backbones import _diffusers as diffusers_module
 from distillbench.core.schedules import trailing
 from distillbench.errors import BadInput, ConfigError, MissingWeights, NotSupported
 
@@ -328,6 +329,37 @@ def test_images_go_both_ways(family: str, ready: Callable[[str], Any]) -> None:
     assert decoded.shape == (3, 16, 16, 3)
     assert decoded.dtype == torch.uint8
     assert torch.equal(decoded, torch.from_numpy((picture * 255).round()).to(torch.uint8))
+
+
+@pytest.mark.parametrize("family", ["sd", "sd3"])
+def test_the_posterior_is_scaled_as_latents_are(family: str, ready: Callable[[str], Any]) -> None:
+    backbone = ready(family)
+    images = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
+    mean, deviation = backbone.encode_posterior(images)
+    assert torch.equal(mean, backbone.encode_images(images))
+    vae = backbone.pipe.vae
+    with torch.no_grad():
+        law = vae.encode(images.permute(0, 3, 1, 2) / 127.5 - 1).latent_dist
+    drawn = law.mean + law.std  # a sample whose noise is one
+    shift = vae.config.shift_factor or 0.0
+    torch.testing.assert_close(mean + deviation, (drawn - shift) * vae.config.scaling_factor)
+
+
+def test_many_pixels_go_through_the_autoencoder_in_parts(
+    build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 pictures of 512 pixels at once, 4 of 1024, 1 of 2048 and more."""
+    codec = build("sd").codec
+    assert [codec._chunk(side, side) for side in (32, 512, 1024, 2048, 4096)] == [16, 16, 4, 1, 1]
+    monkeypatch.setattr(diffusers_module, "PIXELS", 2 * 16 * 16)
+    sizes: list[int] = []
+    for name in ("encode", "decode"):
+        plain = getattr(codec.vae, name)
+        monkeypatch.setattr(
+            codec.vae, name, lambda x, plain=plain: sizes.append(len(x)) or plain(x)
+        )
+    codec.decode(codec.posterior(torch.zeros(5, 16, 16, 3, dtype=torch.uint8))[0])
+    assert sizes == [2, 2, 1, 2, 2, 1]
 
 
 def test_video_decodes_to_frames(ready: Callable[[str], Any]) -> None:

@@ -80,6 +80,19 @@ def test_each_stage_gets_gpus_of_its_own(store: Store, make_chain: Chain) -> Non
     executor.close()
 
 
+def test_stages_share_gpus_where_they_are_told_to(store: Store, make_chain: Chain) -> None:
+    executor = RayExecutor(store.root, device="cuda", per_gpu=3, limit=6)
+    assert (executor.capacity, executor.widest, executor.free) == (6, 6, 6)
+    stages = [make_chain(f"row{i}", seed=i, steps=4, visible=True)[0] for i in range(6)]
+    for stage in stages:
+        executor.submit(stage, attempt=1)
+    assert executor.free == 0
+    assert [r.status for r in drain(executor)] == ["done"] * 6
+    seen = [(store.path("train", s.key) / "visible.txt").read_text().split(",") for s in stages]
+    assert all(len(gpus) == 1 and gpus[0] for gpus in seen)
+    executor.close()
+
+
 def test_stop_checkpoints_and_kill_forgets(store: Store, make_chain: Chain) -> None:
     executor = RayExecutor(store.root, device="cpu")
     slow = make_chain("slow", steps=2000, pause=0.02)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,25 @@ def test_json_lines_round_trip_and_appends(tmp_path: Path) -> None:
     io.append_jsonl(path, {"a": 3})
     assert [json.loads(line) for line in path.read_text().splitlines()] == [*rows, {"a": 3}]
     assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_indented_json_is_the_librarys() -> None:
+    """To the byte: digests of records are of this text."""
+    value = {
+        "b": [1, -2.5, 1e-300, 1e22, 0.1, True, None, 'a "b" \\ \n \u00e9 \U0001f600'],
+        "a": {"x": {}, "y": [], "": (1, (2, ()), {"z": [[[]]]})},
+        "long": {str(i): {"n": i, "f": i / 7, "t": [i] * (i % 3)} for i in range(30)},
+    }
+    assert io.indented(value) == json.dumps(value, indent=1)
+    assert io.json_text(value) == json.dumps(value, indent=1, sort_keys=True) + "\n"
+    odd = {1: math.nan, 2.5: -math.inf, False: 0, None: 1}
+    assert io.indented(odd) == json.dumps(odd, indent=1)
+    for plain in ("x", 1, 1.0, None, [], {}):
+        assert io.indented(plain) == json.dumps(plain, indent=1)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        io.indented([math.nan], allow_nan=False)
+    with pytest.raises(TypeError):
+        io.indented({"a": object()})
 
 
 def test_truncated_files_are_named(tmp_path: Path) -> None:

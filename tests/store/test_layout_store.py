@@ -6,14 +6,15 @@ import errno
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from distillbench.errors import ArtifactError, StorageError
+from distillbench.files.io import drafting, write_json, write_jsonl
 from distillbench.store.layout import Store
-from distillbench.store.lease import Holder, Lease, _place
+from distillbench.store.lease import Holder, Lease, _place, clear
 from distillbench.store.record import Failure
 
 KEY = "0123456789abcdef0123"
@@ -220,10 +221,40 @@ def test_sweep_removes_what_a_kill_left_of_claims_records_and_checkpoints(store:
     assert store.is_done("train", KEY)
 
 
-def test_begin_forgets_earlier_attempts(store: Store) -> None:
-    first = store.begin("train", KEY)
-    assert store.begin("train", KEY) != first
-    assert not first.exists()
+def test_the_output_of_a_dead_process_goes_with_its_lease(store: Store) -> None:
+    """By its name alone: a folder of very many stages is not searched for every new one."""
+    path = store.lease_path("train", KEY)
+    lease = Lease.take(path)
+    assert lease is not None
+    dead = replace(lease.holder, born=lease.holder.born - 100)
+    left = store.begin("train", KEY, token=dead.token)
+    (left / "log.txt").write_text("half")
+    lease._over.set()  # its thread would touch the file
+    path.write_text(json.dumps(asdict(dead)))
+    taken = Lease.take(path)
+    assert taken is not None
+    assert not left.exists()
+    mine = store.begin("train", KEY, token=taken.holder.token)
+    clear(path, dead)  # by a process that looked at the lease before us
+    assert mine.exists()
+    assert taken.held
+    taken.release()
+
+
+def test_a_folder_that_is_committed_is_synced_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    tmp = store.begin("train", KEY)
+    with drafting(tmp):
+        write_json(tmp / "spec.json", {})
+        write_jsonl(tmp / "scores.jsonl", [{}])
+        assert not synced
+    store.commit(tmp, "train", KEY)
+    assert len(synced) == 5  # two files, the marker, the folder, and the one above it
+    write_json(store.path("train", KEY) / "spec.json", {})
+    assert len(synced) == 6
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_stage(

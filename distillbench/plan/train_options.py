@@ -1,0 +1,69 @@
+"""Settings of a training's speed: what of them is stated in its key, and where they are refused.
+
+They change the last bits of numbers, so that they are part of a key where they do anything; a
+training without them has the key that it had before there were such settings.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from distillbench.files.places import Need, package
+
+if TYPE_CHECKING:
+    from distillbench.api.method import Method
+    from distillbench.experiment.schema import TrainConfig
+    from distillbench.specs.stages import TrainSettings
+
+__all__ = ["HALF_ARITHMETIC", "OPTIONS", "needs", "problems", "stated"]
+
+OPTIONS = ("merge_adapters", "compile")
+HALF_ARITHMETIC = 2
+"""Part of keys in half precision: since 2 adapters compute in the load dtype, not in float32."""
+
+LOST = (
+    "a weight in {} loses what an adapter adds where that is less than some thousandth of it, as "
+    "all early updates are; set precision: float32, or leave it out"
+)
+
+
+def stated(train: TrainConfig, method: Method) -> dict[str, Any]:
+    """The training settings as a spec states them."""
+    settings = train.model_dump(mode="json", exclude={"save_every", *OPTIONS})
+    if train.merge_adapters and _adapts(method):
+        settings["merge_adapters"] = True
+    if train.compile:
+        settings["compile"] = True
+    return settings
+
+
+def problems(train: TrainConfig, method: Method) -> Iterator[tuple[str, str]]:
+    """(setting, what is wrong) for each that a training cannot have."""
+    tunes, name = method.backbone.tunes, method.backbone.name
+    if train.merge_adapters and _adapts(method):
+        if not tunes:
+            yield "merge_adapters", f"backbone {name} has no adapters to merge; leave it out"
+        elif train.precision != "float32":
+            yield "merge_adapters", LOST.format(train.precision)
+    if train.compile and not tunes:
+        yield "compile", f"backbone {name} has no blocks to compile; leave it out"
+
+
+def needs(train: TrainSettings, *, gpu: bool) -> Iterator[Need]:
+    """What the settings take of a machine."""
+    if not train.compile:
+        return
+    if gpu:
+        yield package("triton", "pip install triton, or set train.compile: false")
+        return
+    names = ("g++", "clang++", "c++")
+    there = os.environ.get("CXX") or next(filter(shutil.which, names), "")
+    problem = "" if there else f"train.compile on a processor needs one, none of {', '.join(names)}"
+    yield Need("package", "C++ compiler", problem, "" if there else "set train.compile: false")
+
+
+def _adapts(method: Method) -> bool:
+    return any(spec.kind == "lora" for spec in method.nets().values())

@@ -1,0 +1,52 @@
+"""What a training's spec says of its settings and of how pictures are read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from distillbench.files.renamed import renamed
+from distillbench.specs.record import Record
+
+__all__ = ["OPTIONAL", "FitSpec", "TrainSettings"]
+
+OPTIONAL = frozenset({"stop", "arithmetic", "merge_adapters", "compile"})
+"""Settings that a training states where they are not their defaults."""
+
+
+class TrainSettings(Record):
+    """How a training goes; see `experiment.schema.TrainConfig`.
+
+    What is not trained is sampled in its `precision` and has none of the others but `arithmetic`.
+
+    Attributes:
+        stop: the student update it ends after, where that is not the last one.
+        arithmetic: version of what is computed in half precision, None in float32.
+        merge_adapters, compile: stated where they are asked for.
+    """
+
+    updates: Annotated[NonNegativeInt, renamed("steps")] = 0
+    batch_size: NonNegativeInt = 0
+    accumulate: PositiveInt = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    lr_scale: float = 1.0
+    processes: PositiveInt = 1
+    stop: PositiveInt | None = None
+    arithmetic: PositiveInt | None = None
+    merge_adapters: bool = False
+    compile: bool = False
+
+    @property
+    def last(self) -> int:
+        """The student update that it ends after."""
+        return self.updates if self.stop is None else self.stop
+
+
+class FitSpec(Record):
+    """How images come to the network's size and latents; see `experiment.schema.DataConfig`."""
+
+    resize: Literal["center-crop", "pad", "stretch"]
+    background: str
+    latents: Literal["mode", "sample"] = "mode"
+    flip: bool = False

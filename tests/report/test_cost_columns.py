@@ -1,0 +1,120 @@
+"""Costs that a table or a curve asks for by name, and tables that are pages of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillbench.analysis.aggregate import Results
+from distillbench.analysis.check import checked_plan
+from distillbench.analysis.costs import COUNTED, MEASURED
+from distillbench.errors import ConfigError
+from distillbench.experiment.load import load_experiment
+from distillbench.report.cost import MEASURED as COLUMNS
+from distillbench.report.curves import _points, _series
+from distillbench.report.tables import build_table
+from distillbench.report.writers import table_csv, table_tex
+
+FILE = """\
+name: costs
+base: {backbone: gmm, sample: {n: 16}}
+rows: [{method: lcm, nfe: [4, 2]}]
+metrics: [sw]
+"""
+
+
+@pytest.fixture
+def demo(world: Any) -> Any:
+    """Two rows at two numbers of evaluations and a teacher."""
+    for nfe in (4, 2):
+        world.row("TDM", 30.0 + nfe, 5.0, nfe=nfe, seeds=(0, 1))
+    world.row("Teacher", 31.0, 5.0, nfe=8, ranked=False, updates=0)
+    return world
+
+
+def test_every_cost_of_the_cost_table_has_a_name() -> None:
+    assert {m.column.key for m in COLUMNS} | {"evaluations"} == {*MEASURED, *COUNTED}
+
+
+def test_costs_stand_beside_quality_and_are_not_ranked(
+    demo: Any, make_experiment: Any, infos: Any
+) -> None:
+    columns = ["label", "nfe", "hps", "cost.train_seconds", "cost.sample_ms", "cost.evaluations"]
+    asked = make_experiment(tables=[{"name": "t", "columns": columns}])
+    table = build_table(asked.tables[0], asked, Results(demo.plan, demo.store), infos)
+    assert [column.label for column in table.columns[3:]] == [
+        "Training wall s", "Sampling ms per sample", "Evaluations per sample",
+    ]  # fmt: skip
+    assert [cell.value for cell in table.lines[0].cells[3:]] == [12.5, 1562.5, 4]
+    assert {cell.rank for line in table.lines for cell in line.cells[3:]} == {0}
+    assert "Costs were measured on cpu, and differ from run to run." in table.notes
+    assert "cost.train_seconds" in table_csv(table).splitlines()[0]
+
+
+def test_counted_costs_are_the_same_in_every_run(
+    demo: Any, make_experiment: Any, infos: Any
+) -> None:
+    asked = make_experiment(tables=[{"name": "t", "columns": ["label", "hps", "cost.teacher_nfe"]}])
+    table = build_table(asked.tables[0], asked, Results(demo.plan, demo.store), infos)
+    assert not [note for note in table.notes if note.startswith("Costs")]
+    assert table.lines[0].cells[2].text == "300"
+
+
+def test_what_is_not_done_has_no_cost_but_a_reason(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("TDM", 30.0, 5.0, done=False)
+    asked = make_experiment(tables=[{"name": "t", "columns": ["label", "cost.sample_ms"]}])
+    table = build_table(asked.tables[0], asked, Results(world.plan, world.store), infos)
+    assert table.lines[0].cells[1].text == "--"
+    assert "is not done" in dict(table.footnotes)["a"]
+
+
+def test_a_curve_over_a_cost_has_one_line_a_row_name(
+    demo: Any, make_experiment: Any, infos: Any
+) -> None:
+    results = Results(demo.plan, demo.store)
+    series = _series("cost.sample_ms", results.rows, make_experiment())
+    assert {name: len(rows) for name, rows in series.items()} == {"TDM": 2, "Teacher": 1}
+    points = _points(results, series["TDM"], "cost.evaluations", "hps", "")
+    assert sorted(point.x for point in points) == [2.0, 4.0]
+
+
+def planned(tmp_path: Path, more: str) -> Any:
+    (tmp_path / "e.yaml").write_text(FILE + more)
+    return checked_plan(load_experiment(tmp_path / "e.yaml"))
+
+
+def test_costs_and_settings_are_known_when_a_file_is_checked(tmp_path: Path) -> None:
+    columns = "label, lr, train.batch_size, cost.peak_memory_mib"
+    table = f"tables: [{{name: t, columns: [{columns}, sw]}}]\n"
+    assert planned(tmp_path, table + "figures: [{name: f, kind: curve, x: cost.sample_ms, y: sw}]")
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["tables: [{name: t, columns: [label, cost.seconds]}]",
+     "figures: [{name: f, kind: curve, x: cost.seconds, y: sw}]"],
+)  # fmt: skip
+def test_an_unknown_cost_is_told_with_those_there_are(tmp_path: Path, more: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned(tmp_path, more)
+    (problem,) = caught.value.problems
+    assert "e.yaml:5:" in problem
+    assert "unknown cost 'cost.seconds'; there are: cost.train_seconds" in problem
+
+
+def test_a_standalone_table_is_a_page_and_the_body_still_floats(
+    demo: Any, make_experiment: Any, infos: Any
+) -> None:
+    asked = make_experiment(tables=[{"name": "t", "caption": "50 %", "standalone": True}])
+    table = build_table(asked.tables[0], asked, Results(demo.plan, demo.store), infos)
+    document, body = table_tex(table)
+    assert r"{standalone}" in document
+    assert r"\begin{table}" not in document
+    assert r"50 \%\par" in document
+    assert document.count(r"\begin{") == document.count(r"\end{")
+    assert body.startswith(r"% Needs \usepackage{booktabs,graphicx,xcolor}")
+    assert r"\begin{table}" in body
