@@ -23,6 +23,8 @@ class NotFinite(StageFailed):
 
 def first_bad(values: torch.Tensor) -> int | None:
     """Index of the first sample (batch first) with a value that is not finite; None for none."""
+    if values.is_meta:  # an outline has no numbers
+        return None
     good = values.isfinite().flatten(1).all(1)
     return None if bool(good.all()) else int(good.logical_not().nonzero()[0])
 

@@ -53,7 +53,7 @@ def load_pipeline(
     folder = check(path)
     with readable(f"{kind} weights {source}", "that folder"):
         dtypes = {"vae": torch.float32, "default": dtype}
-        parts = load_parts(path, folder, layout, dtypes)
+        parts = load_parts(path, folder, layout, dtypes, device=device)
         pipe = getattr(diffusers, kind).from_pretrained(
             path, local_files_only=True, **parts, **options
         )

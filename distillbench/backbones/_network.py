@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -164,7 +164,9 @@ class Network:
         with net.active():  # an averaged role has averaged embeddings
             return tap.carrying(*net.extras.signals(net.name, values))
 
-    def _precision(self, module: nn.Module) -> torch.autocast:
+    def _precision(self, module: nn.Module) -> AbstractContextManager[Any]:
+        if self.device.type == "meta":
+            return nullcontext()
         half = module is not self.module and self.dtype != torch.float32
         # The weight cache would hand one role's cast weights to another.
         return torch.autocast(self.device.type, self.dtype if half else torch.bfloat16,
@@ -223,14 +225,24 @@ class Network:
     def _copy(
         self, name: str, conditions: tuple[str, ...], extras: TimeConditions | None
     ) -> NetHandle:
-        module = type(self.module).from_config(self.module.config)  # type: ignore[attr-defined]
-        module.load_state_dict(base_weights(self.module))
+        module = self._another()
         module.to(self.device).eval()
         self._prepare(module)
         own = dict(module.named_parameters())
         if extras is not None:
             own |= {f"conditions.{n}": p for n, p in extras.named_parameters()}
         return NetHandle(name, module, parameters=own, conditions=conditions, extras=extras)
+
+    def _another(self) -> nn.Module:
+        """The network again; an outline is in the dtype that autocast would compute in."""
+        kind: Any = type(self.module)
+        if self.device.type == "meta":
+            with self.device:
+                outline: nn.Module = kind.from_config(self.module.config)
+            return nn.Module.to(outline, self.dtype)
+        module: nn.Module = kind.from_config(self.module.config)
+        module.load_state_dict(base_weights(self.module))
+        return module
 
 
 def base_weights(module: nn.Module) -> dict[str, Tensor]:

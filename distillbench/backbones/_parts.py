@@ -54,9 +54,11 @@ def fetched(pipeline: str, source: Source, variant: str) -> Path:
 
 
 def load_parts(
-    path: Path, folder: Folder, layout: Layout, dtypes: Mapping[str, torch.dtype]
+    path: Path, folder: Folder, layout: Layout, dtypes: Mapping[str, torch.dtype], *, device: str
 ) -> dict[str, torch.nn.Module]:
     """Every network of the pipeline; `dtypes` by part, and under "default".
+
+    On the device "meta" they are outlines: shapes by their settings, and no weights are read.
 
     Raises:
         MissingWeights: weights are missing or are not the network's.
@@ -65,12 +67,24 @@ def load_parts(
     for name, variant in folder.variants.items():
         kind = layout.parts[name].classes[0]
         network = getattr(diffusers, kind, None) or getattr(transformers, kind)
+        if device == "meta":
+            made[name] = _outline(path / name, network, dtypes.get(name, dtypes["default"]))
+            continue
         made[name], info = network.from_pretrained(
             path / name, torch_dtype=dtypes.get(name, dtypes["default"]),
             variant=variant or None, output_loading_info=True, local_files_only=True,
         )  # fmt: skip
         _whole(f"{path / name}", info)
     return made
+
+
+def _outline(path: Path, network: Any, dtype: torch.dtype) -> torch.nn.Module:
+    with torch.device("meta"):
+        if issubclass(network, diffusers.ModelMixin):
+            made: torch.nn.Module = network.from_config(network.load_config(path))
+        else:
+            made = network(network.config_class.from_pretrained(path))
+    return torch.nn.Module.to(made, dtype)  # diffusers' own warns of an outline
 
 
 def _whole(name: str, info: Mapping[str, Any]) -> None:

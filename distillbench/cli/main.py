@@ -16,6 +16,7 @@ import typer
 from distillbench import __version__
 from distillbench.cli import (
     agreement,
+    calibrate,
     diff,
     doctor,
     env,
@@ -67,6 +68,7 @@ app = typer.Typer(
 for name, command, epilog in (
     ("run", run.run, run.EPILOG),
     ("plan", plan.plan, plan.EPILOG),
+    ("calibrate", calibrate.calibrate, calibrate.EPILOG),
     ("init", init.init, init.EPILOG),
     ("validate", validate.validate, validate.EPILOG),
     ("list", list_.list_, list_.EPILOG),

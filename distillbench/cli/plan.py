@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from distillbench.cli import arguments
 from distillbench.cli.changed import changed_lines, older_count, older_lines
 from distillbench.cli.common import columns, examples, open_experiment, print_json, store_of
 from distillbench.cli.needs import missing_lines
+from distillbench.cli.reckoning import Reckoning, memory_lines
 from distillbench.files.plaintext import visible
 
 if TYPE_CHECKING:
@@ -35,6 +38,13 @@ def plan(
     sets: arguments.Set = None,
     max_cells: arguments.MaxCells = None,
     only: arguments.Only = "",
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Reckon the memory of the trainings; imports torch.")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Tell hours by it, whatever device it is of."),
+    ] = None,
     plugin: arguments.Plugin = None,
     json: arguments.Json = False,
 ) -> None:
@@ -47,16 +57,25 @@ def plan(
     )
     part = selected(whole, only) if only else whole
     store = store_of(results)
-    show_plan(part, whole, store, missing(part, store), as_json=json)
+    paces = calibration or results / "calibration.json"
+    extra = Reckoning(memory, paces, asked=calibration is not None)
+    show_plan(part, whole, store, missing(part, store), as_json=json, extra=extra)
 
 
 def show_plan(
-    made: Plan, whole: Plan, store: Store, lacking: Sequence[Requirement], *, as_json: bool
+    made: Plan,
+    whole: Plan,
+    store: Store,
+    lacking: Sequence[Requirement],
+    *,
+    as_json: bool,
+    extra: Reckoning | None = None,
 ) -> None:
     """Print a plan against the store, what other code made, and what is missing to run it.
 
     Args:
         whole: what `made` is a selection of.
+        extra: what is reckoned of the trainings that are not done.
     """
     from distillbench.plan.changed import find_changes
     from distillbench.plan.status import plan_status
@@ -64,11 +83,16 @@ def show_plan(
     status = plan_status(made, store, whole=whole)
     done = [key for key, entry in status.items() if entry.state == "cached"]
     changes = find_changes(made, done, store)
+    todo = [key for key, entry in status.items() if entry.state != "cached"]
+    memory = extra.memory_of(made, todo) if extra else None
+    hours = extra.hours(made, todo) if extra else ""
     if as_json:
         print_json({
             **_as_json(made, status), **changes.as_json(),
             "older_version": older_count(made, store),
             "missing": [need.as_json() for need in lacking],
+            **({} if memory is None else {"memory": [one.as_json() for one in memory]}),
+            **({"time": hours} if hours else {}),
         })  # fmt: skip
         return
     snapshots = any(not cell.final for cell in made.cells)
@@ -85,8 +109,8 @@ def show_plan(
         print(visible(f"  note: {note}"))
     for line in [*changed_lines(changes), *older_lines(made, store)]:
         print(visible(f"  {line}"))
-    for line in missing_lines(lacking):
-        print(line)
+    for line in [*missing_lines(lacking), *memory_lines(memory), *([hours] if hours else [])]:
+        print(visible(line))
 
 
 def _rows(made: Plan) -> list[list[Cell]]:

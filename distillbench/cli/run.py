@@ -137,6 +137,7 @@ def run(
     require_trackers(options.trackers)
     if not allow_missing:
         refuse(lacking)
+        _refuse_unfit(part, store, options)
     outdir = results / whole.name
     write_plan(whole, outdir)
     outcome, store = execute_part(part, store, options, lacking, outdir / "log.txt", as_json=json)
@@ -152,6 +153,16 @@ def _lacking(plan: Plan, store: Any, options: RunOptions) -> Sequence[Requiremen
     seen: Any = Without(store, to_redo(plan, store)) if options.redo_changed else store
     setup = Setup(options.runner, options.gpus, bool(options.address))
     return missing(plan, seen, setup)
+
+
+def _refuse_unfit(plan: Plan, store: Any, options: RunOptions) -> None:
+    """Stop before trainings that a GPU here cannot hold; a cluster's are not looked at."""
+    from distillbench.plan.devices import choose_gpus
+    from distillbench.run.memory import device_here, refuse_unfit
+
+    if not options.address and choose_gpus(options.gpus):
+        todo = [k for k, s in plan.stages.items() if not store.is_done(s.kind, k)]
+        refuse_unfit(plan, todo, device_here(options.gpus))
 
 
 def execute_part(

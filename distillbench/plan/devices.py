@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
+from contextlib import suppress
+from pathlib import Path
 
 from distillbench.errors import BadInput
 
-__all__ = ["choose_gpus", "gpu_names", "processors", "visible_gpus"]
+__all__ = [
+    "choose_gpus", "device_name", "gpu_memory", "gpu_names", "processors", "visible_gpus",
+]  # fmt: skip
 
 
 def processors() -> int:
@@ -51,11 +56,34 @@ def gpu_names() -> str:
     return ", ".join(names[int(i)] if i.isdigit() else i for i in visible_gpus())
 
 
+def device_name(gpu: bool) -> str:
+    """The model of the first GPU this process may use, or of the processor."""
+    if gpu:
+        return gpu_names().partition(", ")[0]
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def gpu_memory() -> tuple[int, ...]:
+    """Bytes of each of the GPUs this process may use, as far as the driver tells."""
+    sizes = _told("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    known = [int(size) << 20 for size in sizes if size.isdigit()]
+    return tuple(known[int(i)] for i in visible_gpus() if i.isdigit() and int(i) < len(known))
+
+
 def _listed() -> list[str]:
     """One line for each GPU the driver shows."""
-    command = ["nvidia-smi", "-L"]
+    return [line for line in _told("-L") if line.startswith("GPU ")]
+
+
+def _told(*words: str) -> list[str]:
+    """What the driver's tool answers; nothing where there is none."""
+    command = ["nvidia-smi", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
+    return [line.strip() for line in done.stdout.splitlines()]

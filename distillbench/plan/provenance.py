@@ -17,7 +17,7 @@ from distillbench.plan.origin import origin_of
 from distillbench.plan.stage import Stage
 from distillbench.specs.stages import AnySpec
 
-__all__ = ["made_by", "provenance"]
+__all__ = ["made_by", "package_versions", "provenance"]
 
 _PACKAGES = (
     "accelerate", "diffusers", "numpy", "open_clip_torch", "peft", "safetensors", "torch",
@@ -52,7 +52,7 @@ def made_by(spec: AnySpec) -> dict[str, Any]:
         role: {"name": plugin.name, **origin_of(known[role].get(plugin.name)).as_json()}
         for role, plugin in spec.plugins.items()
     }
-    return {"plugins": found, "packages": dict(_packages())}
+    return {"plugins": found, "packages": dict(package_versions())}
 
 
 @cache
@@ -76,7 +76,8 @@ def _git(root: Path, *words: str) -> str:
 
 
 @cache
-def _packages() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Package -> version, of those that may change a number."""
     found = {}
     for name in _PACKAGES:
         try:

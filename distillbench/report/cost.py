@@ -63,9 +63,15 @@ def _per_sample(cost: Cost) -> float | None:
     return 1000 * cost["seconds"] / cost["samples"] if cost.get("samples") else None
 
 
+def _device_hours(cost: Cost) -> float | None:
+    """Of all devices that a data-parallel training ran on (TDM, arXiv 2503.06674, table 3)."""
+    return cost["seconds"] * cost.get("processes", 1) / 3600 if "seconds" in cost else None
+
+
 MEASURED = (
     _measure("train_seconds", "wall s", "Training", lambda c: c.get("seconds"), ",.1f"),
     _measure("train_cpu_seconds", "CPU s", "Training", lambda c: c.get("cpu_seconds"), ",.1f"),
+    _measure("device_hours", "device-hours", "Training", _device_hours, ".3g"),
     _measure("student_updates", "student updates", "Training", lambda c: c.get("student_updates")),
     _measure("teacher_nfe", "teacher", "Evaluations", lambda c: _evaluations(c, role="teacher")),
     _measure("student_nfe", "student", "Evaluations", lambda c: _evaluations(c, role="student")),

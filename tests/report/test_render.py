@@ -139,6 +139,7 @@ def test_costs_stand_in_their_own_table(demo: Any, world: Any, infos: Any, tmp_p
     keys = [column.key for column in found.cost.columns]
     shown = dict(zip(keys, (cell.value for cell in found.cost.lines[1].cells), strict=True))
     assert shown["train_seconds"] == 12.5
+    assert shown["device_hours"] == pytest.approx(12.5 / 3600)
     assert (shown["student_nfe"], shown["teacher_nfe"], shown["other_nfe"]) == (200, 300, 50)
     assert (shown["peak_memory_mib"], shown["device"]) == (256, "cpu")
     assert shown["sample_ms"] == pytest.approx(12500 / 8)

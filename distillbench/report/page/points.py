@@ -13,16 +13,12 @@ from distillbench.analysis.references import against
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.schema import Experiment
-from distillbench.report.cost import MEASURED, Costs, Measure
-from distillbench.report.table import Column, Footnotes
+from distillbench.report.cost import MEASURED, Costs
+from distillbench.report.table import Footnotes
 
 __all__ = ["metric_choices", "row_points"]
 
 _UNTOLD = ("metric", "version", "revision")
-_DEVICE_HOURS = Measure(
-    Column("device_hours", "device-hours", "number"), "train",
-    lambda cost: cost["seconds"] * cost.get("processes", 1) / 3600 if "seconds" in cost else None,
-)  # fmt: skip
 
 
 def metric_choices(results: Results, infos: Mapping[str, MetricInfo]) -> list[dict[str, Any]]:
@@ -90,7 +86,7 @@ def row_points(
             "seeds": list(row.seeds),
             "varied": {k: v for k, v in cell.varied.items() if _is_number(v)},
             "metrics": {m: _value(results, row, m) for m in infos},
-            "cost": {m.column.key: costs.cell(row, m).value for m in (*MEASURED, _DEVICE_HOURS)},
+            "cost": {m.column.key: costs.cell(row, m).value for m in MEASURED},
         })  # fmt: skip
     return points
 

@@ -1,0 +1,86 @@
+"""Memory reckoned before launch: what plan tells when asked, and what run refuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillbench.plan.devices import gpu_memory
+
+Cli = Callable[..., Any]
+TEXT = """\
+name: t
+backbones: {b: {use: tiny-sd}}
+base: {backbone: b, train: {updates: 2, batch_size: 64}, sample: {n: 8}}
+rows:
+  - {label: L, method: lcm, nfe: 2, params: {nets: copy}}
+  - {method: teacher, nfe: 2}
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A machine with one GPU of so many MiB, as the driver's tool tells."""
+
+    def made(mib: int) -> None:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(
+            '#!/bin/sh\n[ "$1" = -L ] && echo "GPU 0: Some Card (UUID: GPU-0)" '
+            f"|| echo {mib}\n"
+        )  # fmt: skip
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    Path("e.yaml").write_text(TEXT)
+    return made
+
+
+def test_a_plan_tells_it_when_asked(cli: Cli, card: Callable[[int], None]) -> None:
+    card(40_000)
+    assert gpu_memory() == (40_000 << 20,)
+    assert "memory" not in cli("plan", "e.yaml").out
+    shown = cli("plan", "e.yaml", "--memory")
+    assert shown.code == 0
+    assert "memory of the trainings, on Some Card with 41.9 GB:" in shown.out
+    assert "L b seed 0 and 1 more, 64 a pass, float32: " in shown.out
+    assert "does not fit" not in shown.out
+    told = cli("plan", "e.yaml", "--memory", "--json").json["memory"]
+    assert [len(one["stages"]) for one in told] == [2]
+    parts = [told[0]["memory"][name] for name in ("weights", "trained", "optimizer", "passes")]
+    assert told[0]["total"] == sum(parts)
+    assert min(parts) > 0
+
+
+def test_a_run_that_cannot_fit_is_refused_with_what_would(
+    cli: Cli, card: Callable[[int], None]
+) -> None:
+    card(40_000)
+    total = cli("plan", "e.yaml", "--memory", "--json").json["memory"][0]["total"]
+    card(int(0.8 * total) >> 20)
+    assert "; does not fit" in cli("plan", "e.yaml", "--memory").out
+    refused = cli("run", "e.yaml")
+    assert refused.code == 2
+    line, last = refused.err.strip().splitlines()
+    assert line.startswith("error: memory: L b seed 0 and 1 more, 64 a pass, float32: ")
+    assert re.search(r" is more than Some Card has, 0.\d+ GB; would fit: ", line)
+    assert "train.batch_size: 32 with train.accumulate: 2" in line
+    assert last == "error: nothing was started"
+    assert not (Path("results") / "store").exists()
+
+
+def test_weights_that_are_not_here_are_said_so(cli: Cli, card: Callable[[int], None]) -> None:
+    card(128)
+    changes = (
+        "backbones.b={use: sd, params: {model: nobody/nothing}}", "rows.0.method=tdm",
+        "base.data.prompts=world-train", "base.sample.prompts=world-eval",
+    )  # fmt: skip
+    sets = [word for change in changes for word in ("--set", change)]
+    shown = cli("plan", "e.yaml", "--memory", *sets)
+    assert shown.code == 0
+    assert "L b seed 0 and 1 more, 64 a pass, float32: not known (weights " in shown.out

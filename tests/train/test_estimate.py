@@ -1,0 +1,70 @@
+"""Memory reckoned on outlines: every method's loss runs there, and sizes move as they must."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from distillbench.api import registry
+from distillbench.api.method import Method
+from distillbench.train.estimate import Memory, Tally, training_memory
+
+MIB = 2**20
+
+
+def method(name: str, **params: Any) -> Method:
+    return registry.build_method(name, params, registry.build_backbone("tiny-sd", {}))
+
+
+def memory(name: str, batch: int = 8, **params: Any) -> Memory:
+    return training_memory(method(name, **params), precision="float32", batch_size=batch)
+
+
+def test_what_lives_at_once_is_added_up() -> None:
+    """A chain keeps one result and the one before it; what backward needs stays."""
+    layer = nn.Linear(256, 256, bias=False, device="meta")
+    x = torch.empty(1024, 256, device="meta")
+    with Tally([layer.weight, x]) as tally, torch.no_grad():
+        y = x
+        for _ in range(5):
+            y = layer(y)
+    assert tally.peak == 2 * MIB
+    with Tally([layer.weight, x]) as tally:
+        y = layer(layer(layer(x)))
+    assert tally.peak == tally.now == 3 * MIB
+    del y
+    assert tally.now == 0
+
+
+@pytest.mark.parametrize("name", ["lcm", "tcd", "dmd2", "tdm", "sft"])
+def test_losses_run_without_a_number(name: str) -> None:
+    found = memory(name)
+    assert found.unknown == ""
+    assert found.passes > MIB
+    assert found.turn in method(name).nets()
+    assert found.total > found.weights + found.passes
+
+
+def test_sizes_move_as_they_must() -> None:
+    one, two = memory("lcm", 8), memory("lcm", 16)
+    assert (one.weights, one.trained, one.optimizer) == (two.weights, two.trained, two.optimizer)
+    assert 1.7 * one.passes < two.passes < 2.1 * one.passes
+    adapter, copy = memory("dmd2"), memory("dmd2", nets="copy")
+    assert copy.trained > adapter.trained
+    assert copy.optimizer == 2 * copy.trained
+    averaged = memory("lcm", nets="copy")
+    assert averaged.optimizer == averaged.trained  # two moments of each, and each with its average
+
+
+def test_no_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(safetensors.torch, "load_file", refuse)
+    monkeypatch.setattr("diffusers.UNet2DConditionModel.from_pretrained", refuse)
+    assert memory("tdm").total > 0
