@@ -79,7 +79,7 @@ def test_onto_the_net_of_a_training(kind: str, folders: Folders, tmp_path: Path)
     other.load_state_dict(tuned)
     other.load_state_dict(made.merged(other, layers))
     backbone = student.method.backbone
-    cond = backbone.encode(["a red circle"])
+    cond = backbone.encode(["a red car"])
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours = backbone.predict(student.net, x, torch.tensor([499]), cond).raw

@@ -109,7 +109,7 @@ def test_a_whole_pipeline_draws_our_picture(
     same_noise(run.backbone, 1)
     theirs = run_readme(tmp_path / "out", monkeypatch)
     student = load_student(run.root)
-    ours = generate_images(student, ["a red circle"], sampler=from_recipe(sampler))[0]
+    ours = generate_images(student, ["a red car"], sampler=from_recipe(sampler))[0]
     assert grey_levels(theirs, ours) <= 1
 
 

@@ -115,7 +115,7 @@ def test_a_network_in_half_precision_keeps_half_precision(build: Callable[..., B
         sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.numel()
         return tensor
 
-    x, cond = torch.randn(1, *backbone.latent_shape), backbone.encode(["a red circle"])
+    x, cond = torch.randn(1, *backbone.latent_shape), backbone.encode(["a red car"])
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), net.active():
         backbone.predict(net, x, torch.tensor([500]), cond).raw.square().mean().backward()
     assert sizes.get(torch.float32, 0) < 0.02 * sizes[torch.bfloat16]

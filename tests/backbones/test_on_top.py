@@ -31,7 +31,7 @@ def style(folder: Path, base: Any, scale: float, seed: int = 7) -> Published:
 
 def raw(backbone: Any, net: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A network's output, with the noise and the text that it is of."""
-    cond = backbone.encode(["a red circle"])
+    cond = backbone.encode(["a red car"])
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return backbone.predict(net, x, torch.tensor([499]), cond).raw, x, cond.tensors["tokens"]
