@@ -57,6 +57,8 @@ ABOUT: Final[Mapping[str, About]] = {
         _STREAM,
         ("text", "inception", "vae", "unet"),
         ("text", *_VAE, "unet"),
+        "The shipped denoiser's rate followed the schedule of 24,000 steps up to step 14,500 and "
+        "that of 20,000 from there; an earlier feature net was the critic of vae-features.",
     ),
     "tiny-sdxl": About(
         "StableDiffusionXLPipeline: tiny-sd's autoencoder and text tower, a second tower, size "

@@ -26,7 +26,9 @@ def folder(name: str) -> Path:
     if not (path / CARD).is_file():
         raise MissingWeights(
             f"no weights of {name!r} in {path}; shipped are {', '.join(available()) or 'none'}",
-            hint="reinstall distillbench, or run: python -m distillbench.tiny_training train all",
+            hint="reinstall distillbench; a teacher that this version does not ship is made by "
+            f"python -m distillbench.tiny_training train {name} --out made, then "
+            f"eval {name} --weights made --jobs made/jobs; copy made/{name} there",
         )
     return path
 
