@@ -52,7 +52,10 @@ class ShippedBackbone(PipelineBackbone):
     def training_latents(self, prompts: Sequence[str], rng: torch.Generator) -> torch.Tensor:
         """Latents of fresh renders of the prompts' scenes."""
         seed = int(torch.randint(2**31 - 1, (), generator=rng))
-        return self.codec.encode(torch.from_numpy(self._real(prompts, seed)))
+        return self._latents_of(torch.from_numpy(self._real(prompts, seed)))
+
+    def _latents_of(self, real: torch.Tensor) -> torch.Tensor:
+        return self.encode_images(real)
 
     def _real(self, prompts: Sequence[str], seed: int) -> NDArray[np.uint8]:
         """One real picture a prompt."""

@@ -19,6 +19,7 @@ from distillbench.backbones.sdxl import Sdxl
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
 
 __all__ = [
@@ -112,3 +113,8 @@ class TinyCogvideox(ShippedBackbone, Cogvideox):
 
         config: Any = self.config
         return clips_of(prompts, seed=seed, frames=config.frames)
+
+    def _latents_of(self, real: torch.Tensor) -> torch.Tensor:
+        codec: Any = self.codec  # that of clips
+        latents: torch.Tensor = codec.encode(real)
+        return latents
