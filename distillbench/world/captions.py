@@ -52,14 +52,14 @@ def scene_of(prompt: str) -> Scene:
     ]
     style = [w for w in words if w in LEVELS["style"]]
     ground = [w for w in words if w in LEVELS["ground"]]
-    one_each = len(style) <= 1 and len(ground) <= 1 and len(place) <= 1
-    fits = (len(things) == 1 and not relation) or (len(things) == 2 and relation and not place)
-    if not (one_each and fits and set(words) <= set(VOCABULARY)):
-        raise BadInput(f"not a caption of the tiny world: {prompt!r}; examples are {_EXAMPLES}")
-    return Scene(
+    scene = Scene(
         tuple(things), style[0] if style else None, ground[0] if ground else None,
         place[0] if place else None, relation,
     )  # fmt: skip
+    fits = (len(things) == 1 and not relation) or (len(things) == 2 and relation and not place)
+    if not (fits and prompt in {caption(scene, wording=each) for each in range(WORDINGS)}):
+        raise BadInput(f"not a caption of the tiny world: {prompt!r}; examples are {_EXAMPLES}")
+    return scene
 
 
 def check_words(prompt: str) -> None:
