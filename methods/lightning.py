@@ -11,7 +11,7 @@ from distillbench.core.loss import adversarial_loss, discriminator_loss, squared
 from distillbench.core.solve import ddim
 from distillbench.errors import NotSupported
 
-from .settings.lightning import LightningConfig, Stage
+from .settings.lightning import LightningConfig, Round
 from .shared.pair_discriminator import PairDiscriminator, mixed_losses
 from .shared.progressive import Pair, walk, x0_weight
 from .shared.snapshot import take
@@ -69,9 +69,9 @@ class Lightning(Method):
         """The student, then the discriminator where the stage has one."""
         return ("student", "disc") if self.stage(step).adversarial else ("student",)
 
-    def stage(self, step: int) -> Stage:
+    def stage(self, step: int) -> Round:
         """The stage of a step."""
-        found: Stage = self.config.stage(step, self.total_steps)
+        found: Round = self.config.stage(step, self.total_steps)
         return found
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
@@ -94,7 +94,7 @@ class Lightning(Method):
             w_adv, lambda x: adversarial_loss(self.logits(x, pair, batch, stage)),
         )  # fmt: skip
 
-    def pair(self, batch: Batch, stage: Stage) -> Pair:
+    def pair(self, batch: Batch, stage: Round) -> Pair:
         """x_t, and where the stage's teacher takes it, without gradient."""
         scale = self.config.teacher_guidance
         if stage.original:
@@ -106,7 +106,7 @@ class Lightning(Method):
         pred = self.predict("student", pair.x_t, pair.t, batch)
         return ddim(pred.x0, pred.eps, *self.backbone.process.alpha_sigma(pair.s, pair.x_t))
 
-    def logits(self, x: torch.Tensor, at: Pair, batch: Batch, stage: Stage) -> torch.Tensor:
+    def logits(self, x: torch.Tensor, at: Pair, batch: Batch, stage: Round) -> torch.Tensor:
         """D of a jump's end x."""
         discriminator = PairDiscriminator(self.backbone, self.net["disc"].module)
         paired = not stage.relaxed

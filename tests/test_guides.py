@@ -68,14 +68,19 @@ def test_examples_of_claims_and_figures_plan(page: str, cells: int, tmp_path: Pa
 def test_the_examples_of_published_checkpoints_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for the one that has the reader's own file."""
+    """But for those that have the reader's own files."""
     monkeypatch.chdir(tmp_path)
     files = write_examples(ROOT / "docs" / "checkpoints.md", tmp_path)
-    assert files == ["published.yaml", "carried.yaml"]
-    with pytest.raises(ConfigError) as caught:
-        checked_plan(load_experiment(tmp_path / "published.yaml"))
-    (problem,) = caught.value.problems
-    assert problem.endswith("no weights in mine.safetensors: no such file or folder")
+    assert files == ["published.yaml", "styled.yaml", "theirs.yaml", "carried.yaml"]
+    for file, ending in (
+        ("published", "no weights in mine.safetensors: no such file or folder"),
+        ("styled", "no weights in papercut.safetensors: no such file or folder"),
+        ("theirs", "no folder theirs/seed-0"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            checked_plan(load_experiment(tmp_path / f"{file}.yaml"))
+        (problem,) = caught.value.problems
+        assert problem.endswith(ending)
     carried = checked_plan(load_experiment(tmp_path / "carried.yaml"))
     assert [cell.label for cell in carried.cells] == ["LCM-LoRA", "Teacher"]
 
@@ -131,7 +136,7 @@ def test_no_example_is_left_out(tmp_path: Path) -> None:
     """Every fenced block of a page is a file of an example, which one of these tests runs."""
     examples = {
         "methods": 3, "metrics": 2, "backbones": 3, "experiments": 3, "results": 1,
-        "checkpoints": 2, "claims": 1, "figures": 1, "python": 1,
+        "checkpoints": 4, "claims": 1, "figures": 1, "python": 1,
     }  # fmt: skip
     for page in sorted((ROOT / "docs").glob("*.md")):
         blocks = page.read_text().count("```") // 2

@@ -11,7 +11,7 @@ from tests.test_layout import ROOT, files, room
 # Worlds are two data sets of one shape, and the trainings of the shipped weights a program apart.
 APART = {"drawings", "world", "tiny_training"}
 # Options of the command line have the names that are typed; they are read as `arguments.NAME`.
-ALLOWED = {("Plugin", "distillbench.cli.arguments"), ("Results", "distillbench.cli.arguments")}
+ALLOWED = {(name, "distillbench.cli.arguments") for name in ("Plugin", "Results", "Run")}
 
 
 def public(path: Path) -> Iterator[str]:

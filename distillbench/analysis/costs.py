@@ -9,7 +9,9 @@ from distillbench.files.marks import did_you_mean
 __all__ = ["COUNTED", "MEASURED", "PREFIX", "cost_name", "unknown_cost"]
 
 PREFIX: Final = "cost."
-MEASURED: Final = ("train_seconds", "train_cpu_seconds", "peak_memory_mib", "sample_ms")
+MEASURED: Final = (
+    "train_seconds", "train_cpu_seconds", "device_hours", "peak_memory_mib", "sample_ms",
+)  # fmt: skip
 """What another run measures otherwise."""
 COUNTED: Final = ("student_updates", "teacher_nfe", "student_nfe", "other_nfe", "evaluations")
 """What every run of a row counts alike."""

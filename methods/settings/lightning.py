@@ -11,11 +11,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from .nets import NetConfig
 
-__all__ = ["LightningConfig", "Stage"]
+__all__ = ["LightningConfig", "Round"]
 
 
 @dataclass(frozen=True)
-class Stage:
+class Round:
     """A student of n `steps` learns from a teacher of m steps, the original one or its forerunner.
 
     Attributes:
@@ -86,7 +86,7 @@ class LightningConfig(NetConfig):
         """Whether any stage has a discriminator."""
         return self.w_adv > 0 and len(self.stages) > 1
 
-    def stage(self, step: int, total_steps: int) -> Stage:
+    def stage(self, step: int, total_steps: int) -> Round:
         """The stage of a step in a training of `total_steps`; of 0, the first."""
         shares = self.stage_updates or (1,) * len(self.stages)
         ends = [total_steps * part // sum(shares) for part in accumulate(shares)]
@@ -94,4 +94,4 @@ class LightningConfig(NetConfig):
         first, adversarial = ends[k - 1] if k else 0, self.w_adv > 0 and k > 0
         relaxed = step >= ends[k] - self.relax_share * (ends[k] - first)
         before = (self.teacher_steps, *self.stages)[k]
-        return Stage(self.stages[k], before, first, k == 0, adversarial, adversarial and relaxed)
+        return Round(self.stages[k], before, first, k == 0, adversarial, adversarial and relaxed)

@@ -13,7 +13,7 @@ from distillbench.api.backbone import Prediction
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.errors import ConfigError, NotSupported
 from distillbench.methods.lightning import Lightning, LightningConfig
-from distillbench.methods.settings.lightning import Stage
+from distillbench.methods.settings.lightning import Round
 
 PROCESSES = {
     "vp": NoiseProcess.scaled_linear(),
@@ -154,7 +154,7 @@ def test_stages_of_an_adversary() -> None:
     stages = [config.stage(step, 8) for step in range(8)]
     assert [stage.adversarial for stage in stages] == 4 * [False] + 4 * [True]
     assert [stage.relaxed for stage in stages] == 7 * [False] + [True]
-    assert stages[7] == Stage(4, 8, 4, False, True, True)
+    assert stages[7] == Round(4, 8, 4, False, True, True)
     assert config.stage(0, 0).steps == 8
 
 
@@ -168,7 +168,7 @@ def test_a_relaxed_adversary_does_not_see_the_start() -> None:
     x, other, t = torch.randn(3, 2), torch.randn(3, 2), torch.full((3,), 500)
     cond = SimpleNamespace(cond=backbone.encode(["condition 0"] * 3))
     for relaxed in (True, False):
-        stage = Stage(4, 8, 4, False, True, relaxed)
+        stage = Round(4, 8, 4, False, True, relaxed)
         found = [
             method.logits(x, SimpleNamespace(s=t // 2, x_t=start, t=t), cond, stage)
             for start in (x, other)

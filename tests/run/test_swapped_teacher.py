@@ -70,6 +70,6 @@ def test_the_score_follows_the_link() -> None:
     fresh, _ = score("two")
     assert ended == ["done"] * 3
     assert after == fresh
-    assert before == pytest.approx(76.91, abs=0.05)
-    assert after == pytest.approx(63.44, abs=0.05)
+    assert before == pytest.approx(65.45, abs=0.05)
+    assert after == pytest.approx(46.73, abs=0.05)
     assert score("one") == (after, ["cached"] * 3)

@@ -145,10 +145,10 @@ def test_every_method_plans_or_is_refused_with_a_reason(
     root: Path, tmp_path: Path, name: str
 ) -> None:
     def plan(methods: list[str]) -> Any:
-        rows = ", ".join(f"{{label: {m}, method: {m}}}" for m in methods)
+        rows = ", ".join(f"{{label: {m}, method: {m}, nfe: 4}}" for m in methods)
         file = tmp_path / "e.yaml"
         file.write_text(
-            f"name: t\nbase: {{backbone: {name}, nfe: 4, sample: {{n: 4}}, train: {{updates: 2}}}}"
+            f"name: t\nbase: {{backbone: {name}, sample: {{n: 4}}, train: {{updates: 2}}}}"
             f"\nrows: [{rows}]\n"
         )
         return checked_plan(load_experiment(file))
