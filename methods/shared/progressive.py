@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distillbench.api.method import Batch, Method
     from distillbench.core.process import NoiseProcess
 
-    from ..settings.lightning import Stage
+    from ..settings.lightning import Round
 
 __all__ = ["Pair", "walk", "x0_weight"]
 
@@ -34,7 +34,7 @@ class Pair:
 
 def walk(
     method: Method,
-    stage: Stage,
+    stage: Round,
     predict: Callable[[torch.Tensor, torch.Tensor], Prediction],
     batch: Batch,
 ) -> Pair:
