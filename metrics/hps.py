@@ -7,14 +7,17 @@ sample sets on one prompt list. v2.0 and v2.1 are different scales.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator, model_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
-from distillbench.score.choice import OneNetwork, checked
-from distillbench.score.weights import ScorerFile, ScorerResize
+from distillbench.errors import BadInput
+from distillbench.score.choice import checked
+from distillbench.score.packaged import BackendConfig, Packaged
+from distillbench.score.weights import ScorerFile, ScorerResize, arch_of
 
 SOURCE = "xswu/HPSv2@697403c78157020a1ae59d23f111aa58ced35b0a"
 KIND: Any = {"arch": "ViT-H-14", "size": 1_972_000_000, "license": "Apache-2.0"}
@@ -24,18 +27,19 @@ NAMED = {
 }
 
 
-class Hps(OneNetwork):
+class Hps(Packaged):
     """Mean over all pictures, and over the pictures of each prompt style."""
 
-    class Config(BaseModel):
+    class Config(BackendConfig):
         """Settings.
 
         Attributes:
             weights: tiny | hpsv2.1 | hpsv2.0 | a folder with an open_clip JSON and a checkpoint.
             antialias: False resizes as torchvision < 0.17 did, for numbers published with it.
+            backend: native | package, the package hpsv2 in the environment `hpsv2`.
+            patience: seconds after which a worker that says nothing counts as hung.
+            python: the interpreter that has the package; "" is that of the environment.
         """
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "tiny"
         antialias: bool = True
@@ -45,9 +49,15 @@ class Hps(OneNetwork):
         def _known(cls, weights: str) -> str:
             return checked(weights, NAMED)
 
+        @model_validator(mode="after")
+        def _resized_natively(self) -> Hps.Config:
+            if self.backend == "package" and not self.antialias:
+                raise ValueError("antialias: false is of the native backend alone")
+            return self
+
     info = MetricInfo("HPS", higher_is_better=True, per_category=True)
 
-    named, tiny = NAMED, "tiny-hps"
+    named, tiny, package = NAMED, "tiny-hps", "hpsv2"
 
     @property
     def _resize(self) -> ScorerResize:
@@ -59,13 +69,32 @@ class Hps(OneNetwork):
         return self._choice.head(names.get(self.config.weights, self.info.label))
 
     def load(self, device: str = "cpu") -> None:
-        """Read the scorer. Raises MissingWeights."""
-        from distillbench.score.features import clip_extractor
+        """Read the scorer. Raises MissingWeights, BadInput."""
+        source = self._choice.clip(self._resize)
+        if not self.by_package:
+            from distillbench.score.features import clip_extractor
 
-        self._clip = clip_extractor(self._choice.clip(self._resize), device)
+            self._clip = clip_extractor(source, device)
+            return
+        if source.checkpoint.suffix == ".safetensors":
+            raise BadInput(f"{source.checkpoint}: the package hpsv2 reads .pt files alone")
+        self.find_package(device)
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
         """100 <picture, prompt> per sample."""
+        cosine = self._by_package(samples) if self.by_package else self._natively(samples)
+        protocol = {"weights": self._choice.kind, "scale": "100 cosine", "resize": self._resize,
+                    **self.told()}  # fmt: skip
+        values = [100 * value for value in cosine]
+        return mean_scores(samples, values, protocol, per_category=True)
+
+    def _natively(self, samples: Samples) -> list[float]:
         cosine = (self._clip.images(samples) * self._clip.texts(samples.prompts)).sum(dim=-1)
-        protocol = {"weights": self._choice.kind, "scale": "100 cosine", "resize": self._resize}
-        return mean_scores(samples, (100 * cosine).tolist(), protocol, per_category=True)
+        values: list[float] = cosine.tolist()
+        return values
+
+    def _by_package(self, samples: Samples) -> list[float]:
+        source = self._choice.clip(self._resize)
+        path = Path(source.arch)
+        arch = arch_of(path) if path.is_file() else source.arch
+        return self.package_scores(samples, {"arch": arch, "checkpoint": str(source.checkpoint)})

@@ -7,13 +7,15 @@ those of the package image-reward 1.5.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
-from distillbench.score.choice import OneNetwork, published_or_path
+from distillbench.score.choice import published_or_path
+from distillbench.score.packaged import BackendConfig, Packaged
 from distillbench.score.weights import ScorerFile
 
 NAMED = {
@@ -28,18 +30,19 @@ NAMED = {
 }
 
 
-class ImageReward(OneNetwork):
+class ImageReward(Packaged):
     """Mean over all pictures, and over the pictures of each prompt category."""
 
-    class Config(BaseModel):
+    class Config(BackendConfig):
         """Settings.
 
         Attributes:
             weights: image-reward-1.0 | a folder with ImageReward.pt and vocab.txt, and blip.json
                 where the network has other sizes.
+            backend: native | package, the package image-reward in the environment of that name.
+            patience: seconds after which a worker that says nothing counts as hung.
+            python: the interpreter that has the package; "" is that of the environment.
         """
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "image-reward-1.0"
 
@@ -50,16 +53,31 @@ class ImageReward(OneNetwork):
 
     info = MetricInfo("ImageReward", higher_is_better=True, format=".3f", per_category=True)
 
-    named = NAMED
+    named, package = NAMED, "image-reward"
 
     def load(self, device: str = "cpu") -> None:
         """Read the network. Raises MissingWeights, BadInput."""
         from distillbench.score.reward import reward_net
 
+        if self.by_package:
+            self.find_package(device)
+        else:
+            self._net = reward_net(self._file, device)
+
+    @property
+    def _file(self) -> Path:
         path = self._choice.path()
-        self._net = reward_net(path / "ImageReward.pt" if path.is_dir() else path, device)
+        return path / "ImageReward.pt" if path.is_dir() else path
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
         """The standardised reward per sample."""
-        protocol = {"weights": self._choice.kind, "resize": "crop", "tokens": self._net.length}
-        return mean_scores(samples, self._net.rewards(samples), protocol, per_category=True)
+        from distillbench.score.reward import LENGTH, package_sizes
+
+        if self.by_package:
+            job = {"checkpoint": str(self._file.absolute()), "text": package_sizes(self._file),
+                   "vocabulary": str(self._file.absolute().parent / "vocab.txt")}  # fmt: skip
+            values = self.package_scores(samples, job)
+        else:
+            values = self._net.rewards(samples)
+        protocol = {"weights": self._choice.kind, "resize": "crop", "tokens": LENGTH, **self.told()}
+        return mean_scores(samples, values, protocol, per_category=True)

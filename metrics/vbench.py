@@ -22,7 +22,8 @@ from distillbench.api.metric import Metric, MetricInfo, Samples, Scores
 from distillbench.errors import BadInput
 from distillbench.files.places import Need
 from distillbench.score import vbench_worker
-from distillbench.score.envs import environment_python, is_created
+from distillbench.score.envs import environment_python
+from distillbench.score.packaged import environment_need
 from distillbench.score.vbench_totals import (
     DIMENSIONS,
     FLICKER_VIDEOS,
@@ -77,9 +78,7 @@ class Vbench(Metric):
 
     def requirements(self, n: int, prompts: Sequence[str] = ()) -> tuple[Need, ...]:
         """The environment, the prompts' file and five videos of every prompt of a dimension."""
-        there = bool(self.config.python) or is_created("vbench")
-        problem, fix = ("", "") if there else ("is not there", "distillbench env create vbench")
-        needs = [Need("package", "environment vbench", problem, fix), INFO.need()]
+        needs = [environment_need("vbench", self.config.python), INFO.need()]
         if not needs[1].problem and prompts:
             drawn = [prompts[i % len(prompts)] for i in range(n)]
             lacking = _lacking(self._wanted(), drawn)

@@ -36,6 +36,7 @@ __all__ = ["Requirement", "Setup", "missing", "requirements", "without"]
 MISSING = "missing:"
 PROMPT_SETS: Mapping[str, tuple[int, str, str]] = {
     "hpsv2": (420_000, "Apache-2.0", "the HPDv2 benchmark's anime, concept-art, paintings, photo"),
+    "vbench": (60_000, "Apache-2.0", "VBench's prompts/all_dimension.txt as it is, or its prompts"),
 }
 
 

@@ -19,9 +19,10 @@ from distillbench.score.preprocess import crop_square, standardise
 from distillbench.score.progress import tick
 from distillbench.score.towers import filled
 
-__all__ = ["RewardNet", "reward_net"]
+__all__ = ["LENGTH", "RewardNet", "package_sizes", "reward_net"]
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the training data's raw rewards
+LENGTH = 35  # tokens of a prompt; longer ones are cut
 BATCH = 16
 LAYERS = (0, 2, 4, 6, 7)
 VISION = {
@@ -56,15 +57,14 @@ class RewardNet:
         BadInput: a tensor is missing, odd or of another shape, or the vocabulary is missing.
     """
 
-    length = 35
+    length = LENGTH
 
     def __init__(self, checkpoint: Path, device: str = "cpu") -> None:
         from transformers import BlipTextConfig, BlipVisionConfig
         from transformers.models.blip.modeling_blip import BlipVisionModel
         from transformers.models.blip.modeling_blip_text import BlipTextModel
 
-        sizes = checkpoint.parent / "blip.json"
-        other = json.loads(sizes.read_text(encoding="utf-8")) if sizes.is_file() else {}
+        other = _sizes(checkpoint)
         state = read_state(checkpoint)
         odd = [k for k in state if not k.startswith(("blip.visual_encoder.", "blip.text_encoder.",
                                                      "mlp.layers.", *UNUSED))]  # fmt: skip
@@ -110,6 +110,22 @@ class RewardNet:
 def reward_net(checkpoint: Path, device: str = "cpu") -> RewardNet:
     """The process's one network of a checkpoint."""
     return RewardNet(checkpoint, device)
+
+
+def package_sizes(checkpoint: Path) -> dict[str, Any]:
+    """The text network's configuration as the package image-reward reads it (med_config.json)."""
+    text = {**TEXT, **_sizes(checkpoint).get("text", {})}
+    del text["is_decoder"]  # the package reads text without a causal mask
+    more = {"model_type": "bert", "type_vocab_size": 2, "pad_token_id": 0}
+    return {**text, "encoder_width": text["encoder_hidden_size"], "add_cross_attention": True,
+            **more}  # fmt: skip
+
+
+def _sizes(checkpoint: Path) -> dict[str, Any]:
+    """What stands beside a checkpoint of other sizes than the published one."""
+    path = checkpoint.parent / "blip.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def _head(state: dict[str, Tensor], path: Path, device: str) -> list[tuple[Tensor, Tensor]]:
