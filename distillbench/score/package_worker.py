@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-Score = Callable[[Any, str], float]
+_Score = Callable[[Any, str], float]
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     print(json.dumps({"done": len(items)}), file=answers, flush=True)
 
 
-def hpsv2(job: dict[str, Any], folder: Path) -> Score:
+def hpsv2(job: dict[str, Any], folder: Path) -> _Score:
     """`hpsv2.score` on a checkpoint; the 3.9 GB that it fetches first and overwrites are left out.
 
     Its network is put where it keeps it, and the file is read once.
@@ -60,7 +60,7 @@ def hpsv2(job: dict[str, Any], folder: Path) -> Score:
     return lambda picture, prompt: package.score(picture, prompt, cp=job["checkpoint"])[0]
 
 
-def image_reward(job: dict[str, Any], folder: Path) -> Score:
+def image_reward(job: dict[str, Any], folder: Path) -> _Score:
     """`ImageReward.load(...).score`, with the vocabulary and the sizes that lie beside its file."""
     words = folder / "bert-base-uncased"
     words.mkdir()
