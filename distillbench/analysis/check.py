@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillbench.analysis.costs import PREFIX, unknown_cost
 from distillbench.errors import BadInput
+from distillbench.experiment.outputs import GRIDS
 from distillbench.experiment.schema import Experiment
 from distillbench.experiment.select import Fields, refusal, unknown
 from distillbench.files.marks import Mark, Path, Problems, did_you_mean, locate
@@ -78,9 +79,9 @@ class _Checker:
 
     def figure(self, index: int, figure: Any) -> None:
         """Selection and axes of one figure."""
-        axis = [figure.x] if figure.kind == "curve" else []
-        self.where(figure.where, ("figures", index, "where"), axis)
+        self.where(figure.where, ("figures", index, "where"), [figure.axis])
         if figure.kind != "curve":
+            self.selector(figure.across, ("figures", index, "across"), others=GRIDS)
             return
         self.axis(figure.x, ("figures", index, "x"))
         if not figure.y:
@@ -141,9 +142,15 @@ class _Checker:
         if problem := unknown([*self.fields, Fields(dict.fromkeys(known))], [name], what):
             self.problems.add(self.mark(*path), problem)
 
-    def selector(self, name: str, path: Path, value: Any = None) -> None:
-        """A field that rows are told apart by, and so must not mean two things."""
-        if what := refusal(self.fields, name, value):
+    def selector(
+        self, name: str, path: Path, value: Any = None, *, others: Sequence[str] = ()
+    ) -> None:
+        """A field that rows are told apart by, and so must not mean two things; or one of others.
+
+        A row's own field goes before.
+        """
+        known = Fields(dict.fromkeys(others))
+        if what := refusal([*self.fields, known], name, value):
             self.problems.add(self.mark(*path), what)
 
     def where(self, where: Mapping[str, Any], path: Path, referenced_fields: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ __all__ = ["EPILOG", "checkpoint_folder", "sample"]
 EPILOG = examples(
     "distillbench list runs",
     "distillbench sample 58017a9e --prompt 'a large red cat' --nfe 4 -o samples",
+    "distillbench sample 58017a9e --prompt 'a large red cat' --nfe 4 --trajectory -o samples",
     "distillbench sample results/store/train/58017a9ef9c54ae6e26b --prompt x --seed 7 -o samples",
 )
 _NUMBER = re.compile(r"[0-9]{5,9}\.(png|gif)")
@@ -45,6 +46,9 @@ def sample(
     ] = None,
     row: RowOption = "",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the noise.")] = 0,
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="Also the clean prediction of every evaluation.")
+    ] = False,
     device: DeviceOption = "",
     results: arguments.Results = Path("results"),
     plugin: arguments.Plugin = None,
@@ -52,7 +56,8 @@ def sample(
 ) -> None:
     """Sample a student for prompts of your own.
 
-    Images are numbered on from those in the folder, in the order of the prompts.
+    Images are numbered on from those in the folder, in the order of the prompts. A trajectory lies
+    beside its image, as NUMBER-steps: the clean predictions from left to right.
     """
     use_plugins(plugin)
     require_folder(out)
@@ -67,8 +72,9 @@ def sample(
     sampler = from_recipe(recipe) if recipe else student.method.sampler(nfe or 4)
     if not recipe:
         say_other_rows(folder, sampler)
-    images = generate_images(student, prompt, sampler=sampler, seed=seed)
-    paths = _save(images.cpu(), prompt, out)
+    steps: list[torch.Tensor] | None = [] if trajectory else None
+    images = generate_images(student, prompt, sampler=sampler, seed=seed, trajectory=steps)
+    paths = _save(images.cpu(), prompt, out, steps)
     if json:
         used = sampler.model_dump(mode="json")
         files = [str(path) for path in paths]
@@ -117,24 +123,37 @@ def best_device(wanted: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _save(samples: torch.Tensor, prompts: Sequence[str], out: Path) -> list[Path]:
+def _save(
+    samples: torch.Tensor,
+    prompts: Sequence[str],
+    out: Path,
+    trajectory: Sequence[torch.Tensor] | None,
+) -> list[Path]:
     """PNG per image, GIF per video, and one points.json for points in the plane.
 
     Files are only ever made new: numbers go on from the highest in the folder.
     """
+    import torch
+
     from distillbench.files.io import storage_guard, write_json
 
     with storage_guard(out):
         out.mkdir(parents=True, exist_ok=True)
         if samples.ndim == 2:
             points = [{"prompt": p, "point": x.tolist()} for p, x in zip(prompts, samples)]
+            for point, steps in zip(points, trajectory or ()):
+                point["steps"] = steps.tolist()
             names = chain(["points.json"], (f"points-{i}.json" for i in count(2)))
             path = next(out / name for name in names if not (out / name).exists())
             write_json(path, points)
             return [path]
         first = 1 + max((int(p.stem) for p in out.glob("*.*") if _NUMBER.fullmatch(p.name)),
                         default=-1)  # fmt: skip
-        return [_save_one(item, out / f"{first + i:05d}") for i, item in enumerate(samples)]
+        paths = [_save_one(item, out / f"{first + i:05d}") for i, item in enumerate(samples)]
+        return paths + [
+            _save_one(torch.cat(list(steps), -2), out / f"{first + i:05d}-steps")
+            for i, steps in enumerate(trajectory or ())
+        ]
 
 
 def _save_one(item: torch.Tensor, stem: Path) -> Path:

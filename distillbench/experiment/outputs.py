@@ -8,11 +8,15 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
 )
 
 from distillbench.experiment.names import Name
 
-__all__ = ["ClaimConfig", "FigureConfig", "Section", "TableConfig"]
+__all__ = ["GRIDS", "ClaimConfig", "FigureConfig", "Section", "TableConfig"]
+
+GRIDS = ("prompts", "noise")
+"""What columns of a grid can be beside row fields."""
 
 
 class Section(BaseModel):
@@ -59,7 +63,11 @@ class FigureConfig(Section):
         name: file stem.
         kind: "grid" of samples at the same noise, or "curve" of a metric over a row field.
         where: as of a table.
-        samples: columns of a grid, at most 64.
+        samples: most columns of a grid, at most 64.
+        across: columns of a grid: "prompts", "noise" (samples of one prompt from many noises; of
+            points one tile shows all of them), or a row field: rows that are alike but for it stand
+            in one line, at one prompt and noise.
+        prompt: the one prompt of such a grid, by its number in the set.
         x: row field along a curve, or a cost, such as `cost.sample_ms`.
         y: id of the metric that a curve shows.
     """
@@ -68,8 +76,17 @@ class FigureConfig(Section):
     kind: Literal["grid", "curve"] = "grid"
     where: dict[str, Any] = Field(default_factory=dict)
     samples: Annotated[int, Field(gt=0, le=64)] = 8
+    across: str = "prompts"
+    prompt: NonNegativeInt = 0
     x: str = "nfe"
     y: str = ""
+
+    @property
+    def axis(self) -> str:
+        """The row field that it is drawn over, "" for a grid over prompts or noises."""
+        if self.kind == "curve":
+            return self.x
+        return "" if self.across in GRIDS else self.across
 
 
 class ClaimConfig(Section):

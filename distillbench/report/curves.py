@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle
@@ -18,6 +17,7 @@ from distillbench.api.metric import MetricInfo
 from distillbench.experiment.outputs import FigureConfig
 from distillbench.experiment.schema import Experiment
 from distillbench.report.cost import Costs, cost_column
+from distillbench.report.strips import without_term
 from distillbench.report.style import COLOURS, MARKERS, new_figure, save
 from distillbench.report.table import Footnotes
 
@@ -90,7 +90,7 @@ def _series(x: str, rows: Sequence[Row], experiment: Experiment) -> dict[str, li
     labels = backbone_labels(experiment)
     series: dict[str, list[Row]] = {}
     for row in rows:
-        name, first = _without(row.name, x.rpartition(".")[2]), row.first
+        name, first = without_term(row.name, x), row.first
         name += f" ({labels.get(first.backbone, first.backbone)})" if backbones else ""
         name += f", NFE {first.nfe}" if steps and row in lines else ""
         name = _free(name, row, x, series) if row in lines else name
@@ -109,15 +109,6 @@ def _free(name: str, row: Row, x: str, series: Mapping[str, Sequence[Row]]) -> s
 def _is_line(x: str, row: Row) -> bool:
     """Whether a row is a point of a line; a teacher has one only where it was trained further."""
     return row.first.ranked or (x == "updates" and row.first.updates > 0) or bool(cost_name(x))
-
-
-def _without(name: str, axis: str) -> str:
-    """`TCD (gamma=0.3, eta=1)` without its `gamma=..`."""
-    match = re.fullmatch(r"(.*) \((.*)\)", name)
-    if match is None:
-        return name
-    kept = [term for term in match[2].split(", ") if not term.startswith(f"{axis}=")]
-    return f"{match[1]} ({', '.join(kept)})" if kept else match[1]
 
 
 def _levels(

@@ -1,4 +1,4 @@
-"""The sample grid: one line of same-noise samples per table row."""
+"""Grids of samples from the same noise: a line per row, over prompts, noises or a row field."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from distillbench.errors import ArtifactError
 from distillbench.experiment.outputs import FigureConfig
 from distillbench.experiment.schema import Experiment
 from distillbench.report.exact import exact_points
-from distillbench.report.samples import pick_balanced, read_samples
+from distillbench.report.samples import read_samples
 from distillbench.report.strips import Strip, comparable, strips_of
 from distillbench.report.style import COLOURS, new_figure, save
+from distillbench.report.tiles import Tile, laid_out
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,53 +33,62 @@ _POINTS = 300
 def draw_grid(
     config: FigureConfig, experiment: Experiment, results: Results, folder: Path
 ) -> list[Path]:
-    """Draw the first prompts of every category, a line per row; returns the .png path.
+    """Draw samples of the rows, see `FigureConfig.across`; returns the .png path.
 
-    All lines show the same prompts from the same noise. Points are drawn as clouds over exact
-    draws of the same condition, where the backbone's world can make them (this loads torch).
+    Over prompts these are the first of every category. All lines show the same prompts from the
+    same noise. Points are drawn as clouds over exact draws of the same condition, where the
+    backbone's world can make them (this loads torch).
     """
     labels = backbone_labels(experiment)
-    rows = [row for row in results.select(config.where) if row.first.sample]
-    strips = comparable(strips_of(results, rows, labels))
-    shown = next((strip for strip in strips if not strip.missing), None)
-    positions = pick_balanced(shown.lines, config.samples) if shown else []
-    width = LEFT + max(len(positions), 4) * (TILE + GAP)
-    height = TOP + max(len(strips), 1) * (TILE + GAP)
+    rows = [row for row in results.select(config.where, [config.axis]) if row.first.sample]
+    strips = comparable(strips_of(results, rows, labels, across=config.axis))
+    grid = laid_out(config.across, strips, rows, most=config.samples, prompt=config.prompt)
+    width = LEFT + max(len(grid.heads), 4) * (TILE + GAP)
+    height = TOP + max(len(grid.lines), 1) * (TILE + GAP)
     figure = new_figure(width / DPI, height / DPI, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    for column, position in enumerate(positions):
-        assert shown is not None
-        title = "\n".join(textwrap.wrap(str(shown.lines[position]["prompt"]), 22)[:4])
+    corner = "\n".join(textwrap.wrap(grid.corner, 30)[:4])
+    axes.text(LEFT - 8, TOP - 6, corner, ha="right", va="bottom", fontsize=7)
+    for column, head in enumerate(grid.heads):
+        title = "\n".join(textwrap.wrap(head, 22)[:4])
         x = LEFT + column * (TILE + GAP) + TILE / 2
         axes.text(x, TOP - 6, title, ha="center", va="bottom", fontsize=6)
-    for number, strip in enumerate(strips):
+    for number, (label, tiles) in enumerate(grid.lines):
         y = TOP + number * (TILE + GAP)
-        text = "\n".join(textwrap.wrap(strip.label, 26))
+        text = "\n".join(textwrap.wrap(label, 26))
         axes.text(LEFT - 8, y + TILE / 2, text, ha="right", va="center", fontsize=8)
-        _draw(axes, strip, positions, y, results)
+        _draw(axes, tiles, y, results)
     return save(figure, folder / config.name, (".png",), tight=False)
 
 
-def _draw(axes: Axes, strip: Strip, positions: Sequence[int], y: float, results: Results) -> None:
-    missing, samples = strip.missing, []
-    if not missing:
-        try:
-            samples = read_samples(strip.folder, positions)
-        except ArtifactError as error:
-            missing = str(error)
-    if missing:
-        text = "\n".join(textwrap.wrap(missing, 70)[:3])
-        axes.text(LEFT, y + TILE / 2, text, ha="left", va="center", fontsize=7, color="0.4")
-    for column, (position, sample) in enumerate(zip(positions, samples)):
+def _draw(axes: Axes, tiles: Sequence[Tile | str], y: float, results: Results) -> None:
+    """A line of samples; one reason for a whole line is written once."""
+    found = [tile if isinstance(tile, str) else _read(tile) for tile in tiles]
+    whole = all(isinstance(item, str) and item == found[0] for item in found)
+    wrap, most = (70, 3) if whole else (18, 6)
+    for column, (tile, item) in enumerate(list(zip(tiles, found))[: 1 if whole else None]):
         x = LEFT + column * (TILE + GAP)
-        if sample.ndim == 1:
+        if isinstance(item, str):
+            text = "\n".join(textwrap.wrap(item, wrap)[:most])
+            axes.text(x, y + TILE / 2, text, ha="left", va="center", fontsize=7, color="0.4")
+        elif item.ndim == 1 and not isinstance(tile, str):
+            strip, position = tile
             _cloud(axes, strip, str(strip.lines[position]["prompt"]), x, y, results)
         else:
-            frame = sample[len(sample) // 2] if sample.ndim == 4 else sample
+            frame = item[len(item) // 2] if item.ndim == 4 else item
             axes.imshow(_tile(frame), extent=(x, x + TILE, y + TILE, y), interpolation="none")
             axes.set_aspect("auto")
+
+
+def _read(tile: Tile) -> np.ndarray | str:
+    """The sample, or why it cannot be read."""
+    strip, position = tile
+    try:
+        return read_samples(strip.folder, [position])[0]
+    except ArtifactError as error:
+        return str(error)
 
 
 def _tile(image: np.ndarray) -> np.ndarray:

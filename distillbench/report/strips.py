@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from distillbench.errors import ArtifactError
 from distillbench.plan.stage import Cell
 from distillbench.report.samples import read_lines
 
-__all__ = ["Strip", "comparable", "strips_of"]
+__all__ = ["Strip", "comparable", "strips_of", "without_term"]
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,36 @@ class Strip:
         return tuple(line["prompt"] for line in self.lines)
 
 
-def strips_of(results: Results, rows: Sequence[Row], labels: Mapping[str, str]) -> list[Strip]:
-    """One strip for each row, all of the first row's first seed."""
-    return [_strip(results, row, labels, rows) for row in rows]
+def strips_of(
+    results: Results, rows: Sequence[Row], labels: Mapping[str, str], *, across: str = ""
+) -> list[Strip]:
+    """One strip for each row, all of the first row's first seed; its label leaves `across` out."""
+    return [_strip(results, row, labels, rows, across) for row in rows]
 
 
-def _strip(results: Results, row: Row, labels: Mapping[str, str], rows: Sequence[Row]) -> Strip:
+def without_term(name: str, field: str) -> str:
+    """`TCD (gamma=0.3, eta=1)` without its `gamma=..`."""
+    match = re.fullmatch(r"(.*) \((.*)\)", name)
+    if match is None:
+        return name
+    axis = field.rpartition(".")[2]
+    kept = [term for term in match[2].split(", ") if not term.startswith(f"{axis}=")]
+    return f"{match[1]} ({', '.join(kept)})" if kept else match[1]
+
+
+def _strip(
+    results: Results, row: Row, labels: Mapping[str, str], rows: Sequence[Row], across: str
+) -> Strip:
     seed = rows[0].first.seed
     cell = next((c for c in row.cells if c.seed == seed), row.first)
-    label = f"{row.name}, NFE {cell.nfe}"
-    if not cell.final:
-        label += f", {cell.updates} updates"
-    if len({r.first.backbone for r in rows}) > 1:
-        label += f", {labels.get(cell.backbone, cell.backbone)}"
+    several = len({r.first.backbone for r in rows}) > 1
+    parts = {
+        "label": without_term(row.name, across),
+        "nfe": f"NFE {cell.nfe}",
+        "updates": "" if cell.final else f"{cell.updates} updates",
+        "backbone": labels.get(cell.backbone, cell.backbone) if several else "",
+    }
+    label = ", ".join(text for field, text in parts.items() if text and field != across)
     if cell.seed != seed:
         return Strip(label, cell, missing=f"has no seed {seed}")
     if not results.store.is_done("sample", cell.sample):

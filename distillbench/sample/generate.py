@@ -105,16 +105,29 @@ def generate_images(
     sampler: Sampler,
     seed: int = 0,
     batch_size: int = 8,
+    trajectory: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Decoded samples of `prompts`, the same that a sample stage of this seed would make."""
+    """Decoded samples of `prompts`, the same that a sample stage of this seed would make.
+
+    Args:
+        trajectory: gets one tensor a prompt, (evaluations, ...): the decoded clean prediction of
+            every evaluation of the network, whatever the sampler.
+    """
     work = SampleWork(sampler, prompts, seed, batch_size)
-    return torch.cat([_batch(student, work, positions) for positions in work.batches()])
+    made = [_batch(student, work, positions, trajectory) for positions in work.batches()]
+    return torch.cat(made)
 
 
-def _batch(student: Student, work: SampleWork, positions: range) -> torch.Tensor:
+def _batch(
+    student: Student,
+    work: SampleWork,
+    positions: range,
+    trajectory: list[torch.Tensor] | None = None,
+) -> torch.Tensor:
     backbone = student.method.backbone
     with torch.no_grad():
         denoise = _Denoiser(backbone, student.net, work, [work.prompts[i] for i in positions])
+        denoise.kept = None if trajectory is None else []
         device = next(iter(denoise.cond.tensors.values())).device
 
         def noise(stream: str) -> torch.Tensor:
@@ -124,17 +137,27 @@ def _batch(student: Student, work: SampleWork, positions: range) -> torch.Tensor
             denoise, noise("start"), backbone.process_of(student.net), lambda i: noise(f"step {i}")
         )
         try:
-            return backbone.decode(require_finite(x0, "latents")).cpu()
+            sample = backbone.decode(require_finite(x0, "latents")).cpu()
+            if trajectory is not None:
+                clean = [require_finite(x, "clean prediction") for x in denoise.kept or ()]
+                trajectory += torch.stack([backbone.decode(x).cpu() for x in clean], 1)
+            return sample
         except NotFinite as bad:
-            sample = positions[bad.index]
+            place = positions[bad.index]
             raise StageFailed(
-                f"sample {sample} is not finite ({bad.what}; prompt {work.prompts[sample]!r})",
+                f"sample {place} is not finite ({bad.what}; prompt {work.prompts[place]!r})",
                 hint="its teacher or student gives no number there: nothing is scored",
             ) from None
 
 
 class _Denoiser:
-    """The network with its prompts and scales bound, as samplers call it."""
+    """The network with its prompts and scales bound, as samplers call it.
+
+    Attributes:
+        kept: gets the clean prediction of every call; None keeps none.
+    """
+
+    kept: list[torch.Tensor] | None = None
 
     def __init__(
         self, backbone: Backbone, net: NetHandle | None, work: SampleWork, prompts: Sequence[str]
@@ -149,7 +172,7 @@ class _Denoiser:
     def __call__(
         self, x_t: torch.Tensor, t: torch.Tensor, *, end_t: torch.Tensor | None = None
     ) -> Prediction:
-        return self.backbone.predict(
+        prediction = self.backbone.predict(
             self.net,
             x_t,
             t,
@@ -160,6 +183,9 @@ class _Denoiser:
             steps_k=self._full(self.steps_k, t),
             embed_scale=self._full(self.embed_scale, x_t),
         )
+        if self.kept is not None:
+            self.kept.append(prediction.x0)
+        return prediction
 
     @staticmethod
     def _full(value: float | None, like: torch.Tensor) -> torch.Tensor | None:

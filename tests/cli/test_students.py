@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from distillbench.core.noise import sample_noise
+from distillbench.data.prompts import load_prompts
 from distillbench.store.layout import Store
 from distillbench.testing.method import train, train_spec
 
@@ -140,6 +141,28 @@ def test_samples_are_numbered_on(cli: Cli, trainings: dict[str, Path]) -> None:
     assert second["files"] == ["s/00010.png"]
     assert Path("s/00008.png").read_bytes() == drawn == Path("s/00010.png").read_bytes()
     assert Path("s/00002.png").read_text() == "mine"
+
+
+def test_a_trajectory_lies_beside_its_sample(cli: Cli, trainings: dict[str, Path]) -> None:
+    """Four clean predictions side by side; TCD's sampler ends close to the last."""
+    stored(trainings["pictures"])
+    prompt = load_prompts("world-eval").prompts[0]
+    answer = cli("sample", RUN, "--prompt", prompt, "--nfe", "4", "--trajectory", "-o", "s")
+    assert answer.out.split() == ["s/00000.png", "s/00000-steps.png"]
+    whole, steps = (np.asarray(Image.open(path)) for path in answer.out.split())
+    height, width, _ = whole.shape
+    assert steps.shape == (height, 4 * width, 3)
+    assert np.abs(steps[:, 3 * width :].astype(int) - whole).mean() < 2
+    cli("sample", RUN, "--prompt", prompt, "--nfe", "4", "-o", "s")
+    assert (np.asarray(Image.open("s/00001.png")) == whole).all()
+    assert not Path("s/00001-steps.png").exists()
+
+
+def test_points_have_their_trajectory_in_their_file(cli: Cli, trainings: dict[str, Path]) -> None:
+    stored(trainings["points"])
+    cli("sample", RUN, "--prompt", "condition 1", "--nfe", "2", "--trajectory", "-o", "s")
+    (point,) = json.loads(Path("s/points.json").read_text())
+    assert np.shape(point["steps"]) == (2, 2)
 
 
 def test_points_are_numbered_on(cli: Cli, trainings: dict[str, Path]) -> None:

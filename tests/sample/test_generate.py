@@ -105,3 +105,19 @@ def test_stopping_and_changed_prompts(trained: Path, tmp_path: Path) -> None:
 def test_missing_samples_are_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no readable samples"):
         load_samples(tmp_path)
+
+
+@pytest.mark.parametrize("nfe", [1, 4])
+def test_a_trajectory_has_the_clean_prediction_of_every_evaluation(trained: Path, nfe: int) -> None:
+    """Keeping it changes no sample; this sampler ends at the last of them."""
+    student = generate.load_student(trained)
+    prompts = load_prompts("gmm-eval").prompts[:5]
+    sampler = student.method.sampler(nfe)
+    kept: list[torch.Tensor] = []
+    plain = generate.generate_images(student, prompts, sampler=sampler, batch_size=2)
+    found = generate.generate_images(
+        student, prompts, sampler=sampler, batch_size=2, trajectory=kept
+    )
+    assert torch.equal(plain, found)
+    assert [tuple(steps.shape) for steps in kept] == [(nfe, 2)] * 5
+    torch.testing.assert_close(torch.stack([steps[-1] for steps in kept]), found)

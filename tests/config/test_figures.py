@@ -1,0 +1,34 @@
+"""What figures may be drawn over: row fields, and few words beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from distillbench.experiment.outputs import GRIDS
+from distillbench.plan.stage import Plan
+
+FILE = "rows: [{method: fake-student}]\nmetrics: [fake-spread]\nfigures: [FIGURE]\n"
+
+
+@pytest.mark.parametrize(
+    ("figure", "told"),
+    [
+        ("{name: a, across: nef}", "figures[0].across: unknown field 'nef'"),
+        ("{name: a, across: noises}", "Did you mean 'noise'?"),
+        ("{name: a, across: cost.sample_ms}", "figures[0].across: unknown field 'cost.sample_ms'"),
+        ("{name: a, kind: curve, x: noise, y: fake-spread}", "figures[0].x: unknown field 'noise'"),
+        ("{name: a, prompt: -1}", "figures[0].prompt: input should be greater than or equal to 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(
+    figure: str, told: str, errors_of: Callable[[str], list[str]]
+) -> None:
+    (line,) = errors_of(FILE.replace("FIGURE", figure))
+    assert told in line
+
+
+@pytest.mark.parametrize("across", [*GRIDS, "nfe", "label"])
+def test_columns_of_grids(across: str, plan_of: Callable[..., Plan]) -> None:
+    plan_of(FILE.replace("FIGURE", f"{{name: a, across: {across}}}"))
