@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from distillbench.errors import BadInput, DistillbenchError, Interrupted, NotSup
 if TYPE_CHECKING:
     import pandas
 
+    from distillbench.analysis.aggregate import Results
     from distillbench.analysis.verdicts import Verdict
     from distillbench.experiment.schema import Experiment
     from distillbench.plan.stage import Plan
@@ -52,6 +53,26 @@ class Finished:
         """Its tables, see `results`."""
         return results(self.folder)
 
+    def values(self) -> pandas.DataFrame:
+        """Every measured value, tidy: row, backbone, nfe, updates, seed, metric, prompt, ...
+
+        One line a sample; of metrics of whole sets one line a sample set, without `sample`.
+        """
+        from distillbench.analysis.tidy import Measured, measured
+
+        return _tidy(Measured, measured(self._results()))
+
+    def costs(self) -> pandas.DataFrame:
+        """Every measured cost, tidy: row, backbone, nfe, updates, seed, measure, value."""
+        from distillbench.analysis.tidy import Spent, spent
+
+        return _tidy(Spent, spent(self._results()))
+
+    def _results(self) -> Results:
+        from distillbench.analysis.aggregate import Results
+
+        return Results(self.plan, store_of(self.root))
+
     def compare(self, a: str, b: str, metric: str) -> Verdict:
         """The claim that row `a` is better than row `b`, with interval and p-value.
 
@@ -61,7 +82,6 @@ class Finished:
         Raises:
             BadInput: it names no row or metric, or the two were measured in different ways.
         """
-        from distillbench.analysis.aggregate import Results
         from distillbench.analysis.verdicts import decide_claims
         from distillbench.report.infos import metric_infos
 
@@ -69,8 +89,7 @@ class Finished:
         asked = self.experiment.model_validate(
             {**self.experiment.model_dump(), "claims": [{"text": text}]}
         )
-        found = Results(self.plan, store_of(self.root))
-        (verdict,) = decide_claims(asked, found, metric_infos(asked))
+        (verdict,) = decide_claims(asked, self._results(), metric_infos(asked))
         if verdict.difference is None:
             raise BadInput(f"{text}: {verdict.reason}")
         return verdict
@@ -169,6 +188,13 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         if "stderr" in cell:
             flat |= {f"{key}_stderr": cell["stderr"], f"{key}_n": cell["n"]}
     return flat
+
+
+def _tidy(kind: Any, records: Iterable[Any]) -> pandas.DataFrame:
+    """Records of one dataclass as a frame, its columns there where there are no records."""
+    names = [field.name for field in fields(kind)]
+    lines = [[getattr(record, name) for name in names] for record in records]
+    return _pandas().DataFrame(lines, columns=names)
 
 
 def _pandas() -> Any:

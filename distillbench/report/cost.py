@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from distillbench.analysis import costs, stats
 from distillbench.analysis.aggregate import Results
 from distillbench.analysis.columns import backbone_labels
 from distillbench.analysis.costs import PREFIX, cost_name
 from distillbench.analysis.rows import Row
+from distillbench.analysis.tidy import COSTS, Cost, stage_cost
 from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell, StageKind
 from distillbench.report.table import MISSING, Column, Entry, Footnotes, Line, Run, Table
 from distillbench.specs.stages import TrainSpec
 
 __all__ = ["MEASURED", "Costs", "Measure", "cost_column", "cost_table"]
-
-Cost = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Measure:
 
     column: Column
     kind: StageKind
-    read: Callable[[Cost], float | str | None]
+    read: Callable[[Cost], float | None]
     format: str = ",.0f"
 
     @property
@@ -38,46 +35,20 @@ class Measure:
         return Column(f"{PREFIX}{self.column.key}", head, "number")
 
 
-def _measure(key: str, label: str, span: str, read: Any, spec: str = ",.0f") -> Measure:
-    kind: StageKind = "sample" if span == "Sampling" else "train"
-    return Measure(Column(key, label, "number", span), kind, read, spec)
-
-
-def _evaluations(cost: Cost, *, role: str) -> float | None:
-    count: float | None = cost.get("evaluations", {}).get(role)
-    return count
-
-
-def _other_evaluations(cost: Cost) -> float | None:
-    known = cost.get("evaluations", {})
-    rest = [n for role, n in known.items() if role not in ("teacher", "student")]
-    return sum(rest) if rest else None
-
-
-def _memory(cost: Cost) -> float | None:
-    peak = cost.get("peak_memory_bytes")
-    return None if peak is None else peak / 2**20
-
-
-def _per_sample(cost: Cost) -> float | None:
-    return 1000 * cost["seconds"] / cost["samples"] if cost.get("samples") else None
-
-
-def _device_hours(cost: Cost) -> float | None:
-    """Of all devices that a data-parallel training ran on (TDM, arXiv 2503.06674, table 3)."""
-    return cost["seconds"] * cost.get("processes", 1) / 3600 if "seconds" in cost else None
+def _measure(key: str, label: str, span: str, spec: str = ",.0f") -> Measure:
+    return Measure(Column(key, label, "number", span), *COSTS[key], spec)
 
 
 MEASURED = (
-    _measure("train_seconds", "wall s", "Training", lambda c: c.get("seconds"), ",.1f"),
-    _measure("train_cpu_seconds", "CPU s", "Training", lambda c: c.get("cpu_seconds"), ",.1f"),
-    _measure("device_hours", "device-hours", "Training", _device_hours, ".3g"),
-    _measure("student_updates", "student updates", "Training", lambda c: c.get("student_updates")),
-    _measure("teacher_nfe", "teacher", "Evaluations", lambda c: _evaluations(c, role="teacher")),
-    _measure("student_nfe", "student", "Evaluations", lambda c: _evaluations(c, role="student")),
-    _measure("other_nfe", "other nets", "Evaluations", _other_evaluations),
-    _measure("peak_memory_mib", "peak MiB", "Memory", _memory),
-    _measure("sample_ms", "ms per sample", "Sampling", _per_sample, ",.2f"),
+    _measure("train_seconds", "wall s", "Training", ",.1f"),
+    _measure("train_cpu_seconds", "CPU s", "Training", ",.1f"),
+    _measure("device_hours", "device-hours", "Training", ".3g"),
+    _measure("student_updates", "student updates", "Training"),
+    _measure("teacher_nfe", "teacher", "Evaluations"),
+    _measure("student_nfe", "student", "Evaluations"),
+    _measure("other_nfe", "other nets", "Evaluations"),
+    _measure("peak_memory_mib", "peak MiB", "Memory"),
+    _measure("sample_ms", "ms per sample", "Sampling", ",.2f"),
 )
 EVALUATIONS = Column("evaluations", "Evaluations per sample", "field")
 _DEVICE = Column("device", "Device", "field")
@@ -144,20 +115,8 @@ class Costs:
         """The stage's costs, or why there are none."""
         key = cell.train if kind == "train" else cell.sample
         if key not in self._found:
-            self._found[key] = self._read(kind, key)
+            self._found[key] = stage_cost(self.results, kind, key)
         return self._found[key]
-
-    def _read(self, kind: StageKind, key: str) -> Cost | str:
-        if not key:  # nothing was trained here
-            return {"device": ""}
-        if not self.results.store.is_done(kind, key):
-            return self.results.missing_stage(key)
-        path = self.results.store.path(kind, key) / "cost.json"
-        try:
-            cost: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return f"{kind} stage {key[:8]} has no readable cost.json"
-        return cost
 
     def asked(self, row: Row, field: str) -> Entry:
         """The cost that a column or an axis names."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from distillbench.api.metric import Samples
-from distillbench.errors import BadInput
+from distillbench.errors import BadInput, NotSupported
 from distillbench.score.features import BATCH, read_state
 from distillbench.score.preprocess import (
     IMAGENET_MEAN,
@@ -28,6 +28,9 @@ from distillbench.score.preprocess import (
 from distillbench.score.progress import tick
 
 __all__ = ["ClipPair", "DinoNet", "clip_pair", "dino_net", "filled", "perceptual"]
+
+
+SMALLEST = 16  # VGG16 halves its pictures four times before its last features
 
 
 def filled(net: torch.nn.Module, state: dict[str, Tensor], path: Path, *,
@@ -201,6 +204,11 @@ class _Lpips:
 
     @torch.no_grad()
     def __call__(self, one: Tensor, two: Tensor) -> Tensor:
+        if min(one.shape[1:3]) < SMALLEST:
+            raise NotSupported(
+                f"LPIPS with VGG takes pictures of {SMALLEST} pixels a side or more, not of "
+                f"{one.shape[2]}x{one.shape[1]}"
+            )
         pixels = [x.permute(0, 3, 1, 2).float().div(127.5).sub(1).to(self.device)
                   for x in (one, two)]  # fmt: skip
         found: Tensor = self.net(*pixels).flatten().cpu()

@@ -24,14 +24,12 @@ def load_samples(directory: Path) -> Samples:
     Raises:
         ArtifactError: files are missing, disagree, or are not as they were committed.
     """
-    from safetensors.torch import load_file
-
     check_folder(directory)
     try:
         record = json.loads((directory / "samples.json").read_text(encoding="utf-8"))
         lines = (directory / "samples.jsonl").read_text(encoding="utf-8").splitlines()
         shards = sorted(directory.glob("samples-*.safetensors"))
-        data = torch.cat([load_file(path)["samples"] for path in shards])
+        data = _joined(shards)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ArtifactError(f"{directory}: no readable samples ({error})") from None
     rows = [json.loads(line) for line in lines]
@@ -39,6 +37,32 @@ def load_samples(directory: Path) -> Samples:
         raise ArtifactError(f"{directory}: {len(data)} samples, {len(rows)} lines")
     prompts, categories = ([row[key] for row in rows] for key in ("prompt", "category"))
     return Samples(data, prompts, categories, record["seed"], directory.name)
+
+
+def _joined(shards: Sequence[Path]) -> torch.Tensor:
+    """The samples of all shards, read one after another into place: in memory once, not twice."""
+    from safetensors import safe_open
+
+    kept: torch.Tensor | None = None
+    sizes, at = [_rows(path) for path in shards], 0
+    for path, rows in zip(shards, sizes, strict=True):
+        with safe_open(path, framework="pt") as file:
+            part = file.get_tensor("samples")
+        kept = part.new_empty((sum(sizes), *part.shape[1:])) if kept is None else kept
+        if part.shape[1:] != kept.shape[1:]:  # a copy would repeat what is too small
+            raise ValueError(f"{path.name} holds samples of another shape")
+        kept[at : at + rows].copy_(part)
+        at += rows
+    if kept is None:
+        raise ValueError("there are none")
+    return kept
+
+
+def _rows(path: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return int(file.get_slice("samples").get_shape()[0])
 
 
 class SampleWriter:

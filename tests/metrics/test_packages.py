@@ -133,6 +133,7 @@ def test_hpsv2_gives_the_native_numbers(folders: dict[str, Path], pictures: Samp
     assert theirs == pytest.approx(native, abs=1e-3)  # of 100 x cosine: 1e-5
 
 
+@pytest.mark.timeout(3600)
 @needs("image-reward")
 def test_image_reward_gives_the_native_numbers(tmp_path: Path, pictures: Samples) -> None:
     """On a random checkpoint of the published size, as the package's sizes are fixed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ SMALL = {
          "params": {"teacher_guidance": 1.0, "nets": "copy"}},
     ],
     "seeds": [0, 1],
-    "metrics": ["sw"],
+    "metrics": ["sw", "coverage"],
 }  # fmt: skip
 
 
@@ -58,6 +59,26 @@ def test_results_are_frames(done: Any) -> None:
     assert {"sw", "sw_stderr", "sw_n"} <= set(table.columns)
     assert table["sw"].dtype == float
     assert (frames["cost"]["train_seconds"] >= 0).all()
+
+
+def test_tables_are_means_of_tidy_values_and_costs(done: Any) -> None:
+    pytest.importorskip("pandas")
+    values, costs, frames = done.values(), done.costs(), done.frames()
+    run = ["row", "backbone", "nfe", "updates", "seed"]
+    assert list(values) == [*run, "metric", "prompt", "category", "sample", "value"]
+    assert list(costs) == [*run, "measure", "value"]
+    assert set(values["metric"]) >= {"sw", "coverage", "coverage_within"}
+    for frame, tidy, names, by in (
+        (frames["results"], values, ["sw", "coverage"], "metric"),
+        (frames["cost"], costs, ["train_seconds", "sample_ms"], "measure"),
+    ):
+        for _, line in frame.iterrows():
+            for name in names:
+                own = tidy[(tidy["row"] == line["label"]) & (tidy[by] == name)]
+                assert set(own["seed"]) == {0, 1}
+                assert math.fsum(own["value"]) / len(own) == line[name]
+    within = values[values["metric"] == "coverage_within"]
+    assert len(within.dropna(subset="sample")) in (0, len(within))
 
 
 def test_rows_are_compared_as_in_a_claim(done: Any) -> None:
