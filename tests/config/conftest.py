@@ -25,7 +25,7 @@ base: {backbone: b, train: {updates: 10}, sample: {n: 16}}
 
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv(PLUGINS_VARIABLE, raising=False)
+    monkeypatch.setenv(PLUGINS_VARIABLE, "")  # recorded, so that what a test sets is undone
     add_plugin(str(FAKES))
     yield
     os.environ.pop(PLUGINS_VARIABLE, None)
