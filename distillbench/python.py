@@ -58,9 +58,9 @@ class Finished:
 
         One line a sample; of metrics of whole sets one line a sample set, without `sample`.
         """
-        from distillbench.analysis.tidy import Measured, measured
+        from distillbench.analysis.tidy import ValueRow, measured
 
-        return _tidy(Measured, measured(self._results()))
+        return _tidy(ValueRow, measured(self._results()))
 
     def costs(self) -> pandas.DataFrame:
         """Every measured cost, tidy: row, backbone, nfe, updates, seed, measure, value."""

@@ -15,13 +15,13 @@ from distillbench.analysis.aggregate import Results
 from distillbench.analysis.rows import Row
 from distillbench.plan.stage import Cell, StageKind
 
-__all__ = ["COSTS", "Cost", "Measured", "Spent", "measured", "spent", "stage_cost"]
+__all__ = ["COSTS", "Cost", "Spent", "ValueRow", "measured", "spent", "stage_cost"]
 
 Cost = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Measured:
+class ValueRow:
     """One value of one sample, or of a whole sample set.
 
     Attributes:
@@ -57,7 +57,7 @@ class Spent:
     value: float
 
 
-def measured(results: Results) -> Iterator[Measured]:
+def measured(results: Results) -> Iterator[ValueRow]:
     """Every finite value, in the order of plan, metric, seed and sample.
 
     A column that has a value a sample has these, any other that of the whole set.
@@ -72,9 +72,9 @@ def measured(results: Results) -> Iterator[Measured]:
                     run = _run(row, scored.cell)
                     samples = scored.score.samples(suffix)
                     for s in samples:
-                        yield Measured(*run, name, s.prompt, s.category, s.number, s.value)
+                        yield ValueRow(*run, name, s.prompt, s.category, s.number, s.value)
                     if not samples:
-                        yield Measured(*run, name, "", "", None, value)
+                        yield ValueRow(*run, name, "", "", None, value)
 
 
 def _run(row: Row, cell: Cell) -> tuple[str, str, int, int, int]:
