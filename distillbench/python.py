@@ -128,7 +128,7 @@ def run(
     root = Path(results)
     done = _opened(experiment, root, profile=profile, sets=sets, plugins=plugins)
     asked = RunOptions(**options)
-    part, store = selected(done.plan, only) if only else done.plan, store_of(root)
+    part, store = selected(done.plan, only), store_of(root)
     require_writable(root)
     lacking = missing(part, store, Setup(asked.runner, asked.gpus, bool(asked.address)))
     if not allow_missing:

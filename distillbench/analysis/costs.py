@@ -1,20 +1,69 @@
-"""Names of costs: what a table may show and a curve may be drawn over, as `cost.<name>`."""
+"""Costs: what a table may show and a curve may be drawn over, as `cost.<name>`, and where it is."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from distillbench.files.marks import did_you_mean
+from distillbench.plan.stage import StageKind
 
-__all__ = ["COUNTED", "MEASURED", "PREFIX", "cost_name", "unknown_cost"]
+__all__ = ["COSTS", "COUNTED", "MEASURED", "PREFIX", "Cost", "cost_name", "unknown_cost"]
 
 PREFIX: Final = "cost."
-MEASURED: Final = (
-    "train_seconds", "train_cpu_seconds", "device_hours", "peak_memory_mib", "sample_ms",
-)  # fmt: skip
-"""What another run measures otherwise."""
+Cost = Mapping[str, Any]
+"""What a stage's cost.json holds."""
+
+
+def _evaluations(role: str) -> Callable[[Cost], float | None]:
+    def read(cost: Cost) -> float | None:
+        count: float | None = cost.get("evaluations", {}).get(role)
+        return count
+
+    return read
+
+
+def _other_evaluations(cost: Cost) -> float | None:
+    known = cost.get("evaluations", {})
+    rest = [n for role, n in known.items() if role not in ("teacher", "student")]
+    return sum(rest) if rest else None
+
+
+def _memory(cost: Cost) -> float | None:
+    peak = cost.get("peak_memory_bytes")
+    return None if peak is None else peak / 2**20
+
+
+def _per_sample(cost: Cost) -> float | None:
+    return 1000 * cost["seconds"] / cost["samples"] if cost.get("samples") else None
+
+
+def _device_hours(cost: Cost) -> float | None:
+    """Of all devices that a data-parallel training ran on (TDM, arXiv 2503.06674, table 3)."""
+    return cost["seconds"] * cost.get("processes", 1) / 3600 if "seconds" in cost else None
+
+
+def _plain(name: str) -> Callable[[Cost], float | None]:
+    return lambda cost: cost.get(name)
+
+
+COSTS: Mapping[str, tuple[StageKind, Callable[[Cost], float | None]]] = {
+    "train_seconds": ("train", _plain("seconds")),
+    "train_cpu_seconds": ("train", _plain("cpu_seconds")),
+    "device_hours": ("train", _device_hours),
+    "student_updates": ("train", _plain("student_updates")),
+    "teacher_nfe": ("train", _evaluations("teacher")),
+    "student_nfe": ("train", _evaluations("student")),
+    "other_nfe": ("train", _other_evaluations),
+    "peak_memory_mib": ("train", _memory),
+    "sample_ms": ("sample", _per_sample),
+}
+"""Measure -> the stage whose cost.json has it, and how it is got from there."""
+
 COUNTED: Final = ("student_updates", "teacher_nfe", "student_nfe", "other_nfe", "evaluations")
-"""What every run of a row counts alike."""
+"""What every run of a row counts alike; `evaluations`, of one sample, are the plan's."""
+MEASURED: Final = tuple(name for name in COSTS if name not in COUNTED)
+"""What another run measures otherwise."""
 
 
 def cost_name(field: str) -> str:

@@ -7,17 +7,16 @@ would cost every table half a second; sums over them are `analysis.stats`' own a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from distillbench.analysis.aggregate import Results
+from distillbench.analysis.costs import COSTS, Cost
 from distillbench.analysis.rows import Row
 from distillbench.plan.stage import Cell, StageKind
 
-__all__ = ["COSTS", "Cost", "Spent", "ValueRow", "measured", "spent", "stage_cost"]
-
-Cost = Mapping[str, Any]
+__all__ = ["Spent", "StageCosts", "ValueRow", "measured", "spent"]
 
 
 @dataclass(frozen=True)
@@ -84,73 +83,40 @@ def _run(row: Row, cell: Cell) -> tuple[str, str, int, int, int]:
 # ---- costs ---------------------------------------------------------------------------------
 
 
-def _evaluations(role: str) -> Callable[[Cost], float | None]:
-    def read(cost: Cost) -> float | None:
-        count: float | None = cost.get("evaluations", {}).get(role)
-        return count
+class StageCosts:
+    """cost.json of the stages behind cells, each read once."""
 
-    return read
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._found: dict[str, Cost | str] = {}
 
+    def of(self, cell: Cell, kind: StageKind) -> Cost | str:
+        """A stage's costs, or why there are none; of no stage, "", what costs nothing."""
+        key = cell.train if kind == "train" else cell.sample
+        if key not in self._found:
+            self._found[key] = self._read(kind, key)
+        return self._found[key]
 
-def _other_evaluations(cost: Cost) -> float | None:
-    known = cost.get("evaluations", {})
-    rest = [n for role, n in known.items() if role not in ("teacher", "student")]
-    return sum(rest) if rest else None
-
-
-def _memory(cost: Cost) -> float | None:
-    peak = cost.get("peak_memory_bytes")
-    return None if peak is None else peak / 2**20
-
-
-def _per_sample(cost: Cost) -> float | None:
-    return 1000 * cost["seconds"] / cost["samples"] if cost.get("samples") else None
-
-
-def _device_hours(cost: Cost) -> float | None:
-    """Of all devices that a data-parallel training ran on (TDM, arXiv 2503.06674, table 3)."""
-    return cost["seconds"] * cost.get("processes", 1) / 3600 if "seconds" in cost else None
-
-
-def _plain(name: str) -> Callable[[Cost], float | None]:
-    return lambda cost: cost.get(name)
-
-
-COSTS: Mapping[str, tuple[StageKind, Callable[[Cost], float | None]]] = {
-    "train_seconds": ("train", _plain("seconds")),
-    "train_cpu_seconds": ("train", _plain("cpu_seconds")),
-    "device_hours": ("train", _device_hours),
-    "student_updates": ("train", _plain("student_updates")),
-    "teacher_nfe": ("train", _evaluations("teacher")),
-    "student_nfe": ("train", _evaluations("student")),
-    "other_nfe": ("train", _other_evaluations),
-    "peak_memory_mib": ("train", _memory),
-    "sample_ms": ("sample", _per_sample),
-}
-"""Measure -> the stage whose cost.json has it, and how it is got from there."""
-
-
-def stage_cost(results: Results, kind: StageKind, key: str) -> Cost | str:
-    """The cost.json of a stage, or why there is none; of no stage, "", what costs nothing."""
-    if not key:  # nothing was trained here
-        return {"device": ""}
-    if not results.store.is_done(kind, key):
-        return results.missing_stage(key)
-    path = results.store.path(kind, key) / "cost.json"
-    try:
-        cost: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"{kind} stage {key[:8]} has no readable cost.json"
-    return cost
+    def _read(self, kind: StageKind, key: str) -> Cost | str:
+        if not key:  # nothing was trained here
+            return {"device": ""}
+        if not self._results.store.is_done(kind, key):
+            return self._results.missing_stage(key)
+        path = self._results.store.path(kind, key) / "cost.json"
+        try:
+            cost: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return f"{kind} stage {key[:8]} has no readable cost.json"
+        return cost
 
 
 def spent(results: Results) -> Iterator[Spent]:
     """Every measured cost, in the order of plan, measure and seed."""
+    costs = StageCosts(results)
     for row in results.rows:
         for measure, (kind, read) in COSTS.items():
             for cell in row.cells:
-                key = cell.train if kind == "train" else cell.sample
-                cost = stage_cost(results, kind, key)
+                cost = costs.of(cell, kind)
                 value = None if isinstance(cost, str) else read(cost)
                 if value is not None:
                     yield Spent(*_run(row, cell), measure, float(value))

@@ -50,7 +50,7 @@ def calibrate(
     _, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
     )
-    part = selected(whole, only) if only else whole
+    part = selected(whole, only)
     require_writable(results)
     device = "cuda" if choose_gpus(gpus) else "cpu"
     lines: list[str] = []

@@ -51,13 +51,14 @@ def plan(
     """Show the grid, its stages, and which of them are cached, new or stale."""
     from distillbench.plan.build import selected
     from distillbench.plan.requirements import missing
+    from distillbench.run.calibrate import FILE
 
     _, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
     )
-    part = selected(whole, only) if only else whole
+    part = selected(whole, only)
     store = store_of(results)
-    paces = calibration or results / "calibration.json"
+    paces = calibration or results / FILE
     extra = Reckoning(memory, paces, asked=calibration is not None)
     show_plan(part, whole, store, missing(part, store), as_json=json, extra=extra)
 

@@ -127,7 +127,7 @@ def run(
     experiment, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
     )
-    part = selected(whole, only) if only else whole
+    part = selected(whole, only)
     store = store_of(results)
     lacking = _lacking(part, store, options)
     if dry_run:

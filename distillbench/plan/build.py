@@ -92,11 +92,13 @@ def _check_metrics(
 
 
 def selected(plan: Plan, only: str) -> Plan:
-    """The rows of a plan that an `--only` expression selects, and what they need.
+    """The rows of a plan that an `--only` expression selects, and what they need; "" is the whole.
 
     Raises:
         BadInput: the expression is malformed or selects nothing.
     """
+    if not only:
+        return plan
     terms = parse_only(only)
     views = [fields_of(cell) for cell in plan.cells]
     for name, values in terms:

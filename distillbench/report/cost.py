@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from distillbench.analysis import costs, stats
 from distillbench.analysis.aggregate import Results
 from distillbench.analysis.columns import backbone_labels
-from distillbench.analysis.costs import PREFIX, cost_name
+from distillbench.analysis.costs import COSTS, PREFIX, Cost, cost_name
 from distillbench.analysis.rows import Row
-from distillbench.analysis.tidy import COSTS, Cost, stage_cost
+from distillbench.analysis.tidy import StageCosts
 from distillbench.experiment.schema import Experiment
-from distillbench.plan.stage import Cell, StageKind
+from distillbench.plan.stage import StageKind
 from distillbench.report.table import MISSING, Column, Entry, Footnotes, Line, Run, Table
 from distillbench.specs.stages import TrainSpec
 
@@ -107,16 +107,8 @@ class Costs:
     """cost.json of the stages behind the cells."""
 
     def __init__(self, results: Results, footnotes: Footnotes) -> None:
-        self.results = results
         self.footnotes = footnotes
-        self._found: dict[str, Cost | str] = {}
-
-    def read(self, cell: Cell, kind: StageKind) -> Cost | str:
-        """The stage's costs, or why there are none."""
-        key = cell.train if kind == "train" else cell.sample
-        if key not in self._found:
-            self._found[key] = stage_cost(self.results, kind, key)
-        return self._found[key]
+        self.read = StageCosts(results).of
 
     def asked(self, row: Row, field: str) -> Entry:
         """The cost that a column or an axis names."""

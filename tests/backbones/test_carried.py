@@ -37,6 +37,16 @@ def tuned(folders: Folders, tmp_path: Path) -> Path:
     return place
 
 
+def _predicts_as(student: Any, stock_net: Any) -> None:
+    backbone = student.method.backbone
+    cond = backbone.encode(["a red car"])
+    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours = backbone.predict(student.net, x, torch.tensor([499]), cond).raw
+        theirs = stock_net(x, 499, encoder_hidden_states=cond.tensors["tokens"]).sample
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("kind", ["lora", "network"])
 def test_both_kinds(kind: str, folders: Folders, tuned: Path, tmp_path: Path) -> None:
     base, other = (
@@ -51,13 +61,7 @@ def test_both_kinds(kind: str, folders: Folders, tuned: Path, tmp_path: Path) ->
     on = {"name": "sd", "params": {"model": str(tuned)}, "revision": there.revision()}
     student = load_student(tmp_path / "run", on=on)
     other.load_state_dict(made.merged(other, layers))
-    backbone = student.method.backbone
-    cond = backbone.encode(["a red car"])
-    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        ours = backbone.predict(student.net, x, torch.tensor([499]), cond).raw
-        theirs = other(x, 499, encoder_hidden_states=cond.tensors["tokens"]).sample
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+    _predicts_as(student, other)
     with pytest.raises(ArtifactError, match="to be sampled on revision 0"):
         load_student(tmp_path / "run", on={**on, "revision": "0"})
 
@@ -78,13 +82,7 @@ def test_onto_the_net_of_a_training(kind: str, folders: Folders, tmp_path: Path)
     other = stock.UNet2DConditionModel.from_pretrained(folders("sd") / "unet")
     other.load_state_dict(tuned)
     other.load_state_dict(made.merged(other, layers))
-    backbone = student.method.backbone
-    cond = backbone.encode(["a red car"])
-    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        ours = backbone.predict(student.net, x, torch.tensor([499]), cond).raw
-        theirs = other(x, 499, encoder_hidden_states=cond.tensors["tokens"]).sample
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+    _predicts_as(student, other)
 
 
 def test_another_architecture_is_refused_by_its_headers(folders: Folders, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def plan_of(write: Callable[[str], Path]) -> Callable[..., Plan]:
 
     def _plan(text: str, *, head: str = HEAD, only: str = "", **kwargs: Any) -> Plan:
         plan = checked_plan(load_experiment(write(head + text), **kwargs))
-        return selected(plan, only) if only else plan
+        return selected(plan, only)
 
     return _plan
 

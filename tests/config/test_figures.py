@@ -31,4 +31,5 @@ def test_what_cannot_be_drawn_is_refused(
 
 @pytest.mark.parametrize("across", [*GRIDS, "nfe", "label"])
 def test_columns_of_grids(across: str, plan_of: Callable[..., Plan]) -> None:
-    plan_of(FILE.replace("FIGURE", f"{{name: a, across: {across}}}"))
+    plan = plan_of(FILE.replace("FIGURE", f"{{name: a, across: {across}}}"))
+    assert [cell.method for cell in plan.cells] == ["fake-student"]
