@@ -23,19 +23,21 @@ __all__ = ["DMD2", "DMD2Config"]
 
 
 class DMD2(Adversarial):
-    """The fake score is updated R times, with the GAN's head where there is one, then the student.
+    """The student is updated, then R times the fake score, with the GAN's head where there is one.
 
     x0 = f_theta(x_u, u) at one of K nodes u; x_u is simulated by the student itself (section 4.5).
+    As released, the first of the R updates learns from the x0 of the student's own.
 
+        student  gradient at x0:  (f_psi - f_phi)(x_t, t) / mean |x0 - f_phi|            (eq. 3)
         fake     min_psi    | eps_psi(x_t, t) - n |^2,  x_t = alpha x0 + sigma n,  t ~ U[0, T)
         head     min_D      softplus(D(x_t)) + softplus(-D(y_t)),  y real                (eq. 4)
-        student  gradient at x0:  (f_psi - f_phi)(x_t, t) / mean |x0 - f_phi|            (eq. 3)
 
     f_phi: guided teacher; f_psi: fake score. `steps: 1` with `regression` is DMD (2311.18828).
     """
 
     Config = DMD2Config
     title, paper = "DMD2", "DMD2 (arXiv 2405.14867)"
+    version = 2  # the student comes first and shares its sample since 2
 
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
         super().__init__(config, backbone)
@@ -49,24 +51,22 @@ class DMD2(Adversarial):
         return self.with_head({"fake": fake, "student": config.role("student", ema=config.ema)})
 
     def turns(self, step: int) -> tuple[str, ...]:
-        """R times the fake score (and the head), then the student; it alone in its pre-training."""
-        return ("student",) if self.config.pretrains(step) else super().turns(step)
+        """The student, then R times the fake score; the student alone in its pre-training."""
+        others = () if self.config.pretrains(step) else self.config.fake_updates * ("fake",)
+        return ("student", *others)
 
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
         """Denoising (and telling real from fake), or moving the student."""
-        if turn == "head":
-            return self.head_losses(*self.fake_and_real(batch), batch)
-        if turn == "fake":
-            losses = Losses(denoising_loss(self, "fake", self.samples(batch), batch, "fake"))
-            if self.fake_discriminates:
-                losses = self.with_discriminator(losses, *self.fake_and_real(batch), batch)
-            return losses
-        return Losses(self.regress(batch)) if self.config.pretrains(step) else self.move(batch)
+        if turn == "student":
+            return Losses(self.regress(batch)) if self.config.pretrains(step) else self.move(batch)
+        losses = Losses(denoising_loss(self, "fake", self.samples(batch), batch, "fake"))
+        return self.with_discriminator(losses, batch)
 
     def move(self, batch: Batch) -> Losses:
         """The student's matching loss, with its GAN and regression where there are such."""
         x_u, u = self.student_input(batch, "student")
         pred = self.predict("student", x_u, u, batch)
+        batch.once("sample", pred.x0.detach)
         losses = self.matching(pred, u, batch)
         if self.adversarial:
             x_t = noised(self, pred.x0, batch, "gan student")
@@ -100,7 +100,7 @@ class DMD2(Adversarial):
         return x, nodes[last].expand(len(batch))
 
     def samples(self, batch: Batch) -> torch.Tensor:
-        """The student's x0 for fake score and head alike, without gradient."""
+        """The student's x0 for fake score and head, without gradient: its turn's or a new one."""
         with torch.no_grad():
             return batch.once(  # type: ignore[no-any-return]
                 "sample",

@@ -23,12 +23,12 @@ class TDMUnify(Adversarial, TDM):
 
     `steps_drawn: all` takes the mean over the K instead of drawing one.
 
-        fake     TDM's  + w_d ( softplus(D(x_tau)) + softplus(-D(y_tau)) )
-        head     w_d ( softplus(D(x_tau)) + softplus(-D(y_tau)) ),  y_tau ~ q(y_tau | y), y real
+        fake     TDM's  + w_d ( softplus(D(x_tau)) + softplus(-D(y_tau)) ),  y_tau ~ q(y_tau | y)
         student  TDM's  + w_g softplus(-D(x_tau))
 
-    The terms of D are there with a GAN alone (TDM-unify-GAN; our reading, the paper gives no
-    details): DMD2's head on features of the fake score, told K, or of the teacher.
+    The head of D learns in the fake score's turn, from real latents y; it and its terms are there
+    with a GAN alone (TDM-unify-GAN; our reading, the paper gives no details): DMD2's head on
+    features of the fake score, told K, or of the teacher.
     """
 
     Config = TDMUnifyConfig
@@ -73,13 +73,8 @@ class TDMUnify(Adversarial, TDM):
 
     def loss_of(self, turn: str, batch: Batch) -> Losses:
         """The losses of a batch with its one K."""
-        if turn == "head":
-            return self.head_losses(*self.fake_and_real(batch), batch)
         if turn == "fake":
-            losses = self.fake_losses(batch)
-            if self.fake_discriminates:
-                losses = self.with_discriminator(losses, *self.fake_and_real(batch), batch)
-            return losses
+            return self.with_discriminator(self.fake_losses(batch), batch)
         at, x0 = self.state(turn, batch)
         losses = self.student_losses(at, x0, batch)
         return (

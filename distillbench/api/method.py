@@ -205,6 +205,13 @@ class Method(ABC):
         """The roles updated in this step, in order (TDM: fake, student)."""
         return tuple(self.nets())
 
+    def trains(self, turn: str) -> Sequence[str]:
+        """The roles that a turn updates by one loss; the role it is named after unless they share.
+
+        Each has its own optimizer, and the gradients of all of them come from one backward pass.
+        """
+        return (turn,)
+
     @property
     def crosses_roles(self) -> str:
         """What in this method takes a loss's gradient through other networks than the turn's.
@@ -254,7 +261,7 @@ class Method(ABC):
 
     @abstractmethod
     def loss(self, turn: str, batch: Batch, step: int) -> Losses:
-        """The loss of one turn on one micro-batch; only the turn's net requires gradients."""
+        """The loss of one turn on one micro-batch; only the nets it trains require gradients."""
 
 
 def check_recomputation(method: Method) -> None:

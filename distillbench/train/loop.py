@@ -143,11 +143,11 @@ class Trainer:
     def _turn(
         self, turn: str, batches: dict[tuple[int, int], Batch], repeat: int
     ) -> list[Mapping[str, torch.Tensor]]:
-        """One update of one role; returns what each micro-batch reported."""
-        role, accumulate = self.roles[turn], self.train.accumulate
-        only(turn, self.roles.items())
+        """One update of the roles a turn trains; returns what each micro-batch reported."""
+        trained, accumulate = self.method.trains(turn), self.train.accumulate
+        only(trained, self.roles.items())
         reported: list[Mapping[str, torch.Tensor]] = []
-        with role.net.active():  # for backward too: checkpointed layers run again in it
+        with self.roles[turn].net.active():  # for backward too: checkpointed layers run again in it
             for i in range(accumulate):
                 micro = i * self.team.size + self.team.rank
                 if (repeat, micro) not in batches:
@@ -156,9 +156,13 @@ class Trainer:
                 self._backward(turn, losses.total / accumulate)
                 reported.append(_detached(losses))
         losses_good = torch.stack([r["loss"] for r in reported]).isfinite().all()
-        good = (losses_good, role.gather(self.team))
-        self.watch.see(self.step, turn, good, self.saved_at)
-        role.step(self.team)
+        roles = [self.roles[name] for name in trained]
+        gradients_good = torch.stack([role.gather(self.team) for role in roles]).all()
+        self.watch.see(self.step, turn, (losses_good, gradients_good), self.saved_at)
+        for role in roles:
+            role.step(self.team)
+        if self.team.scaler:
+            self.team.scaler.update()
         return reported
 
     def _backward(self, turn: str, loss: torch.Tensor) -> None:

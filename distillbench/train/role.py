@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -44,12 +44,11 @@ class Role:
         return torch.ones_like(norm, dtype=torch.bool) if team.scaler else norm.isfinite()
 
     def step(self, team: Team) -> None:
-        """Update the weights by the gathered gradients."""
+        """Update the weights by the gathered gradients; the scaler is updated by the caller."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         if team.scaler:
             team.scaler.step(self.optimizer)
-            team.scaler.update()
         else:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -107,11 +106,11 @@ def make_role(
     return Role(net, optim, optimizer, parameters)
 
 
-def only(turn: str, roles: Iterable[tuple[str, Role]]) -> None:
-    """Let the turn's net alone require gradients.
+def only(trained: Collection[str], roles: Iterable[tuple[str, Role]]) -> None:
+    """Let the nets of these roles alone require gradients.
 
     Explicitly for all of them: a parameter that is frozen when backward runs silently gets none.
     """
     for name, role in roles:
         for parameter in role.parameters:
-            parameter.requires_grad_(name == turn)
+            parameter.requires_grad_(name in trained)

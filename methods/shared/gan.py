@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,8 @@ AT_CHANCE = 0.01
 class Adversarial(Method):
     """What a GAN adds to a method with a fake score and the settings `GanConfig`.
 
-    Nothing while `adversarial_weight` is 0; with it, backbones without features are refused. Where
-    DMD2's released code updates fake score and head in one backward pass, here they take turns.
+    Nothing while `adversarial_weight` is 0; with it, backbones without features are refused. Fake
+    score and head are updated in one turn by one backward pass, as in DMD2's released code.
     """
 
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
@@ -44,7 +45,7 @@ class Adversarial(Method):
         if not self.adversarial:
             return
         self.needs = self.needs | {"latents"}
-        self.version = type(self).version + 1  # heads normalise over larger groups since 1
+        self.version = type(self).version + 2  # fake score and head share a turn since 2
         if not backbone.has_features:
             raise NotSupported(
                 f"a GAN needs features, which backbone {backbone.name} does not offer",
@@ -55,11 +56,6 @@ class Adversarial(Method):
     def adversarial(self) -> bool:
         """Whether there is a GAN."""
         return bool(self.config.adversarial_weight > 0)
-
-    @property
-    def fake_discriminates(self) -> bool:
-        """Whether the head reads the fake score, which then learns from the GAN too."""
-        return self.adversarial and self.config.adversarial_features == "fake"
 
     @property
     def crosses_roles(self) -> str:
@@ -75,9 +71,12 @@ class Adversarial(Method):
         return {"fake": fake, **head, **nets}
 
     def turns(self, step: int) -> tuple[str, ...]:
-        """R times the fake score, with the head after it where there is one, then the student."""
-        others = ("fake", "head") if self.adversarial else ("fake",)
-        return (*self.config.fake_updates * others, "student")
+        """R times the fake score, with the head where there is one, then the student."""
+        return (*self.config.fake_updates * ("fake",), "student")
+
+    def trains(self, turn: str) -> tuple[str, ...]:
+        """The head learns in the fake score's turn."""
+        return ("fake", "head") if turn == "fake" and self.adversarial else (turn,)
 
     def make_head(self, name: str) -> torch.nn.Module:
         """The discriminator's head, sized for the backbone's bottleneck."""
@@ -85,7 +84,7 @@ class Adversarial(Method):
 
     def warnings(self, log: Sequence[Mapping[str, float]]) -> list[str]:
         """That the discriminator has stayed at chance, in the log's last quarter on average."""
-        losses = [row["head/discriminator"] for row in log if "head/discriminator" in row]
+        losses = [row["fake/discriminator"] for row in log if "fake/discriminator" in row]
         late = losses[-max(len(losses) // 4, 1) :]
         if not losses or (loss := sum(late) / len(late)) < CHANCE - AT_CHANCE:
             return []
@@ -97,28 +96,28 @@ class Adversarial(Method):
 
     # ---- losses -----------------------------------------------------------------------------
 
-    def head_losses(self, fake: Noised, real: Noised, batch: Batch) -> Losses:
-        """Of the head's turn: tell the student's noised samples from noised latents."""
-        loss = self._discriminator(fake, real, batch)
-        total = self.config.discriminator_weight * loss
-        return Losses(total, {"discriminator": loss, "chance": torch.full_like(loss, CHANCE)})
+    @abstractmethod
+    def fake_and_real(self, batch: Batch) -> tuple[Noised, Noised]:
+        """What the discriminator is to tell apart: samples of the student and latents, noised."""
 
-    def with_discriminator(
-        self, losses: Losses, fake: Noised, real: Noised, batch: Batch
-    ) -> Losses:
-        """The fake score's losses and its share in the discriminator."""
-        loss = self._discriminator(fake, real, batch)
+    def with_discriminator(self, losses: Losses, batch: Batch) -> Losses:
+        """The fake score's losses and, with a GAN, the discriminator's.
+
+        Its gradient reaches the head, and the fake score where that is what the head reads.
+        """
+        if not self.adversarial:
+            return losses
+        fake, real = self.fake_and_real(batch)
+        loss = discriminator_loss(self._logits(*fake, batch), self._logits(*real, batch))
         total = losses.total + self.config.discriminator_weight * loss
-        return Losses(total, {**losses.scalars, "discriminator": loss})
+        told = {"discriminator": loss, "chance": torch.full_like(loss, CHANCE)}
+        return Losses(total, {**losses.scalars, **told})
 
     def with_adversary(self, losses: Losses, noised: Noised, batch: Batch) -> Losses:
         """The student's losses and its GAN loss at its noised samples, which carry gradient."""
         fooled = adversarial_loss(self._logits(*noised, batch))
         total = losses.total + self.config.adversarial_weight * fooled
         return Losses(total, {**losses.scalars, "adversarial": fooled})
-
-    def _discriminator(self, fake: Noised, real: Noised, batch: Batch) -> torch.Tensor:
-        return discriminator_loss(self._logits(*fake, batch), self._logits(*real, batch))
 
     def _logits(self, x_t: torch.Tensor, t: torch.Tensor, batch: Batch) -> torch.Tensor:
         fake = self.config.adversarial_features == "fake"

@@ -22,9 +22,14 @@ def gan(dmd2: Any, **config: Any) -> tuple[Any, Any]:
     return method, method.backbone.batch(latents=latents)
 
 
+def judged(method: Any, batch: Any) -> torch.Tensor:
+    """The discriminator's loss in the fake score's turn."""
+    return method.loss("fake", batch, 0).scalars["discriminator"]  # type: ignore[no-any-return]
+
+
 def test_an_undecided_discriminator(dmd2: Any) -> None:
     method, batch = gan(dmd2, discriminator_weight=1.0)
-    assert method.loss("head", batch, 0).total.item() == pytest.approx(2 * math.log(2), rel=1e-6)
+    assert judged(method, batch).item() == pytest.approx(2 * math.log(2), rel=1e-6)
     adversarial = method.loss("student", batch, 0).scalars["adversarial"]
     assert adversarial.item() == pytest.approx(math.log(2), rel=1e-6)
 
@@ -53,7 +58,7 @@ def test_only_keys_with_a_gan_know_of_its_head() -> None:
     backbone = registry.build_backbone("gmm", {})
     versions = [registry.build_method("dmd2", p, backbone).version
                 for p in ({}, {"adversarial_weight": 0.1})]  # fmt: skip
-    assert versions == [1, 2]
+    assert versions == [2, 4]
 
 
 def test_a_video_gets_the_mean_of_its_frames_logits() -> None:
@@ -66,9 +71,9 @@ def test_a_video_gets_the_mean_of_its_frames_logits() -> None:
 def test_the_discriminator_learns_to_prefer_real_latents(dmd2: Any) -> None:
     method, batch = gan(dmd2, lean=0.3)
     batch.latents = batch.latents + 20.0  # a head that leans to large values is right
-    right = method.loss("head", batch, 0).total
+    right = judged(method, batch)
     batch.latents = batch.latents - 40.0
-    assert right < method.loss("head", batch, 0).total
+    assert right < judged(method, batch)
 
 
 @pytest.mark.parametrize("source", ["fake", "teacher"])
@@ -80,13 +85,13 @@ def test_whom_the_discriminators_loss_moves(dmd2: Any, source: str) -> None:
     batch._memo.clear()
     (both,) = torch.autograd.grad(method.loss("fake", batch, 0).total, method.shift)
     assert (float(both) == float(alone)) == (source == "teacher")
-    assert {name for name, _ in method.backbone.calls if "features" in name} == (
-        {"features of fake"} if source == "fake" else set()
-    )
+    assert {name for name, _ in method.backbone.calls if "features" in name} == {
+        f"features of {source}"
+    }
     method.loss("student", batch, 0).total.backward()
     assert method.gain.grad is not None
     method.gain.grad = None
-    method.loss("head", batch, 0).total.backward()
+    method.loss("fake", batch, 0).total.backward()
     assert method.gain.grad is None  # samples are data to the discriminator
     assert method.lean.grad is not None
 
@@ -141,7 +146,8 @@ def unify(**params: Any) -> tuple[Any, Any]:
 
 def test_tdm_unify_has_a_head_where_there_is_a_gan() -> None:
     method, _ = unify()
-    assert method.turns(0) == ("fake", "head", "student")
+    assert method.turns(0) == ("fake", "student")
+    assert method.trains("fake") == ("fake", "head")
     assert method.nets()["head"].optim == method.nets()["fake"].optim
     assert method.needs == {"prompts", "latents"}
     plain = registry.build_method("tdm_unify", {}, registry.build_backbone("gmm", {}))
@@ -179,8 +185,8 @@ def test_features_of_the_fake_score_are_told_k(source: str) -> None:
     method.backbone.features = features
     for turn in method.turns(0):
         method.loss(turn, batch, 0)
-    # The teacher's features are no business of the fake score's turn.
-    assert Counter(name for name, *_ in heard) == {source: 5 if source == "fake" else 3}
+    # Fake and real states in the one turn of fake score and head, and the student's own.
+    assert Counter(name for name, *_ in heard) == {source: 3}
     for name, _, told in heard:
         assert (told is None) == (name == "teacher")
         assert told is None or told.tolist() == [4] * 16
@@ -207,7 +213,7 @@ def test_an_undecided_head_of_vectors() -> None:
     assert build_head(method.backbone)[0].in_features == vector_head(64)[0].in_features == 64
     torch.nn.init.zeros_(head[-1].weight)
     torch.nn.init.zeros_(head[-1].bias)
-    assert method.loss("head", batch, 0).total.item() == pytest.approx(2 * math.log(2), rel=1e-6)
+    assert judged(method, batch).item() == pytest.approx(2 * math.log(2), rel=1e-6)
     fooled = method.loss("student", batch, 0).scalars["adversarial"]
     assert fooled.item() == pytest.approx(math.log(2), rel=1e-6)
 
@@ -236,8 +242,8 @@ def test_the_head_has_the_fake_scores_optimizer_or_one_of_its_own(name: str) -> 
 
 def test_the_discriminators_loss_is_logged_beside_chance() -> None:
     method, batch = unify(discriminator_weight=0.25)
-    losses = method.loss("head", batch, 0)
-    assert losses.total.item() == pytest.approx(0.25 * losses.scalars["discriminator"].item())
+    losses = method.loss("fake", batch, 0)
+    assert judged(method, batch) == losses.scalars["discriminator"]
     assert losses.scalars["chance"].item() == pytest.approx(2 * math.log(2))
 
 
@@ -253,6 +259,6 @@ def test_a_discriminator_that_stays_at_chance_is_warned_of(
     losses: list[float], warned: bool
 ) -> None:
     method, _ = unify()
-    said = method.warnings([{"head/discriminator": loss, "fake/loss": 1.0} for loss in losses])
+    said = method.warnings([{"fake/discriminator": loss, "fake/loss": 1.0} for loss in losses])
     assert bool(said) == warned
     assert all("disc_lr" in text and "1.386" in text for text in said)

@@ -174,7 +174,7 @@ def test_data_input_is_noised_latents_and_noise_at_the_first_time(dmd2: Any) -> 
 
 def test_turns_and_what_they_evaluate(dmd2: Any) -> None:
     method = dmd2(fake_updates=3, steps=1)
-    assert method.turns(0) == ("fake", "fake", "fake", "student")
+    assert method.turns(0) == ("student", "fake", "fake", "fake")
     assert set(method.nets()) == {"fake", "student"}
     batch = method.backbone.batch()
     method.loss("fake", batch, 0)
@@ -184,9 +184,31 @@ def test_turns_and_what_they_evaluate(dmd2: Any) -> None:
     expected = {("student", True): 1, ("teacher", False): 1, ("fake", False): 1}
     assert Counter(method.backbone.calls) == expected
     gan = dmd2(fake_updates=2, adversarial_weight=1e-3)
-    assert gan.turns(0) == ("fake", "head", "fake", "head", "student")
+    assert gan.turns(0) == ("student", "fake", "fake")
+    assert [gan.trains(turn) for turn in ("fake", "student")] == [("fake", "head"), ("student",)]
+    assert method.trains("fake") == ("fake",)
     assert gan.nets()["head"].kind == "head"
     assert gan.needs == {"prompts", "latents"}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_students_own_sample_is_the_fake_scores_first(dmd2: Any, weight: float) -> None:
+    """It is what the student predicted with gradient, as data; a later turn makes its own."""
+    method = dmd2(fake_updates=2, adversarial_weight=weight, shift=0.3)
+    latents = torch.randn(32, 2, generator=torch.Generator().manual_seed(1))
+    first, second = (method.backbone.batch(latents=latents) for _ in range(2))
+    method.loss("student", first, 0)
+    x_u, u = method.student_input(first, "student")
+    with torch.no_grad():
+        own = method.predict("student", x_u, u, first).x0
+    method.backbone.calls.clear()
+    method.loss("fake", first, 0)
+    assert torch.equal(method.samples(first), own)
+    assert not method.samples(first).requires_grad
+    assert ("student", False) not in Counter(method.backbone.calls)
+    method.loss("fake", second, 0)
+    assert Counter(method.backbone.calls)["student", False] >= 1
+    assert not torch.equal(method.samples(second), own)
 
 
 def test_fake_and_student_turn_draw_different_noise(dmd2: Any) -> None:

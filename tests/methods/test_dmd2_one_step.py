@@ -102,7 +102,7 @@ def test_pre_training_is_regression_alone_and_then_plain_dmd2(dmd2: Any) -> None
     shared: dict[str, Any] = {"steps": 1, "fake_updates": 2, "shift": 0.3}
     method = dmd2(regression="pretrain", regression_updates=3, **shared)
     assert [method.turns(i) for i in (0, 2)] == [("student",)] * 2
-    assert method.turns(3) == ("fake", "fake", "student")
+    assert method.turns(3) == ("student", "fake", "fake")
     batch = method.backbone.batch()
     method.loss("student", batch, 2)
     assert "fake" not in {name for name, _ in method.backbone.calls}
@@ -115,7 +115,7 @@ def test_pre_training_is_regression_alone_and_then_plain_dmd2(dmd2: Any) -> None
 def test_joint_adds_the_weighted_regression(dmd2: Any) -> None:
     shared: dict[str, Any] = {"steps": 1, "shift": 0.3}
     method = dmd2(regression="joint", regression_weight=0.25, fake_updates=1, **shared)
-    assert method.turns(0) == ("fake", "student")  # DMD's ratio
+    assert method.turns(0) == ("student", "fake")  # DMD's ratio
     batch = method.backbone.batch()
     both = method.loss("student", batch, 0)
     matching = dmd2(**shared).loss("student", batch, 0).total

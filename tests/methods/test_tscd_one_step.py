@@ -230,7 +230,7 @@ def test_gradients_reach_only_the_turns_net(guidance: Any) -> None:
     method, roles, batch = roles_on_gmm(teacher_guidance=guidance, w_adv=(0.1,))
     assert method.turns(LAST) == ("student", "fake", "disc")
     for turn in method.turns(LAST):
-        only(turn, roles.items())
+        only((turn,), roles.items())
         loss = method.loss(turn, batch, LAST).total
         assert bool(loss.isfinite())
         loss.backward()
