@@ -31,10 +31,12 @@ class DecoupledDMD(DMD2):
 
     f_psi: fake score; f_cond, f_uncond: teacher without guidance; g: scale. Divided by
     mean |x0 - f|, where f is what x0 is drawn to, as DMD does. Equal laws and one draw are DMD2.
+    Checked against accounts of the paper: the split (eq. 6), and tau_CA less noisy than u.
     """
 
     Config = DecoupledDMDConfig
     title, paper = "Decoupled DMD", "Decoupled DMD (arXiv 2511.22677)"
+    version = DMD2.version + 1  # guidance's times are below the node, not above, since 1
 
     def matching(self, pred: Prediction, u: torch.Tensor, batch: Batch) -> Losses:
         """The surrogate of both parts."""
@@ -56,4 +58,4 @@ class DecoupledDMD(DMD2):
         self, law: Law, pred: Prediction, u: torch.Tensor, batch: Batch, stream: str
     ) -> Noised:
         """(x_tau, tau) of a law, (B, ...) and (B,)."""
-        return matching_point(self, pred, batch, stream, u if law == "above" else None)
+        return matching_point(self, pred, batch, stream, u if law == "below" else None)

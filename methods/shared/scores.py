@@ -91,24 +91,24 @@ def matching_point(
     pred: Prediction,
     batch: Batch,
     stream: str,
-    above: torch.Tensor | None = None,
+    below: torch.Tensor | None = None,
     *,
     shift: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(x_t, t) where scores are compared: x0 noised afresh to 2 % to 98 % of the times (DMD).
 
-    Carries x0's gradient. `above` (B,): only times of that range above these. `shift` s: at share
+    Carries x0's gradient. `below` (B,): only times of that range below these. `shift` s: at share
     s u / (1 + (s - 1) u) of the range where a uniform time is at u.
     """
     backbone = method.backbone
     low = backbone.num_timesteps // 50
     high = backbone.num_timesteps - low + 1
     t = time_between(backbone, batch, stream, low, high)
-    if above is not None or shift != 1:
+    if below is not None or shift != 1:
         u = (t - low) / (high - low)
         share = shift * u / (1 + (shift - 1) * u)
-        start = low if above is None else above.clamp(low, high - 1)
-        t = (start + share * (high - start)).to(t.dtype)
+        end = high if below is None else below.clamp(low + 1, high)
+        t = (low + share * (end - low)).to(t.dtype)
     clean = torch.full((len(batch),), CLEAN, device=batch.device)
     noise = batch.randn(stream, "noise")
     at = renoised(backbone.process, pred.x0, pred.eps, clean, t, noise, detach=False)
