@@ -65,6 +65,7 @@ class Results:
         self.plan = plan
         self.store = Snapshot(store)
         self._scores: dict[str, Score | str] = {}
+        self._values: dict[tuple[int, str, str], Value] = {}
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -83,6 +84,12 @@ class Results:
 
     def value(self, row: Row, metric: str, suffix: str = "") -> Value:
         """The number of `<metric>` or `<metric>_<suffix>` in that row."""
+        asked = row.index, metric, suffix
+        if asked not in self._values:
+            self._values[asked] = self._value(row, metric, suffix)
+        return self._values[asked]
+
+    def _value(self, row: Row, metric: str, suffix: str) -> Value:
         scored = self.scores(row, metric)
         keys = tuple(s.cell.scores[metric] for s in scored if metric in s.cell.scores)
         good, problems = [], []

@@ -9,6 +9,7 @@ then single samples are the units and what is said holds for these prompts.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,9 @@ def cluster_sums(
     values: Sequence[float], clusters: Sequence[Hashable]
 ) -> tuple[list[float], list[int]]:
     """Sum and size of each cluster, in order of first appearance."""
-    members: dict[Hashable, list[float]] = {}
+    members: defaultdict[Hashable, list[float]] = defaultdict(list)
     for value, cluster in zip(values, clusters, strict=True):
-        members.setdefault(cluster, []).append(value)
+        members[cluster].append(value)
     return [math.fsum(m) for m in members.values()], [len(m) for m in members.values()]
 
 

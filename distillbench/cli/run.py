@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from distillbench.plan.requirements import Requirement
     from distillbench.plan.stage import Plan
     from distillbench.run.options import Outcome, RunOptions
+    from distillbench.run.redo import Surveyed
 
 __all__ = ["EPILOG", "execute_part", "finish", "run"]
 
@@ -117,6 +118,7 @@ def run(
     from distillbench.plan.build import selected
     from distillbench.report.render import write_plan
     from distillbench.run.options import RunOptions
+    from distillbench.run.redo import Surveyed
     from distillbench.run.trackers import require_trackers
 
     options = RunOptions(
@@ -127,47 +129,47 @@ def run(
     experiment, whole = open_experiment(
         file, profile=profile, sets=sets, plugins=plugin, max_cells=max_cells
     )
-    part = selected(whole, only)
-    store = store_of(results)
-    lacking = _lacking(part, store, options)
+    seen = Surveyed.of(part := selected(whole, only), store_of(results))
+    lacking = _lacking(part, seen, options)
     if dry_run:
-        show_plan(part, whole, store, lacking, as_json=json)
+        show_plan(part, whole, seen.store, lacking, as_json=json)
         return
     require_writable(results)
     require_trackers(options.trackers)
     if not allow_missing:
         refuse(lacking)
-        _refuse_unfit(part, store, options)
+        _refuse_unfit(part, seen, options)
     outdir = results / whole.name
     write_plan(whole, outdir)
-    outcome, store = execute_part(part, store, options, lacking, outdir / "log.txt", as_json=json)
+    outcome, store = execute_part(part, seen, options, lacking, outdir / "log.txt", as_json=json)
     finish(experiment, whole, store, outdir, outcome, as_json=json)
     raise typer.Exit(outcome.exit_code)
 
 
-def _lacking(plan: Plan, store: Any, options: RunOptions) -> Sequence[Requirement]:
+def _lacking(plan: Plan, seen: Surveyed, options: RunOptions) -> Sequence[Requirement]:
     """What the stages that a run would make need and this machine has not."""
     from distillbench.plan.requirements import Setup, missing
-    from distillbench.run.redo import Without, to_redo
+    from distillbench.run.redo import to_redo
 
-    seen: Any = Without(store, to_redo(plan, store)) if options.redo_changed else store
+    if options.redo_changed:
+        seen = seen.without(to_redo(plan, seen))
     setup = Setup(options.runner, options.gpus, bool(options.address))
     return missing(plan, seen, setup)
 
 
-def _refuse_unfit(plan: Plan, store: Any, options: RunOptions) -> None:
+def _refuse_unfit(plan: Plan, seen: Surveyed, options: RunOptions) -> None:
     """Stop before trainings that a GPU here cannot hold; a cluster's are not looked at."""
     from distillbench.plan.devices import choose_gpus
     from distillbench.run.memory import device_here, refuse_unfit
 
     if not options.address and choose_gpus(options.gpus):
-        todo = [k for k, s in plan.stages.items() if not store.is_done(s.kind, k)]
+        todo = [key for key in plan.stages if key not in seen.done]
         refuse_unfit(plan, todo, device_here(options.gpus))
 
 
 def execute_part(
     plan: Plan,
-    store: Any,
+    seen: Surveyed,
     options: RunOptions,
     lacking: Sequence[Requirement],
     log: Path,
@@ -180,12 +182,12 @@ def execute_part(
     from distillbench.run.driver import execute
     from distillbench.run.progress import open_progress
 
-    able, blocked = without(plan, lacking, lambda stage: store.is_done(stage.kind, stage.key))
+    able, blocked = without(plan, lacking, lambda stage: stage.key in seen.done)
     # With --json the standard output is the document alone.
     progress = open_progress(log, stream=sys.stderr if as_json else sys.stdout)
     for need in lacking:
         progress.say(f"missing: {need.line}")
-    done = [key for key, stage in able.stages.items() if store.is_done(stage.kind, key)]
+    store, done = seen.store, [key for key in seen.done if key in able.stages]
     lines = changed_lines(find_changes(able, done, store), redone=options.redo_changed)
     for line in [*lines, *older_lines(able, store)]:
         progress.say(line)

@@ -58,15 +58,16 @@ def score(
     from distillbench.data.prompts import load_prompts
     from distillbench.plan.requirements import missing
     from distillbench.run.options import RunOptions
+    from distillbench.run.redo import Surveyed
 
     use_plugins(plugin)
     experiment = _experiment(folders, prompts, n or len(load_prompts(prompts)), metrics or DEFAULT)
     plan = checked_plan(experiment)
-    store = store_of(results)
-    refuse(missing(plan, store))
+    seen = Surveyed.of(plan, store_of(results))
+    refuse(missing(plan, seen))
     require_writable(results)
     outdir = results / plan.name
-    outcome, store = execute_part(plan, store, RunOptions(), [], outdir / "log.txt", as_json=json)
+    outcome, store = execute_part(plan, seen, RunOptions(), [], outdir / "log.txt", as_json=json)
     finish(experiment, plan, store, outdir, outcome, as_json=json)
     raise typer.Exit(outcome.exit_code)
 

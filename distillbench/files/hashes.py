@@ -17,7 +17,7 @@ from pathlib import Path
 
 from distillbench.files.places import cache_root
 
-__all__ = ["file_sha256", "folder_book"]
+__all__ = ["Book", "file_sha256", "folder_book", "open_book"]
 
 SETTLED_SECONDS = 2.0
 """A file that changed less than this ago could change again within one tick of its clock."""
@@ -36,8 +36,12 @@ def file_sha256(
     Raises:
         OSError: it is not there or cannot be read.
     """
-    known = _book(_place(book, os.environ.get("DISTILLBENCH_CACHE"), os.environ.get("HOME")))
-    return known.get(_seen(stat or os.stat(path))) or known.read(path)
+    return open_book(book).sha256(path, stat or os.stat(path))
+
+
+def open_book(name: str) -> Book:
+    """What is remembered under a name where the environment now says."""
+    return _book(_place(name, os.environ.get("DISTILLBENCH_CACHE"), os.environ.get("HOME")))
 
 
 def folder_book(kind: str, folder: Path) -> str:
@@ -45,7 +49,7 @@ def folder_book(kind: str, folder: Path) -> str:
     return f"{kind}-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}"
 
 
-class _Book:
+class Book:
     """What is known of some files: `_seen` of a file -> its sha256."""
 
     def __init__(self, place: str) -> None:
@@ -58,8 +62,9 @@ class _Book:
                 if check == _check(seen, sha256):
                     self._known[seen] = sha256
 
-    def get(self, seen: str) -> str | None:
-        return self._known.get(seen)
+    def sha256(self, path: Path | str, stat: os.stat_result) -> str:
+        """Hex sha256 of a file's bytes; `stat` is what the file system says of it now."""
+        return self._known.get(_seen(stat)) or self.read(path)
 
     def read(self, path: Path | str) -> str:
         """Hash a file, and remember it unless it changes or has just changed."""
@@ -84,7 +89,7 @@ class _Book:
                 os.close(handle)
 
 
-_book = cache(_Book)
+_book = cache(Book)
 
 
 @cache

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from distillbench.api import registry
 from distillbench.api.published import Published
@@ -18,7 +19,7 @@ from distillbench.plan import train_options
 from distillbench.plan.devices import visible_gpus
 from distillbench.plan.disk import disk_need
 from distillbench.plan.identity import canonical_json
-from distillbench.plan.stage import Plan, Stage
+from distillbench.plan.stage import Plan, Stage, StageKind
 from distillbench.specs.stages import (
     GivenSpec,
     Plugin,
@@ -27,9 +28,6 @@ from distillbench.specs.stages import (
     ScoreSpec,
     TrainSettings,
 )
-
-if TYPE_CHECKING:
-    from distillbench.store.layout import Store
 
 __all__ = ["Requirement", "Setup", "missing", "requirements", "without"]
 
@@ -55,6 +53,19 @@ class Setup:
     elsewhere: bool = False
 
 
+class Looked(Protocol):
+    """The part of a store that is needed here."""
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        ...
+
+    def is_done(self, kind: StageKind, key: str) -> bool:
+        """Whether a stage needs nothing any more."""
+        ...
+
+
 @dataclass(frozen=True)
 class Requirement:
     """A need with the stages that have it; none for what the whole run needs."""
@@ -72,13 +83,13 @@ class Requirement:
         return {**asdict(self.need), "stages": list(self.stages)}
 
 
-def requirements(plan: Plan, store: Store, setup: Setup | None = None) -> list[Requirement]:
+def requirements(plan: Plan, store: Looked, setup: Setup | None = None) -> list[Requirement]:
     """Everything the stages that are not done need, met or not, each once, in plan order."""
     survey = _Survey(plan, store, setup or Setup())
     return [*survey.of_run(), *survey.of_stages()]
 
 
-def missing(plan: Plan, store: Store, setup: Setup | None = None) -> list[Requirement]:
+def missing(plan: Plan, store: Looked, setup: Setup | None = None) -> list[Requirement]:
     """Those of the requirements that are not met."""
     return [found for found in requirements(plan, store, setup) if found.need.problem]
 
@@ -110,7 +121,7 @@ class _Survey:
     """Goes through the stages; a plug-in with the same settings is asked once."""
 
     plan: Plan
-    store: Store
+    store: Looked
     setup: Setup
     _asked: dict[str, tuple[Need, ...]] = field(default_factory=dict)
 

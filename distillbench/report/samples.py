@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,18 @@ __all__ = ["pick_balanced", "read_lines", "read_samples"]
 Line = Mapping[str, Any]
 
 
-def read_lines(folder: Path) -> list[Line]:
+def read_lines(folder: Path) -> Sequence[Line]:
     """samples.jsonl: one {"index", "prompt", "category"} per sample, in order."""
     try:
-        text = (folder / "samples.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines() if line]
+        return _parsed((folder / "samples.jsonl").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder.name}/samples.jsonl: not readable") from error
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Sequence[Line]:
+    """The lines of a text: one object for all rows that were sampled for the same prompts."""
+    return tuple(json.loads(line) for line in text.splitlines() if line)
 
 
 def pick_balanced(lines: Sequence[Line], count: int) -> list[int]:

@@ -197,7 +197,7 @@ def _json_cell(cell: Entry, column: Column) -> Any:
     return whole | {
         "n": cell.n, "stderr": cell.stderr, "stderr_over": cell.stderr_over, "rank": cell.rank,
         "against": cell.against, "partial": cell.partial,
-        "runs": [asdict(run) for run in cell.runs],
+        "runs": [vars(run) for run in cell.runs],
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from distillbench.errors import StorageError
 from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome, RunOptions
 from distillbench.run.progress import ProgressLog
-from distillbench.run.redo import to_redo
+from distillbench.run.redo import Surveyed, to_redo
 from distillbench.store import redo
 from distillbench.store.layout import Store
 from distillbench.store.record import Failure
@@ -25,7 +25,7 @@ class Ledger:
         self.outcome = outcome
         self.progress = progress
         self.redo = options.retry_failed
-        self.anew = to_redo(plan, store) if options.redo_changed else set()
+        self.anew = to_redo(plan, Surveyed.of(plan, store)) if options.redo_changed else set()
 
     def survey(self) -> dict[str, str]:
         """Sort the stages into cached, new (in no list) and, returned, those with a problem."""
@@ -42,7 +42,7 @@ class Ledger:
                 self.make_way(stage, problem)
             elif problem is not None:
                 problems[key] = self._earlier(stage) or problem
-            if self.store.is_done(stage.kind, key):
+            elif self.store.path(stage.kind, key).is_dir():  # every byte was just compared
                 self.outcome.cached.append(key)
         return problems
 

@@ -72,9 +72,9 @@ class Store:
 
     def is_done(self, kind: str, key: str) -> bool:
         """Whether the stage is committed and every byte of it is what was committed."""
-        folder = self.path(kind, key)
+        folder = os.path.join(self.root, kind, key)  # a grid asks very often
         with suppress(ArtifactError), storage_guard(folder):
-            if folder.is_dir():
+            if os.path.isdir(folder):
                 self._check(folder)
                 return True
         return False
@@ -85,10 +85,10 @@ class Store:
         Raises:
             StorageError: its files cannot be read.
         """
-        folder = self.path(kind, key)
+        folder = os.path.join(self.root, kind, key)
         try:
             with storage_guard(folder):
-                if folder.is_dir():
+                if os.path.isdir(folder):
                     self._check(folder)
                     return None
                 failure = self.failure(kind, key)
@@ -285,7 +285,7 @@ class Store:
     def _failed(self, kind: str, key: str) -> Path:
         return self.root / kind / f"{key}.failed.json"
 
-    def _check(self, folder: Path) -> None:
+    def _check(self, folder: str) -> None:
         """Compare a stage's folder with its marker, and its inputs with what is stored now."""
         done = Done.read(folder)
         done.check(folder)

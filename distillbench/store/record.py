@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.errors import ArtifactError
-from distillbench.files.hashes import file_sha256, folder_book
+from distillbench.files.hashes import Book, folder_book, open_book
 from distillbench.files.io import json_text, read_json, sha256, storage_guard, write_json
 
 __all__ = ["DONE", "Done", "Failure", "check_folder", "event", "read_sealed", "seal", "unseal"]
@@ -79,18 +79,18 @@ class Done:
         return Done(files=files, attempt=attempt, inputs=dict(inputs or {}))
 
     @staticmethod
-    def read(folder: Path) -> Done:
+    def read(folder: Path | str) -> Done:
         """Read the marker. Raises ArtifactError when it is missing, no marker, or altered."""
-        path = folder / DONE
+        path = os.path.join(folder, DONE)
         with storage_guard(path):
             try:
-                stat = path.stat()
+                stat = os.stat(path)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise ArtifactError(f"{path}: missing") from error
             seen = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-            known = _markers.get(folder)
+            known = _markers.get(path)
             if known is None or known[0] != seen:
-                known = _markers[folder] = seen, _read(path)
+                known = _markers[path] = seen, _read(Path(path))
             return known[1]
 
     @cached_property
@@ -110,13 +110,13 @@ class Done:
         """The first of its `inputs` that is stored with other content now, "" for none."""
         for name, content in self.inputs.items():
             try:
-                if Done.read(root / name).content != content:
+                if Done.read(os.path.join(root, name)).content != content:
                     return name
             except ArtifactError:
                 continue  # one that is gone or damaged is the source's own problem
         return ""
 
-    def check(self, folder: Path) -> None:
+    def check(self, folder: Path | str) -> None:
         """Compare every file of the folder with the marker, byte for byte.
 
         Digests are remembered for as long as a file stays as it is, in one book a store.
@@ -125,7 +125,7 @@ class Done:
             ArtifactError: names the first file that differs, and in what.
             StorageError: a file cannot be read.
         """
-        book = _book_of(folder.absolute().parent.parent)
+        book = open_book(_book_of(os.path.abspath(folder)))
         with storage_guard(folder):
             for name, want in self.files.items():
                 _compare(os.path.join(folder, name), want, book)
@@ -141,12 +141,16 @@ def check_folder(folder: Path) -> None:
         Done.read(folder).check(folder)
 
 
+def _book_of(folder: str) -> str:
+    return _store_book(os.path.dirname(os.path.dirname(folder)))
+
+
 @cache
-def _book_of(root: Path) -> str:
-    return folder_book("store", root)
+def _store_book(root: str) -> str:
+    return folder_book("store", Path(root))
 
 
-def _compare(path: str, want: Mapping[str, Any], book: str) -> None:
+def _compare(path: str, want: Mapping[str, Any], book: Book) -> None:
     try:
         stat = os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -154,14 +158,14 @@ def _compare(path: str, want: Mapping[str, Any], book: str) -> None:
     if (size := stat.st_size) != want["size"]:
         raise ArtifactError(f"{path}: truncated or altered ({size} bytes, not {want['size']})")
     # A digest that was remembered wrongly must not condemn a sound file.
-    found = file_sha256(path, book=book, stat=stat)
+    found = book.sha256(path, stat)
     if found != want["sha256"] and (found := sha256(Path(path))) != want["sha256"]:
         was = str(want["sha256"])
         raise ArtifactError(f"{path}: altered (sha256 {found[:12]}, {DONE} says {was[:12]})")
 
 
-_markers: dict[Path, tuple[tuple[int, ...], Done]] = {}
-"""Folder -> its marker, and what told that state of the file from another."""
+_markers: dict[str, tuple[tuple[int, ...], Done]] = {}
+"""Path of a marker -> what it says, and what told that state of the file from another."""
 
 
 def _read(path: Path) -> Done:

@@ -15,8 +15,10 @@ from distillbench import boot
 from distillbench.errors import BadInput, NotSupported
 from distillbench.plan.stage import Plan, Stage
 from distillbench.run.options import Outcome
+from distillbench.run.redo import Surveyed
 from distillbench.store.layout import Store
 from distillbench.store.lease import Lease
+from distillbench.store.record import Done
 
 Chain = Callable[..., list[Stage]]
 MakePlan = Callable[..., Plan]
@@ -40,6 +42,39 @@ def test_everything_runs_once_and_is_cached_afterwards(
     assert (again.cached, again.ran) == (list(plan.stages), [])
     assert set(starts(store).values()) == {1}
     assert "done   train  a train" in (store.root.parent / "exp" / "log.txt").read_text()
+
+
+def test_a_cached_run_compares_every_stage_before_and_after_and_no_more(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(make_chain("a", scores=2))
+    run(store, plan)
+    compared: Counter[str] = Counter()
+    check = Done.check
+
+    def counted(done: Done, folder: Path | str) -> None:
+        compared[Path(folder).name] += 1
+        check(done, folder)
+
+    monkeypatch.setattr(Done, "check", counted)
+    seen = Surveyed.of(plan, store)
+    assert list(seen.done) == list(plan.stages)
+    assert compared == dict.fromkeys(plan.stages, 1)
+    assert run(store, plan)[0].cached == list(plan.stages)
+    assert compared == dict.fromkeys(plan.stages, 3)
+
+
+def test_a_survey_leaves_out_what_is_to_be_redone(
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run
+) -> None:
+    plan = make_plan(make_chain("a"))
+    run(store, plan)
+    first, *rest = plan.stages
+    seen = Surveyed.of(plan, store).without({first})
+    assert list(seen.done) == rest
+    assert not seen.is_done(plan.stages[first].kind, first)
+    assert store.is_done(plan.stages[first].kind, first)
+    assert seen.root == store.root
 
 
 def test_a_failure_blocks_its_descendants_alone_and_is_not_repeated(

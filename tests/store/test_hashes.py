@@ -34,13 +34,13 @@ def file(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were really read."""
     found: list[str] = []
-    read = hashes._Book.read
+    read = hashes.Book.read
 
-    def counted(book: hashes._Book, path: Path) -> str:
+    def counted(book: hashes.Book, path: Path) -> str:
         found.append(Path(path).name)
         return read(book, path)
 
-    monkeypatch.setattr(hashes._Book, "read", counted)
+    monkeypatch.setattr(hashes.Book, "read", counted)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,8 @@ def test_indented_json_is_the_librarys() -> None:
     assert io.json_text(value) == json.dumps(value, indent=1, sort_keys=True) + "\n"
     odd = {1: math.nan, 2.5: -math.inf, False: 0, None: 1}
     assert io.indented(odd) == json.dumps(odd, indent=1)
+    texts = {"b": StrEnum("S", "x").x, "a": math.nan, "n": {"c": True}}
+    assert io.indented(texts, sort_keys=True) == json.dumps(texts, indent=1, sort_keys=True)
     for plain in ("x", 1, 1.0, None, [], {}):
         assert io.indented(plain) == json.dumps(plain, indent=1)
     with pytest.raises(ValueError, match="not JSON compliant"):
