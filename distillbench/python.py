@@ -207,20 +207,34 @@ def _pandas() -> Any:
 
 @dataclass(frozen=True)
 class Sampled:
-    """A trained student that makes samples."""
+    """A trained student that makes samples.
+
+    Attributes:
+        row: label of the stored row whose recipe it is sampled by; "" is the training's own.
+    """
 
     student: Student
+    folder: Path
+    row: str = ""
 
-    def sample(self, prompts: str | Sequence[str], *, nfe: int = 4, seed: int = 0) -> list[Any]:
+    def sample(
+        self, prompts: str | Sequence[str], *, nfe: int | None = None, seed: int = 0
+    ) -> list[Any]:
         """One sample a prompt: a PIL picture, a list of them for a video, an array for points.
 
         The noise is a function of seed and position, as in a run: these are the samples that a
-        sample stage of this seed would begin with.
+        sample stage of this seed would begin with. `nfe` is 4, or the row's, where none is given.
         """
+        from distillbench.api.samplers import from_recipe
+        from distillbench.cli.recipes import stored_row
         from distillbench.sample.generate import generate_images
 
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
-        sampler = self.student.method.sampler(nfe)
+        sampler = (
+            from_recipe(stored_row(self.folder, self.row, nfe).sampler)
+            if self.row
+            else self.student.method.sampler(nfe or 4)
+        )
         made = generate_images(self.student, asked, sampler=sampler, seed=seed)
         return [_shown(sample) for sample in made.cpu().numpy()]
 
@@ -236,18 +250,30 @@ def _shown(sample: Any) -> Any:
 
 
 def load_student(
-    checkpoint: str | Path, *, results: str | Path = "results", device: str = ""
-) -> Sampled:
-    """A student by the folder of its training, or by its key or the beginning of that.
+    checkpoint: str | Path, *, row: str = "", results: str | Path = "results", device: str = "",
+    **words: Any,
+) -> Sampled:  # fmt: skip
+    """A student by the folder of its training, by its key, or as EXPERIMENT:ROW:seedN.
+
+    Args:
+        row: label of a stored row; the student is sampled as that row was.
+        words: what it is sampled with beside its own weights, as a row of an experiment says it:
+            `sample_on="owner/name"`, `adapters=[{"weights": "style.safetensors", "scale": 0.8}]`.
 
     Raises:
         BadInput: there is no such training. ArtifactError: its files are damaged.
+        ConfigError: the words are wrong, or do not fit the student.
     """
-    from distillbench.cli.sample import best_device, checkpoint_folder
+    from distillbench.cli.placing import checkpoint_folder, placed_by, row_meant, words_of
+    from distillbench.cli.sample import best_device
     from distillbench.student.files import load_student as load
 
-    folder = checkpoint_folder(str(checkpoint), Path(results))
-    return Sampled(load(folder, best_device(device)))
+    root = Path(results)
+    folder = checkpoint_folder(str(checkpoint), root)
+    like = row_meant(str(checkpoint), folder, root, row, None)
+    placed = placed_by(folder, root, like, words_of(words))
+    student = load(folder, best_device(device), placed=placed)
+    return Sampled(student, folder, row or (like.label if like else ""))
 
 
 def _opened(

@@ -11,8 +11,15 @@ import typer
 
 from distillbench.cli import arguments
 from distillbench.cli.common import examples, print_json, use_plugins
-from distillbench.cli.recipes import RowOption, recipe_of_row, say_other_rows
-from distillbench.cli.sample import CheckpointArgument, checkpoint_folder
+from distillbench.cli.placing import (
+    WordsOption,
+    checkpoint_folder,
+    placed_by,
+    row_meant,
+    words_set,
+)
+from distillbench.cli.recipes import RowOption, say_other_rows
+from distillbench.cli.sample import CheckpointArgument
 from distillbench.files.io import require_folder
 from distillbench.specs.trained import ExportRecipe
 
@@ -60,6 +67,7 @@ def export(
     extent: Annotated[
         Reach, typer.Option("--as", help="An adapter if it can be, or the whole of these.")
     ] = Reach.least,
+    sets: WordsOption = None,
     results: arguments.Results = Path("results"),
     plugin: arguments.Plugin = None,
     json: arguments.Json = False,
@@ -68,15 +76,18 @@ def export(
     use_plugins(plugin)
     require_folder(out, empty=True)
     folder = checkpoint_folder(checkpoint, results)
-    chosen = recipe_of_row(folder, row, nfe) if row else None
+    like = row_meant(checkpoint, folder, results, row, nfe)
+    placed = placed_by(folder, results, like, words_set(sets or ()))
     from distillbench.api.samplers import from_recipe
     from distillbench.student.diffusers import export_student
 
-    paths = export_student(folder, out, nfe=nfe, recipe=chosen, lora=lora.value,
-                           extent=extent.value)  # fmt: skip
+    paths = export_student(
+        folder, out, nfe=nfe, recipe=like.sampler if like else None, placed=placed,
+        lora=lora.value, extent=extent.value,
+    )  # fmt: skip
     recipe = ExportRecipe.read(out)
     limits = recipe.limits
-    if not chosen:
+    if not like and not placed:
         say_other_rows(folder, from_recipe(recipe.sampler))
     if json:
         files = [str(path) for path in paths]

@@ -9,7 +9,7 @@ from typing import Any
 
 from distillbench.errors import ArtifactError, BadInput
 
-__all__ = ["named_stage"]
+__all__ = ["named_label", "named_stage"]
 
 _ROW = re.compile(r"(?P<row>.*?)(?:\[(?P<where>[^\[\]]*)\])?(?::seed(?P<seed>[0-9]+))?")
 
@@ -23,17 +23,8 @@ def named_stage(results: Path, name: str, kind: str) -> str:
     Raises:
         BadInput: there is none, or more than one.
     """
-    from distillbench.files.io import read_json
-
-    experiment, _, rest = name.partition(":")
-    try:
-        cells = read_json(results / experiment / "plan.json")["cells"]
-        asked = _asked(rest, [_names(cell) for cell in cells])
-        named = [cell for cell in cells if _fits(cell, *asked)]
-        keys = {str(cell[kind]): cell for cell in named}
-    except (ArtifactError, KeyError, TypeError) as error:
-        hint = "Make its tables once, or take a key of distillbench list runs"
-        raise BadInput(f"{name}: no plan in {results / experiment}", hint=hint) from error
+    cells, named = _cells(results, name)
+    keys = {str(cell.get(kind)): cell for cell in named}
     if len(keys) == 1:
         return next(iter(keys))
     if keys:
@@ -41,7 +32,31 @@ def named_stage(results: Path, name: str, kind: str) -> str:
         found = ", ".join(f"{key[:8]} ({_told(cell, kind)})" for key, cell in keys.items())
         raise BadInput(f"{name}: means {len(keys)} {what}: {found}; take one of these keys")
     rows = ", ".join(dict.fromkeys(cell["label"] or cell["method"] for cell in cells))
-    raise BadInput(f"{name}: no such row and seed in {experiment}; its rows: {rows}")
+    raise BadInput(f"{name}: no such row and seed in {name.partition(':')[0]}; its rows: {rows}")
+
+
+def named_label(results: Path, name: str) -> str:
+    """What a row that is named so is called in the store; "" where the name means several.
+
+    Raises:
+        BadInput: there is no such experiment.
+    """
+    labels = {next(filter(None, _names(cell)), "") for cell in _cells(results, name)[1]}
+    return str(labels.pop()) if len(labels) == 1 else ""
+
+
+def _cells(results: Path, name: str) -> tuple[list[Any], list[Any]]:
+    """All cells of the experiment, and those that are named."""
+    from distillbench.files.io import read_json
+
+    experiment, _, rest = name.partition(":")
+    try:
+        cells = read_json(results / experiment / "plan.json")["cells"]
+        asked = _asked(rest, [_names(cell) for cell in cells])
+        return cells, [cell for cell in cells if _fits(cell, *asked)]
+    except (ArtifactError, KeyError, TypeError) as error:
+        hint = "Make its tables once, or take a key of distillbench list runs"
+        raise BadInput(f"{name}: no plan in {results / experiment}", hint=hint) from error
 
 
 def _names(cell: Mapping[str, Any]) -> tuple[str, ...]:

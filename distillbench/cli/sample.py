@@ -11,19 +11,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distillbench.cli import arguments
-from distillbench.cli.common import examples, find_run, print_json, store_of, use_plugins
-from distillbench.cli.recipes import RowOption, recipe_of_row, say_other_rows
+from distillbench.cli.common import examples, print_json, use_plugins
+from distillbench.cli.placing import (
+    WordsOption,
+    checkpoint_folder,
+    placed_by,
+    row_meant,
+    words_set,
+)
+from distillbench.cli.recipes import RowOption, say_other_rows
 from distillbench.files.io import require_folder
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EPILOG", "checkpoint_folder", "sample"]
+__all__ = ["EPILOG", "best_device", "sample"]
 
 EPILOG = examples(
     "distillbench list runs",
     "distillbench sample 58017a9e --prompt 'a large red cat' --nfe 4 -o samples",
     "distillbench sample 58017a9e --prompt 'a large red cat' --nfe 4 --trajectory -o samples",
+    "distillbench sample carried:LCM-LoRA:seed0 --prompt 'a large red cat' -o samples",
+    "distillbench sample 58017a9e --prompt x --set sample_on=Lykon/dreamshaper-8 -o samples",
     "distillbench sample results/store/train/58017a9ef9c54ae6e26b --prompt x --seed 7 -o samples",
 )
 _NUMBER = re.compile(r"[0-9]{5,9}\.(png|gif)")
@@ -49,6 +58,7 @@ def sample(
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Also the clean prediction of every evaluation.")
     ] = False,
+    sets: WordsOption = None,
     device: DeviceOption = "",
     results: arguments.Results = Path("results"),
     plugin: arguments.Plugin = None,
@@ -56,21 +66,23 @@ def sample(
 ) -> None:
     """Sample a student for prompts of your own.
 
+    A row of an experiment is sampled as it was there: named by --row, or as EXPERIMENT:ROW:seedN.
+
     Images are numbered on from those in the folder, in the order of the prompts. A trajectory lies
     beside its image, as NUMBER-steps: the clean predictions from left to right.
     """
     use_plugins(plugin)
     require_folder(out)
     folder = checkpoint_folder(checkpoint, results)
-    recipe = recipe_of_row(folder, row, nfe) if row else None
+    like = row_meant(checkpoint, folder, results, row, nfe)
+    placed = placed_by(folder, results, like, words_set(sets or ()))
     from distillbench.api.samplers import from_recipe
     from distillbench.sample.generate import generate_images
     from distillbench.student.files import load_student
 
-    student = load_student(folder, best_device(device))
-    student.method.backbone.check_prompts(prompt, latents=False)
-    sampler = from_recipe(recipe) if recipe else student.method.sampler(nfe or 4)
-    if not recipe:
+    student = load_student(folder, best_device(device), placed=placed)
+    sampler = from_recipe(like.sampler) if like else student.method.sampler(nfe or 4)
+    if not like and not placed:
         say_other_rows(folder, sampler)
     steps: list[torch.Tensor] | None = [] if trajectory else None
     images = generate_images(student, prompt, sampler=sampler, seed=seed, trajectory=steps)
@@ -82,36 +94,6 @@ def sample(
         return
     for path in paths:
         print(path)
-
-
-def checkpoint_folder(checkpoint: str, results: Path) -> Path:
-    """The folder of a finished training, by path or by key.
-
-    Raises:
-        BadInput: neither a folder nor the key of a training; an export.
-        ArtifactError: its files, or those of a run it took as teacher, are truncated or altered.
-    """
-    from distillbench.errors import BadInput
-    from distillbench.store.record import check_folder
-    from distillbench.store.runs import teacher_runs
-
-    folder = Path(checkpoint)
-    if folder.name in ("", ".."):  # so that the runs beside it are found
-        folder = folder.resolve()
-    if (folder / "recipe.json").is_file():
-        for run in (folder, *teacher_runs(folder)):
-            check_folder(run)
-        return folder
-    if folder.is_dir() or "/" in checkpoint:
-        raise BadInput(f"{checkpoint}: not the folder of a finished training (no recipe.json)")
-    kind, key = find_run(results, checkpoint)
-    if kind != "train":
-        raise BadInput(f"{key}: a {kind} stage; a checkpoint is a train stage")
-    store = store_of(results)
-    folder = Path(store.verify(kind, key))
-    for run in teacher_runs(folder):
-        store.verify(kind, run.name)
-    return folder
 
 
 def best_device(wanted: str) -> str:

@@ -34,7 +34,7 @@ from distillbench.files.marks import (
 )
 from distillbench.files.yaml import read_value, read_yaml
 
-__all__ = ["DEFAULT_PROFILE", "load_experiment", "profiles_of"]
+__all__ = ["DEFAULT_PROFILE", "load_experiment", "profiles_of", "with_override"]
 
 DEFAULT_PROFILE = "tiny"
 """The profile that is applied when none is named and the file has it."""
@@ -60,7 +60,7 @@ def load_experiment(
     written = tree
     tree, applied = _with_profile(tree, profile, problems)
     for text in sets:
-        tree = _with_override(tree, text, problems)
+        tree = with_override(tree, text, problems)
     _use_plugins(tree, FilePath(path).parent, problems)
     experiment = validated(Experiment, tree, problems, owner="an experiment")
     for model, partial in _partials(tree):
@@ -165,7 +165,8 @@ def _rename_methods(tree: MapNode, problems: Problems) -> None:
     tree.put("rows", tree.pop("methods"), tree.marks.pop("methods"))
 
 
-def _with_override(tree: MapNode, text: str, problems: Problems) -> MapNode:
+def with_override(tree: MapNode, text: str, problems: Problems) -> MapNode:
+    """The data with one `a.b=value` put in; what is wrong with that is noted."""
     key, equals, value = text.partition("=")
     dotted = re.sub(r"\[(\d+)\]", r".\1", key.strip())  # rows[1].nfe, as errors write it
     parts: list[str | int] = [int(p) if p.isdecimal() else p for p in dotted.split(".")]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from distillbench.api.published import Published
 from distillbench.errors import DistillbenchError
 from distillbench.files.marks import MapNode, Problems, locate
+from distillbench.files.places import Need
 from distillbench.specs.stages import OnTopSpec
+from distillbench.specs.stored import Told
 
 if TYPE_CHECKING:
     from distillbench.api.backbone import Backbone
     from distillbench.experiment.schema import CellConfig
 
-__all__ = ["adapters_of", "identity_of"]
+__all__ = ["adapters_of", "identity_of", "needs_of"]
 
 
 def adapters_of(
@@ -30,6 +32,11 @@ def adapters_of(
             problems.add(mark, what)
         specs.append(OnTopSpec(weights=identity, scale=given.scale))
     return specs
+
+
+def needs_of(told: Told) -> Iterator[Need]:
+    """The files of others that samples are made with, met or not."""
+    yield from (Published(name).need() for name in told.adapters)
 
 
 def identity_of(

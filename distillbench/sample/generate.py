@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from distillbench.api.backbone import Backbone, Prediction
-from distillbench.api.published import Published
 from distillbench.api.sampler import Sampler
 from distillbench.core.noise import sample_noise
 from distillbench.data.prompts import planned_prompts
@@ -18,10 +17,11 @@ from distillbench.errors import Interrupted, StageFailed
 from distillbench.files.io import write_json
 from distillbench.finite import NotFinite, require_finite
 from distillbench.numerics import Meter, repeatable
-from distillbench.specs.context import Runtime, StageContext
+from distillbench.specs.context import StageContext
 from distillbench.specs.stages import SampleSpec
 from distillbench.store.samples import SampleWriter
 from distillbench.student.files import Student, load_student
+from distillbench.student.placed import Placed
 
 if TYPE_CHECKING:
     from distillbench.api.nets import NetHandle
@@ -71,12 +71,7 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
         student = load_student(
             train_dir, context.device, settings=told.get("backbone"),
             method_settings=told.get("method") if spec.method.weights is not None else None,
-            on=_elsewhere(spec, runtime),
-            onto=train_dir.parent / spec.onto if spec.onto is not None else None,
-            adapters=[
-                Published(place, "lora", its.scale, "", its.weights)
-                for place, its in zip(runtime.adapters, spec.adapters, strict=True)
-            ],
+            placed=Placed.of(spec.plain(), runtime.plain(), train_dir.parent),
         )  # fmt: skip
         meter.watch(student.method.backbone)
         shards = SampleWriter(out)
@@ -88,14 +83,6 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
     categories = [chosen.categories[i] if chosen.categories else "" for i in order]
     shards.close(prompts, categories, spec.seed)
     write_json(out / "cost.json", {**meter.totals(), "samples": len(prompts)})
-
-
-def _elsewhere(spec: SampleSpec, runtime: Runtime) -> dict[str, Any] | None:
-    """The backbone that a student is carried over to, with all of its settings."""
-    if spec.sample_on is None:
-        return None
-    params = spec.plugin("sample_on", runtime).params
-    return {**spec.sample_on.plain(), "params": params}
 
 
 def generate_images(
@@ -112,7 +99,11 @@ def generate_images(
     Args:
         trajectory: gets one tensor a prompt, (evaluations, ...): the decoded clean prediction of
             every evaluation of the network, whatever the sampler.
+
+    Raises:
+        BadInput: the backbone knows nothing of such prompts.
     """
+    student.method.backbone.check_prompts(prompts, latents=False)
     work = SampleWork(sampler, prompts, seed, batch_size)
     made = [_batch(student, work, positions, trajectory) for positions in work.batches()]
     return torch.cat(made)

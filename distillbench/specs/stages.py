@@ -26,9 +26,9 @@ from distillbench.specs.record import Record
 from distillbench.specs.settings import OPTIONAL, FitSpec, TrainSettings
 
 __all__ = [
-    "IDENTITY_VERSION", "AnySpec", "BackboneSpec", "DataSpec", "FitSpec", "GivenSpec", "Kind",
-    "MethodSpec", "MetricSpec", "OnTopSpec", "Plugin", "PromptsSpec", "SampleSpec", "SampledSpec",
-    "ScoreSpec", "Spec", "TrainSettings", "TrainSpec", "record_of",
+    "IDENTITY_VERSION", "PLACED", "AnySpec", "BackboneSpec", "DataSpec", "FitSpec", "GivenSpec",
+    "Kind", "MethodSpec", "MetricSpec", "OnTopSpec", "Plugin", "PromptsSpec", "SampleSpec",
+    "SampledSpec", "ScoreSpec", "Spec", "TrainSettings", "TrainSpec", "record_of",
 ]  # fmt: skip
 
 IDENTITY_VERSION = 2
@@ -206,6 +206,10 @@ class OnTopSpec(Record):
 
     weights: str
     scale: float
+
+
+PLACED = ("sample_on", "onto", "adapters")
+"""Fields of samples that say what a student is sampled with beside its own weights."""
 
 
 class SampleSpec(SampledSpec):

@@ -15,7 +15,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from distillbench.errors import ArtifactError
 from distillbench.files.io import read_json
 
-__all__ = ["Glance", "StoredStage"]
+__all__ = ["Glance", "StoredStage", "Told"]
 
 
 class _Loose(BaseModel):
@@ -64,9 +64,12 @@ class Glance(_Loose):
 
 
 class Told(_Loose):
-    """What it was told beside its spec, as far as it is of interest later."""
+    """What it was told beside its spec, as far as it is of interest later; see `Runtime`."""
 
     experiment: str = ""
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    prompts: str = ""
+    adapters: list[str] = Field(default_factory=list)
 
 
 class StoredStage(_Loose):

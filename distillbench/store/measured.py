@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distillbench.api.sampler import Sampler
 from distillbench.api.samplers import from_recipe
 from distillbench.errors import ArtifactError, BadInput
 from distillbench.specs.stored import StoredStage
+from distillbench.store.runs import placed_part
 
 __all__ = ["Measured", "measured"]
-
-_ELSEWHERE = ("sample_on", "onto", "adapters")
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,19 @@ class Measured:
     stderr: float | None = None
 
 
-def measured(folder: Path, sampler: Sampler) -> list[Measured]:
-    """The scores of samples that a training's student made by a recipe, on its own backbone."""
+def measured(
+    folder: Path, sampler: Sampler, placed: Mapping[str, Any] | None = None
+) -> list[Measured]:
+    """The scores of samples that a training's student made by a recipe.
+
+    Args:
+        placed: what it was sampled with beside its own weights, see `placed_part`; by default
+            nothing.
+    """
     store = folder.resolve().parent.parent
     samples = {
         key for key, stage in _stages(store / "sample", folder.resolve().name)
-        if not any(name in stage.spec for name in _ELSEWHERE) and _same(stage, sampler)
+        if placed_part(stage.spec) == dict(placed or {}) and _same(stage, sampler)
     }  # fmt: skip
     found: list[Measured] = []
     for sample in sorted(samples):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distillbench.api.samplers import from_recipe
 from distillbench.errors import ArtifactError
+from distillbench.specs.stages import PLACED
 from distillbench.specs.stored import StoredStage
 from distillbench.specs.trained import Lineage
 
-__all__ = ["SampledRow", "sampled_rows", "teacher_runs"]
+__all__ = ["SampledRow", "placed_part", "sampled_rows", "teacher_runs"]
 
 _WHICH = re.compile(r" \S+ nfe \d+( after \d+)? seed \d+$")
 """What the label of a sample stage says behind that of its row."""
@@ -22,11 +23,18 @@ _WHICH = re.compile(r" \S+ nfe \d+( after \d+)? seed \d+$")
 
 @dataclass(frozen=True)
 class SampledRow:
-    """A row as it was sampled: its label, the key of a sample stage of it, and its recipe."""
+    """A row as it was sampled: its label, the key of a sample stage of it, and its recipe.
+
+    Attributes:
+        placed: what of its spec says what it is sampled with beside the student's own weights.
+        told: what its stage was told beside the spec.
+    """
 
     label: str
     key: str
     sampler: Mapping[str, Any]
+    placed: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def nfe(self) -> int:
@@ -47,11 +55,19 @@ def sampled_rows(folder: Path) -> list[SampledRow]:
             if stage.glance.train != folder.name or stage.glance.sampler is None:
                 continue
             label = _WHICH.sub("", stage.label)
-            row = SampledRow(label, path.parent.name, stage.glance.sampler)
-            found.setdefault(f"{label} {json.dumps(row.sampler, sort_keys=True)}", row)
+            placed = placed_part(stage.spec)
+            row = SampledRow(label, path.parent.name, stage.glance.sampler, placed,
+                             stage.runtime.model_dump())  # fmt: skip
+            recipe = json.dumps([row.sampler, placed], sort_keys=True)
+            found.setdefault(f"{label} {recipe}", row)
         except (OSError, ValueError, ArtifactError):
             continue  # damage of samples is told where they are used
     return list(found.values())
+
+
+def placed_part(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of samples that say what a student is sampled with beside its own weights."""
+    return {name: spec[name] for name in PLACED if spec.get(name)}
 
 
 def teacher_runs(folder: Path) -> list[Path]:

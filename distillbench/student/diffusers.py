@@ -29,6 +29,7 @@ from distillbench.specs.trained import ExportBase, ExportRecipe, NetRecord, Trai
 from distillbench.store.measured import measured
 from distillbench.student.card import write_card
 from distillbench.student.files import load_student
+from distillbench.student.placed import AS_TRAINED, Placed
 from distillbench.student.schedulers import Followed, follow
 from distillbench.student.trial import TrialTeacher
 from distillbench.student.weights import LoraForm, WrittenWeights, write_weights
@@ -44,6 +45,7 @@ def export_student(
     *,
     nfe: int | None = None,
     recipe: Mapping[str, Any] | None = None,
+    placed: Placed = AS_TRAINED,
     lora: LoraForm = "diffusers",
     extent: Extent = "least",
     device: str = "cpu",
@@ -55,6 +57,7 @@ def export_student(
     Args:
         nfe: network evaluations of the recipe written along; None is the training's default.
         recipe: a recipe of another row of the training, in place of both.
+        placed: what it is sampled with beside its own weights; adapters of others are merged in.
         lora: how an adapter's tensors are named: as diffusers, kohya (and ComfyUI) or peft do.
         extent: "least" is an adapter where one can carry the student, "network" the whole network
             with it merged in, "pipeline" that with the encoders and the decoder of its base.
@@ -65,7 +68,7 @@ def export_student(
         BadInput: `out` is a file, or holds files already.
     """
     require_folder(out, empty=True)
-    student = load_student(train_dir, device)
+    student = load_student(train_dir, device, placed=placed)
     backbone, net = student.method.backbone, student.net
     if net is None:
         raise NotSupported(f"{student.method.name} has no student's weights, so none to export")
@@ -83,7 +86,7 @@ def export_student(
             out.mkdir(parents=True, exist_ok=True)
             published = student.method.published()
             terms = published.terms if published is not None else ""
-            _write(train_dir, out, backbone, net, trained, sampler, lora, extent, terms)
+            _write(train_dir, out, backbone, net, trained, sampler, placed, lora, extent, terms)
     except BaseException:
         for path in out.iterdir() if out.is_dir() else ():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -100,12 +103,13 @@ def _write(
     net: NetHandle,
     trained: TrainingRecipe,
     sampler: Sampler,
+    placed: Placed,
     form: LoraForm,
     extent: Extent,
     terms: str,
 ) -> None:
     kind = NetRecord.read(train_dir).kind
-    whole = trained.teacher is not None or extent != "least"
+    whole = trained.teacher is not None or placed.whole or extent != "least"
     written = write_weights(out, backbone, net, kind, sampler, whole=whole, form=form)
     if written.left_out:
         save_file(dict(written.left_out), out / "conditions.safetensors")
@@ -118,7 +122,8 @@ def _write(
     if extent == "pipeline":
         recipe = recipe.model_copy(update={"load_with": "from_pretrained"})
     recipe.write(out)
-    write_card(out, backbone, recipe, terms=terms, scores=measured(train_dir, sampler))
+    scores = measured(train_dir, sampler, placed.spec)
+    write_card(out, backbone, recipe, terms=terms, scores=scores)
 
 
 def _teacher(backbone: PipelineBackbone, net: NetHandle) -> TrialTeacher:

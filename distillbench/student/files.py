@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from distillbench.specs.stages import TrainSpec
 from distillbench.specs.trained import NetRecord, TrainedBackbone, TrainedMethod, TrainingRecipe
 from distillbench.store.record import check_folder
 from distillbench.store.runs import teacher_runs
+from distillbench.student.placed import AS_TRAINED, Placed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,9 +100,7 @@ def load_student(
     *,
     settings: Mapping[str, Any] | None = None,
     method_settings: Mapping[str, Any] | None = None,
-    on: Mapping[str, Any] | None = None,
-    onto: Path | None = None,
-    adapters: Sequence[Published] = (),
+    placed: Placed = AS_TRAINED,
 ) -> Student:
     """Rebuild a trained student from its folder alone, in the precision it was trained in.
 
@@ -110,9 +109,7 @@ def load_student(
         device: where networks run.
         settings, method_settings: of backbone and method, where they are others than at training:
             weights may have moved.
-        on: name, params and revision of another backbone, to carry the student over to.
-        onto: folder of a training of the same backbone, to carry it over to.
-        adapters: LoRAs of others that are added to whatever is sampled.
+        placed: what it is sampled with beside its own weights.
 
     Raises:
         ArtifactError: the folder is not that of a finished training, or not as it was committed.
@@ -130,6 +127,7 @@ def load_student(
             f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
             f"{backbone.revision()}"
         )
+    on, onto = placed.on, placed.onto
     if onto is not None:
         on = {"name": recipe.backbone.name, "params": given, "revision": revision}
     adapter = trained_kind(train_dir) == "lora"
@@ -144,9 +142,9 @@ def load_student(
     if on is not None:
         method.backbone = place
     before = None
-    if base is not None and not adapter and (adapters or on is not None):
+    if base is not None and not adapter and (placed.adapters or on is not None):
         before = _plain_net(base, train_dir)
-    for number, published in enumerate(adapters):
+    for number, published in enumerate(placed.adapters):
         _put_on(place, published, number)
     return Student(method, _net(place, train_dir, before=before))
 

@@ -17,6 +17,7 @@ from distillbench.api import registry
 from distillbench.errors import ArtifactError
 from distillbench.plan.used import UsedBackbone, not_carried
 from distillbench.student.files import load_student
+from distillbench.student.placed import Placed
 
 HELPERS = str(Path(__file__).with_name("published.py"))
 made: Any = SourceFileLoader("published", HELPERS).load_module()
@@ -59,11 +60,11 @@ def test_both_kinds(kind: str, folders: Folders, tuned: Path, tmp_path: Path) ->
     made.adopted(tmp_path / "run", "sd", {"model": str(folders("sd"))}, params)
     there = registry.build_backbone("sd", {"model": str(tuned)})
     on = {"name": "sd", "params": {"model": str(tuned)}, "revision": there.revision()}
-    student = load_student(tmp_path / "run", on=on)
+    student = load_student(tmp_path / "run", placed=Placed(on=on))
     other.load_state_dict(made.merged(other, layers))
     _predicts_as(student, other)
     with pytest.raises(ArtifactError, match="to be sampled on revision 0"):
-        load_student(tmp_path / "run", on={**on, "revision": "0"})
+        load_student(tmp_path / "run", placed=Placed(on={**on, "revision": "0"}))
 
 
 @pytest.mark.parametrize("kind", ["lora", "network"])
@@ -78,7 +79,7 @@ def test_onto_the_net_of_a_training(kind: str, folders: Folders, tmp_path: Path)
     for name, its in (("tuned", "network"), ("x", kind)):
         params = {"weights": str(tmp_path / f"{name}.safetensors"), "kind": its}
         made.adopted(tmp_path / f"run-{name}", "sd", where, params)
-    student = load_student(tmp_path / "run-x", onto=tmp_path / "run-tuned")
+    student = load_student(tmp_path / "run-x", placed=Placed(onto=tmp_path / "run-tuned"))
     other = stock.UNet2DConditionModel.from_pretrained(folders("sd") / "unet")
     other.load_state_dict(tuned)
     other.load_state_dict(made.merged(other, layers))

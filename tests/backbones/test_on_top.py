@@ -17,6 +17,7 @@ from distillbench.api.registry import build_backbone, build_method
 from distillbench.errors import BadInput
 from distillbench.files.hashes import file_sha256
 from distillbench.student.files import load_student
+from distillbench.student.placed import Placed
 
 HELPERS = str(Path(__file__).with_name("published.py"))
 made: Any = SourceFileLoader("published", HELPERS).load_module()
@@ -46,7 +47,7 @@ def test_both_kinds_of_students(kind: str, folders: Folders, tmp_path: Path) -> 
     params = {"weights": str(tmp_path / "x.safetensors"), "kind": kind}
     made.adopted(tmp_path / "run", "sd", {"model": str(folders("sd"))}, params)
     on_top = [style(tmp_path, base, 0.5), style(tmp_path, base, -0.25, 9)]
-    student = load_student(tmp_path / "run", adapters=on_top)
+    student = load_student(tmp_path / "run", placed=Placed(adapters=tuple(on_top)))
     ours, x, text = raw(student.method.backbone, student.net)
     for factors, scale in ((layers, 1.0), (first, 0.5), (second, -0.25)):
         base.load_state_dict(made.merged(base, factors, scale))
@@ -68,7 +69,7 @@ def test_as_diffusers_sets_adapters(folders: Folders, tmp_path: Path) -> None:
     params = {"weights": str(tmp_path / "x.safetensors")}
     made.adopted(tmp_path / "run", "sd", {"model": str(folders("sd"))}, params)
     on_top = [Published(str(tmp_path / "y.safetensors"), "lora", 0.6)]
-    student = load_student(tmp_path / "run", adapters=on_top)
+    student = load_student(tmp_path / "run", placed=Placed(adapters=tuple(on_top)))
     ours, x, text = raw(student.method.backbone, student.net)
     with torch.no_grad():
         theirs = pipe.unet(x, 499, encoder_hidden_states=text).sample
@@ -83,5 +84,5 @@ def test_other_bytes_than_planned_are_refused(folders: Folders, tmp_path: Path) 
     given = style(tmp_path, base, 1.0)
     save_file(made.kohya(made.layers_of(base, seed=8)), tmp_path / "style7.safetensors")
     with pytest.raises(BadInput, match="sha256 is"):
-        load_student(tmp_path / "run", adapters=[given])
+        load_student(tmp_path / "run", placed=Placed(adapters=(given,)))
     assert build_method("teacher", {}, build_backbone("sd", where)).published() is None
