@@ -12,7 +12,7 @@ from distillbench.errors import NotSupported
 
 from .settings.ladd import LADDConfig
 from .shared.extractor import Critic, needed
-from .shared.noised import noised_nodes
+from .shared.noised import drawn_node, noised_nodes
 from .shared.scores import noised, require_trained, teacher_samples
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class LADD(Method):
         disc     min_D      relu(1 + D(h(x_t, t))) + relu(1 - D(h(y_t', t')))  (+ r1 R1)
         student  min_theta  -D(h(x_t, t))  (+ w alpha_s | x - sg f_phi(x_s, s) |^2)
 
-    t, t': T sigmoid(n), n normal, drawn apart. An `extractor`'s h takes x and y as they are; with
-    it and w this is ADD.
+    t, t': T sigmoid(n), n normal, drawn apart. D is one for all u, or one for each. An
+    `extractor`'s h takes x and y as they are; with it and w this is ADD.
     """
 
     Config = LADDConfig
@@ -45,7 +45,8 @@ class LADD(Method):
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
         """Refuses backbones without features, unless there is an extractor."""
         super().__init__(config, backbone)
-        self.critic = Critic(self)
+        each = self.config.heads == "each"
+        self.critic = Critic(self, self.config.steps if each else 1)
         if self.config.data == "latents":
             self.needs = self.needs | {"latents"}
         if not self.config.extractor and not backbone.has_features:
@@ -65,6 +66,11 @@ class LADD(Method):
         return {"disc": NetSpec(heads, "head"), "student": config.role("student", ema=config.ema)}
 
     @property
+    def nodes(self) -> Sequence[int]:
+        """The K input times."""
+        return self.backbone.nodes(self.config.steps)
+
+    @property
     def crosses_roles(self) -> str:
         """The student's gradient goes through what the heads read."""
         return "the adversarial loss"
@@ -77,16 +83,17 @@ class LADD(Method):
         """Telling both apart; or fooling the heads, and staying with the teacher."""
         config, critic = self.config, self.critic
         y = batch.once("data", lambda: self.data(batch))
+        k = drawn_node(self.nodes, batch, turn)
         if turn == "disc":
             with torch.no_grad():
                 h_x = critic.features(self.sample(y, batch, turn), batch, "of fake")
                 h_y = critic.features(y, batch, "of real")
-            fake, real = critic.logits(h_x), critic.logits(h_y)
+            fake, real = critic.logits(h_x, k), critic.logits(h_y, k)
             loss = discriminator_loss(fake, real, config.loss)
-            r1 = config.r1 * critic.penalty(h_y) if config.r1 else 0.0
+            r1 = config.r1 * critic.penalty(h_y, k) if config.r1 else 0.0
             return Losses(loss + r1, {"real": real.mean(), "fake": fake.mean()})
         x = self.sample(y, batch, turn)
-        logits = critic.logits(critic.features(x, batch, "of student"))
+        logits = critic.logits(critic.features(x, batch, "of student"), k)
         fooled = adversarial_loss(logits, config.loss)
         if not config.w_distillation:
             return Losses(fooled)
@@ -103,8 +110,7 @@ class LADD(Method):
 
     def sample(self, y: torch.Tensor, batch: Batch, turn: str) -> torch.Tensor:
         """x = f_theta(y_u, u)."""
-        nodes = self.backbone.nodes(self.config.steps)
-        return self.predict("student", *noised_nodes(self, y, nodes, batch, turn), batch).x0
+        return self.predict("student", *noised_nodes(self, y, self.nodes, batch, turn), batch).x0
 
     def apart(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
         """alpha_s | x - sg f_phi(x_s, s) |^2, at any time s (ADD, section 3.3)."""
@@ -119,7 +125,5 @@ class LADD(Method):
 
     def sampler(self, nfe: int) -> RenoiseSampler:
         """The trained times, or some of them."""
-        trained = self.backbone.nodes(self.config.steps)
-        return RenoiseSampler(
-            timesteps=require_trained(self, self.backbone.nodes(nfe), trained, nfe)
-        )
+        nodes = self.backbone.nodes(nfe)
+        return RenoiseSampler(timesteps=require_trained(self, nodes, self.nodes, nfe))

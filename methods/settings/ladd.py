@@ -28,6 +28,9 @@ class LADDConfig(NetConfig):
         solver_steps: of DPM-Solver++ for those samples.
         loss: "hinge" (ADD), or "softplus", the non-saturating one.
         layers: of the teacher whose activations the heads read; "mid" is every family's.
+        heads: one set "shared" by the samples of all input times (published, as far as described),
+            or one for "each". Shared ones see the mixture over input times alone, and a student
+            may be wrong at every one of them while the mixture is right.
         noise_mean, noise_std: of the logit-normal law of the times at which features are read, as
             shares of all training's; LADD has 1 and 1, which is mostly noise.
         disc_updates: of the heads for one of the student.
@@ -47,6 +50,7 @@ class LADDConfig(NetConfig):
     solver_steps: PositiveInt = 16
     loss: Literal["hinge", "softplus"] = "hinge"
     layers: tuple[str, ...] = ("mid",)
+    heads: Literal["shared", "each"] = "shared"
     noise_mean: float = 1.0
     noise_std: PositiveFloat = 1.0
     disc_updates: PositiveInt = 1

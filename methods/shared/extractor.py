@@ -53,9 +53,14 @@ def imported(extractor: str, backbone: Backbone) -> Features:
 
 @dataclass
 class Critic:
-    """D(h): heads on what the frozen teacher makes of noised samples, or the extractor of them."""
+    """D(h): heads on what the frozen teacher makes of noised samples, or the extractor of them.
+
+    Attributes:
+        sets: of heads on the same features; a sample is judged by the set of its index.
+    """
 
     method: Method
+    sets: int = 1
 
     def read(self, x: torch.Tensor, t: torch.Tensor, cond: Cond) -> Sequence[torch.Tensor]:
         """h(x, t), or h(x) of an extractor."""
@@ -77,19 +82,21 @@ class Critic:
         return self.read(x_t, t, batch.cond)
 
     def make_head(self) -> torch.nn.Module:
-        """One untrained head for each of the features."""
+        """One untrained head for each of the features, in every set."""
         with torch.no_grad():
             features = self.read(*blank(self.method.backbone))
-        return torch.nn.ModuleList(head_of(each) for each in features)
+        return torch.nn.ModuleList(head_of(each) for _ in range(self.sets) for each in features)
 
-    def logits(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(B, L), one for each of L features."""
+    def logits(self, features: Sequence[torch.Tensor], k: torch.Tensor) -> torch.Tensor:
+        """(B, L), one for each of L features, of the heads of set k (B,); one set judges all."""
         heads = self.method.net["disc"].module.children()
-        pairs = zip(heads, features, strict=True)
-        return torch.cat([logits_of(head, each) for head, each in pairs], 1)
+        pairs = zip(heads, self.sets * tuple(features), strict=True)
+        every = torch.cat([logits_of(head, each) for head, each in pairs], 1)
+        by_set = every.unflatten(1, (self.sets, len(features)))
+        return by_set[torch.arange(len(k), device=k.device), k % self.sets]
 
-    def penalty(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+    def penalty(self, features: Sequence[torch.Tensor], k: torch.Tensor) -> torch.Tensor:
         """R1 (arXiv 1801.04406): half the squared gradient at features, mean over samples."""
         leaves = [each.detach().requires_grad_(True) for each in features]
-        grads = torch.autograd.grad(self.logits(leaves).sum(), leaves, create_graph=True)
+        grads = torch.autograd.grad(self.logits(leaves, k).sum(), leaves, create_graph=True)
         return 0.5 * torch.stack([g.flatten(1).square().sum(1).mean() for g in grads]).sum()

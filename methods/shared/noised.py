@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
     from distillbench.api.method import Batch, Method
 
-__all__ = ["logit_normal_noised", "noised_nodes"]
+__all__ = ["drawn_node", "logit_normal_noised", "noised_nodes"]
+
+
+def drawn_node(nodes: Sequence[int], batch: Batch, stream: str) -> torch.Tensor:
+    """(B,) which of the nodes each sample of a stream is at."""
+    return batch.randint(0, len(nodes), stream, "node")
 
 
 def noised_nodes(
@@ -20,7 +25,7 @@ def noised_nodes(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(x_u, u): x0 at one of a student's input times, pure noise at the first, as in sampling."""
     times, start = torch.tensor(nodes, device=batch.device), batch.randn(stream, "start")
-    k = batch.randint(0, len(times), stream, "node")
+    k = drawn_node(nodes, batch, stream)
     x = method.backbone.process.add_noise(x0, start, times[k])
     return torch.where(per_sample(k == 0, x) > 0, start.to(x.dtype), x), times[k]
 

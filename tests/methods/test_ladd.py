@@ -131,6 +131,46 @@ def test_r1_is_half_the_squared_gradient(toy: Any, make_role: Any) -> None:
     torch.testing.assert_close(more, 0.25 * head.weight.square().sum(), rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("data", ["teacher", "latents"])
+def test_a_set_of_heads_for_each_input_time(toy: Any, make_role: Any, data: Any) -> None:
+    """Of the same features, each sample's logits are those of its own time's heads."""
+    method = world(toy, make_role, heads="each", layers=("mid", "mid"), data=data, steps=3, r1=0.5)
+    sets = [torch.nn.ModuleList(torch.nn.Linear(2, 1) for _ in range(2)).double() for _ in range(3)]
+    heads = torch.nn.ModuleList(head for each in sets for head in each)
+    method.bind({**method.net, "disc": SimpleNamespace(module=heads)})
+    made = batch(method)
+    total = method.loss("disc", made, 0).total
+    k = made.randint(0, 3, "disc", "node")
+    assert k.unique().tolist() == [0, 1, 2]
+    fake, real = (
+        torch.stack([
+            torch.cat([head(row) for head in sets[int(i)]]) for row, i in zip(v, k, strict=True)
+        ])
+        for v, _ in method.seen
+    )  # fmt: skip
+    slopes = torch.stack([sum(h.weight.square().sum() for h in sets[int(i)]) for i in k])
+    f = torch.nn.functional
+    expected = f.relu(1 + fake).mean() + f.relu(1 - real).mean() + 0.25 * slopes.mean()
+    torch.testing.assert_close(total, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("heads", ["shared", "each"])
+def test_shared_heads_see_the_mixture_alone(toy: Any, make_role: Any, heads: Any) -> None:
+    """Samples of +1 from one time and -1 from the other, as often as in the data: all are fooled
+    but the heads of each time."""
+    method = world(toy, make_role, heads=heads, steps=2, loss="softplus")
+    flat = torch.nn.ModuleList(torch.nn.Linear(2, 1) for _ in range(method.critic.sets)).double()
+    for parameter in flat.parameters():
+        torch.nn.init.zeros_(parameter)
+    method.bind({**method.net, "disc": SimpleNamespace(module=flat)})
+    k = torch.tensor([0, 0, 1, 1])
+    fake = torch.tensor([1.0, 1, -1, -1]).double()[:, None].expand(4, 2)
+    real = torch.tensor([1.0, -1, 1, -1]).double()[:, None].expand(4, 2)
+    gap = method.critic.logits([fake], k).mean() - method.critic.logits([real], k).mean()
+    steepness = sum(g.abs().sum() for g in torch.autograd.grad(gap, list(flat.parameters())))
+    assert (float(steepness) == 0) == (heads == "shared")
+
+
 @pytest.fixture
 def extractor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_features.py").write_text(EXTRACTOR)
