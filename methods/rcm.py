@@ -9,7 +9,7 @@ from distillbench.core.lazy import torch
 
 from .lcm import LCM
 from .settings.rcm import RCMConfig
-from .shared.scores import denoising_loss, dmd_losses
+from .shared.scores import denoising_loss, dmd_losses, matching_time
 
 if TYPE_CHECKING:
     from distillbench.api.backbone import Prediction
@@ -25,8 +25,10 @@ class RCM(LCM):
         fake     min_psi    | eps_psi(x_t, t) - n |^2,  x_t = alpha x + sigma n
 
     The first is LCM's on its grid, where the paper goes to the limit of continuous time. DMD(x) has
-    the gradient (f_psi - f_phi)(x_tau, tau) / mean |x - f_phi| at x, the student's one step from
-    pure noise; tau has a long tail of noisy times.
+    the gradient (f_psi - f_phi)(x_tau, tau) / mean |x - f_phi| at x, the student's sample of one
+    step, or of up to `rollout`; tau has a long tail of noisy times. Checked against the released
+    code: law of tau, normalisation, rollout. Ours: pseudo-Huber in place of its tangent
+    normalisation and warm-up, and a fake score that denoises with equal weights of the noise.
     """
 
     Config = RCMConfig
@@ -49,23 +51,32 @@ class RCM(LCM):
         config, scalars, terms = self.config, dict[str, torch.Tensor](), list[torch.Tensor]()
         if turn == "fake":
             with torch.no_grad():
-                x0 = self.one_step(batch, "fake").x0
+                x0 = self.sample(batch, "fake", step).x0
             return Losses(denoising_loss(self, "fake", x0, batch, "fake"))
         if config.w_consistency:
             scalars["consistency"] = super().loss(turn, batch, step).total
             terms.append(config.w_consistency * scalars["consistency"])
         if config.w_dmd:
             plain = config.teacher_guidance[1] == 1
-            pred, scale = self.one_step(batch, "student"), 1.0 if plain else self.scale(batch)
+            pred, scale = self.sample(batch, "student", step), 1.0 if plain else self.scale(batch)
             matching = dmd_losses(self, pred, batch, "student", scale, shift=config.noise_shift)
             scalars |= matching.scalars
             terms.append(config.w_dmd * matching.total)
         return Losses(torch.stack(terms).sum(), scalars)
 
-    def one_step(self, batch: Batch, turn: str) -> Prediction:
-        """The student's prediction from pure noise at the first time."""
-        first = torch.full((len(batch),), self.backbone.nodes(1)[0], device=batch.device)
-        return self.predict("student", batch.randn(turn, "start"), first, batch)
+    def sample(self, batch: Batch, turn: str, step: int) -> Prediction:
+        """The student's prediction, after `step` mod N re-noised ones of its own."""
+        backbone = self.backbone
+        x = batch.randn(turn, "start")
+        t = torch.full((len(batch),), backbone.nodes(1)[0], device=batch.device)
+        for k in range(step % self.config.rollout):
+            stream = f"{turn} rollout {k}"
+            with torch.no_grad():
+                x0 = self.predict("student", x, t, batch).x0
+            drawn = matching_time(backbone, batch, stream, shift=self.config.noise_shift)
+            t = torch.minimum(drawn, t.to(drawn.dtype))
+            x = backbone.process.add_noise(x0, batch.randn(stream, "noise"), t)
+        return self.predict("student", x, t, batch)
 
     def scale(self, batch: Batch) -> torch.Tensor:
         """(B,) the teacher's guidance scales, those of the consistency loss."""

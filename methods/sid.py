@@ -28,7 +28,9 @@ class SiD(DMD2):
         student  min_theta  <f_phi - f_psi, f_phi - x - alpha (f_phi - f_psi)> / mean |x - f_phi|
 
     f_phi: guided teacher; f_psi: fake score, guided by a scale of its own; both at (x_t, t), with
-    gradient through both and x_t. alpha = 1 is TDM's Fisher form.
+    gradient through both and x_t. alpha = 1 is TDM's Fisher form. Checked against the released code
+    (SiD-LSG): both forms of the loss, its weight without gradient, guidance in both turns. There
+    the fake score is trained once an update of the student (`fake_updates: 1`), before it.
     """
 
     Config = SiDConfig

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "any_time", "denoising_loss", "dmd_losses", "matched",
-    "matching_point", "mean_losses", "noised", "require_trained",
+    "matching_point", "matching_time", "mean_losses", "noised", "require_trained",
     "teacher_samples", "time_between", "velocity", "walked",
 ]  # fmt: skip
 
@@ -101,18 +101,31 @@ def matching_point(
     s u / (1 + (s - 1) u) of the range where a uniform time is at u.
     """
     backbone = method.backbone
-    low = backbone.num_timesteps // 50
-    high = backbone.num_timesteps - low + 1
-    t = time_between(backbone, batch, stream, low, high)
-    if below is not None or shift != 1:
-        u = (t - low) / (high - low)
-        share = shift * u / (1 + (shift - 1) * u)
-        end = high if below is None else below.clamp(low + 1, high)
-        t = (low + share * (end - low)).to(t.dtype)
+    t = matching_time(backbone, batch, stream, below, shift=shift)
     clean = torch.full((len(batch),), CLEAN, device=batch.device)
     noise = batch.randn(stream, "noise")
     at = renoised(backbone.process, pred.x0, pred.eps, clean, t, noise, detach=False)
     return at.x_tau, t
+
+
+def matching_time(
+    backbone: Backbone,
+    batch: Batch,
+    stream: str,
+    below: torch.Tensor | None = None,
+    *,
+    shift: float = 1.0,
+) -> torch.Tensor:
+    """(B,) times of `matching_point`'s law."""
+    low = backbone.num_timesteps // 50
+    high = backbone.num_timesteps - low + 1
+    t = time_between(backbone, batch, stream, low, high)
+    if below is None and shift == 1:
+        return t
+    u = (t - low) / (high - low)
+    share = shift * u / (1 + (shift - 1) * u)
+    end = high if below is None else below.clamp(low + 1, high)
+    return (low + share * (end - low)).to(t.dtype)
 
 
 def matched(x0: torch.Tensor, f_phi: torch.Tensor, f_psi: torch.Tensor) -> Losses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -93,3 +94,30 @@ def test_weights_that_train_nothing() -> None:
         registry.build_method(
             "rcm", {"w_consistency": 0, "w_dmd": 0}, registry.build_backbone("gmm", {})
         )
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_rollout_takes_its_own_steps_to_falling_times(
+    dmd2: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None, one, two of them and none again, as updates go by; the last step alone has gradient."""
+    base = dmd2(process=PROCESSES[kind], shift=0.3)
+    ours = on(base, RCM(RCMConfig(w_consistency=0, rollout=3), base.backbone), kind)
+    made, seen, predict = batch(base), list[Any](), ours.predict
+
+    def watched(role: str, x: torch.Tensor, t: torch.Tensor, batch: Any) -> Any:
+        seen.append((t, pred := predict(role, x, t, batch)))
+        return pred
+
+    monkeypatch.setattr(ours, "predict", watched)
+    for step, more in ((0, 0), (1, 1), (2, 2), (3, 0)):
+        seen.clear()
+        pred = ours.sample(made, "student", step)
+        assert len(seen) == more + 1
+        assert pred is seen[-1][1]
+        assert [p.x0.requires_grad for _, p in seen] == [False] * more + [True]
+        for (t, _), (to, _) in pairwise(seen):
+            assert bool((to <= t).all())
+            assert to.is_floating_point() == (kind == "flow")
+        if more:
+            assert bool((seen[1][0] < seen[0][0]).all())
