@@ -92,8 +92,9 @@ class Critic:
         heads = self.method.net["disc"].module.children()
         pairs = zip(heads, self.sets * tuple(features), strict=True)
         every = torch.cat([logits_of(head, each) for head, each in pairs], 1)
-        by_set = every.unflatten(1, (self.sets, len(features)))
-        return by_set[torch.arange(len(k), device=k.device), k % self.sets]
+        by_set = every.reshape(len(k), self.sets, len(features))
+        told: torch.Tensor = by_set[torch.arange(len(k), device=k.device), k % self.sets]
+        return told
 
     def penalty(self, features: Sequence[torch.Tensor], k: torch.Tensor) -> torch.Tensor:
         """R1 (arXiv 1801.04406): half the squared gradient at features, mean over samples."""
