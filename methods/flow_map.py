@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from distillbench.api.method import Batch, Losses, Method, NetSpec
 from distillbench.api.samplers import GammaSampler
 from distillbench.core.lazy import torch
 from distillbench.core.loss import sample_mean, squared_error
 from distillbench.core.windows import straight
+from distillbench.errors import NotSupported
 
 from .settings.flow_map import FlowMapConfig
 from .shared.scores import any_time, velocity
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from distillbench.api.backbone import Backbone
 
 __all__ = ["FlowMap", "FlowMapConfig"]
 
@@ -26,12 +34,21 @@ class FlowMap(Method):
 
     v: the guided teacher's velocity at (x_t, t), or the data's; u_theta = eps_theta - x0_theta; so
     the jump y_r = y_t - (s_t - s_r) u_theta is a DDIM step. The paper has the derivative by forward
-    mode, which attention kernels lack.
+    mode (`derivative: jvp`), which attention kernels lack.
     """
 
     Config = FlowMapConfig
     needs = frozenset({"prompts", "latents"})
     title, paper = "Flow map", "MeanFlow (arXiv 2505.13447)"
+
+    def __init__(self, config: BaseModel, backbone: Backbone) -> None:
+        """Refuses forward mode where the backbone's networks lack it."""
+        super().__init__(config, backbone)
+        if self.config.derivative == "jvp" and not backbone.forward_mode:
+            raise NotSupported(
+                f"derivative jvp: networks of backbone {backbone.name} have no forward mode",
+                hint="set derivative: difference",
+            )
 
     def nets(self) -> dict[str, NetSpec]:
         """One student, told its end by an embedding that starts at zero."""
@@ -70,16 +87,24 @@ class FlowMap(Method):
     def slope(
         self, x_t: torch.Tensor, t: torch.Tensor, r: torch.Tensor, v: torch.Tensor, batch: Batch
     ) -> torch.Tensor:
-        """d u / ds along v, by a difference that stays within [r, the last time]."""
-        d, process = self.config.difference_times, self.backbone.process
-        last = process.num_timesteps - (0 if process.kind == "flow" else 1)
+        """d u / ds along v, (B, ...)."""
+        process = self.backbone.process
         size, s = straight(process, t, x_t)
-        ends = []
-        for near in ((t + d).clamp(max=last), torch.maximum(t - d, r)):
+
+        def along(near: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             to, s_near = straight(process, near, x_t)
             x = to * (x_t / size + (s_near - s) * v)
-            ends.append((self.average(x, near, r, batch), s_near))
-        (above, s_above), (below, s_below) = ends
+            return self.average(x, near, r, batch), s_near
+
+        if self.config.derivative == "jvp":
+            real = t.to(x_t.dtype)
+            found: Any = torch.func.jvp(along, (real,), (torch.ones_like(real),))
+            forward: torch.Tensor = found[1][0] / found[1][1]
+            return forward
+        d, last = self.config.difference_times, process.num_timesteps - (process.kind != "flow")
+        # Within [r, the last time].
+        above, s_above = along((t + d).clamp(max=last))
+        below, s_below = along(torch.maximum(t - d, r))
         return (above - below) / (s_above - s_below).clamp(min=1e-9)
 
     def average(

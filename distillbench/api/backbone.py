@@ -89,6 +89,8 @@ class Backbone(Adopting, Times, ABC):
         Config: the keys an experiment may set for it (path, revision, dtype and the like).
         modality: what a decoded sample is.
         train_prompts, eval_prompts: prompt sets used where an experiment names none.
+        forward_mode: whether its networks, real times included, have derivatives in forward mode
+            (torch.func.jvp), which fused attention kernels lack.
         process: alpha_t and sigma_t; available after `load`.
         latent_shape: shape of one latent, without the batch.
         prediction_type: epsilon | v_prediction | sample | flow.
@@ -98,6 +100,7 @@ class Backbone(Adopting, Times, ABC):
     modality: ClassVar[Modality] = "image"
     train_prompts: ClassVar[str] = ""
     eval_prompts: ClassVar[str] = ""
+    forward_mode: ClassVar[bool] = False
     latent_shape: tuple[int, ...]
     prediction_type: str
     process: NoiseProcess

@@ -54,6 +54,7 @@ class Gmm(Backbone):
     modality = "point"
     train_prompts = "gmm-train"
     eval_prompts = "gmm-eval"
+    forward_mode = True
     latent_shape = (2,)
     prediction_type = "v_prediction"
     warm_start: ClassVar[str] = WEIGHTS

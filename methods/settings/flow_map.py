@@ -21,6 +21,8 @@ class FlowMapConfig(NetConfig):
         teacher_guidance: scale, usual convention; of the teacher's velocity alone.
         instant_share: share of samples whose jump has no length (r = t); they learn the velocity.
         end_share: share whose jump goes to the end; the rest ends anywhere below t.
+        derivative: of the average velocity along the path: a central "difference", for any network,
+            or by forward mode, "jvp", as the paper has it, where the backbone's kernels offer it.
         difference_times: d, half the span of the central difference, in training times.
         adaptive_power, adaptive_c: p and c of the weight 1 / (squared error + c)^p of each sample;
             p = 0 is the plain squared error.
@@ -31,6 +33,7 @@ class FlowMapConfig(NetConfig):
     teacher_guidance: float = Field(3.0, ge=1)
     instant_share: Share = 0.5
     end_share: Share = 0.1
+    derivative: Literal["difference", "jvp"] = "difference"
     difference_times: PositiveInt = 5
     adaptive_power: float = Field(1.0, ge=0)
     adaptive_c: PositiveFloat = 1e-3

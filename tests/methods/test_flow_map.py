@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from distillbench.api import registry
 from distillbench.api.backbone import Prediction
 from distillbench.core.process import CLEAN, NoiseProcess
-from distillbench.errors import ConfigError
+from distillbench.errors import ConfigError, NotSupported
 from distillbench.methods.flow_map import FlowMap, FlowMapConfig
 
 PROCESSES = {
@@ -28,6 +29,8 @@ def world(toy: Any, kind: str, teacher: Velocity, student: Velocity, **config: A
     process = PROCESSES[kind]
 
     class Told(toy):  # type: ignore[misc]
+        forward_mode = True
+
         def predict(
             self, net: Any, x: Any, t: Any, cond: Any, *, end_t: Any = None, **_: Any
         ) -> Prediction:
@@ -83,6 +86,38 @@ def test_the_exact_map_has_no_loss(toy: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", PROCESSES)
+def test_forward_mode_has_no_error_of_a_difference(toy: Any, kind: str) -> None:
+    method = world(toy, kind, gaussian, exact, derivative="jvp", adaptive_power=0)
+    losses = method.loss("student", batch(method), 0)
+    assert float(losses.total) < 1e-18
+    method = world(toy, kind, gaussian, gaussian, derivative="jvp", adaptive_power=0)
+    near = world(toy, kind, gaussian, gaussian, difference_times=1, adaptive_power=0)
+    ours, theirs = (m.loss("student", batch(m), 0).total for m in (method, near))
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=0)
+
+
+def test_forward_mode_on_the_exact_worlds_networks() -> None:
+    """The gradient of a network's own derivative, beside that of its difference."""
+    for name in ("gmm", "gmm-flow"):
+        backbone = registry.build_backbone(name, {})
+        backbone.load("cpu")
+        prompts = ["condition 1", "condition 5"] * 32
+        rng = torch.Generator().manual_seed(0)
+        latents = backbone.training_latents(prompts, rng)
+        slopes = []
+        for derivative in ("jvp", "difference"):
+            params = {"derivative": derivative, "difference_times": 1, "teacher_guidance": 1}
+            method: Any = registry.build_method("flow_map", params, backbone)
+            net = backbone.make_net("student", "copy", conditions=("end_t",))
+            method.bind({"student": net})
+            made = SimpleNamespace(cond=backbone.encode(prompts))
+            t = torch.full((64,), 600) if name == "gmm" else torch.full((64,), 600.0)
+            v = torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
+            slopes.append(method.slope(latents, t, t - 300, v, made).detach())
+        torch.testing.assert_close(*slopes, rtol=0.05, atol=0.3)
+
+
+@pytest.mark.parametrize("kind", PROCESSES)
 def test_a_constant_velocity_is_its_own_map(toy: Any, kind: str) -> None:
     def constant(process: Any, x: torch.Tensor, t: Any, r: Any) -> torch.Tensor:
         return torch.tensor([0.7, -1.3], dtype=torch.float64).expand_as(x)
@@ -133,3 +168,8 @@ def test_settings_that_do_not_fit() -> None:
         with pytest.raises(ConfigError, match=what):
             registry.build_method("flow_map", params, backbone)
     registry.build_method("flow_map", {"velocity": "data", "teacher_guidance": 1}, backbone)
+    pictures = registry.build_backbone("tiny-sd", {})
+    with pytest.raises(NotSupported, match="tiny-sd have no forward mode") as refused:
+        registry.build_method("flow_map", {"derivative": "jvp"}, pictures)
+    assert "derivative: difference" in str(refused.value.hint)
+    registry.build_method("flow_map", {"derivative": "jvp"}, backbone)
