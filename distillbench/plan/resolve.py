@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from distillbench.api.backbone import Backbone
 from distillbench.api.fields import split
 from distillbench.api.registry import BACKBONES, METHODS, METRICS, display_name
@@ -265,5 +267,8 @@ def _mark(tree: MapNode, key: str) -> Mark:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        each = error.errors(include_url=False)
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in each)
     line = error.line if isinstance(error, DistillbenchError) else str(error)
     return " ".join(line.split())
