@@ -1,43 +1,42 @@
-"""Peak memory of reading a stored sample set, beside reading all shards and joining them.
+"""Peak memory of scoring a stored sample set from disk, beside scoring it in memory.
 
-    python benchmarks/sample_memory.py [--samples 1024] [--side 512]
+    python benchmarks/sample_memory.py [--samples 1024] [--side 512] [--metric aes]
 
-Each way runs in a process of its own; what is printed is its peak resident memory above what the
-imports take, in sizes of the samples.
+Each way runs in a process of its own; what is printed is its peak resident memory above what
+loading the metric takes, in MiB and in sizes of the samples, its CPU seconds, and whether all
+values are the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
-from distillbench.store.samples import SampleWriter, load_samples
+from distillbench.api.metric import Samples
+from distillbench.api.registry import build_metric
+from distillbench.score.evaluate import evaluate
+from distillbench.store.samples import SampleWriter, load_samples, open_samples
 
 
-def ours(folder: Path) -> int:
-    """Read it as the score stage does."""
-    return len(load_samples(folder))
+def few(folder: Path) -> Samples:
+    """One batch of the set: what the imports, the network and a batch take."""
+    samples = open_samples(folder)
+    return dataclasses.replace(
+        samples, data=samples.data[:32], prompts=samples.prompts[:32],
+        categories=samples.categories[:32], key="",
+    )  # fmt: skip
 
 
-def joined(folder: Path) -> int:
-    """Read every shard, then join them."""
-    from safetensors.torch import load_file
-
-    shards = sorted(folder.glob("*.safetensors"))
-    return len(torch.cat([load_file(path)["samples"] for path in shards]))
-
-
-def nothing(folder: Path) -> int:
-    """What the imports take."""
-    return len(list(folder.glob("*.json")))
-
-
-WAYS = {"nothing": nothing, "ours": ours, "joined": joined}
+WAYS = {"one batch": few, "in memory": load_samples, "from disk": open_samples}
 
 
 def high_water() -> int:
@@ -46,10 +45,22 @@ def high_water() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def peak(way: str, folder: Path) -> float:
-    """Bytes, in a fresh process."""
-    command = [sys.executable, __file__, "--way", way, "--folder", str(folder)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def measured(way: str, folder: Path, metric: str) -> dict[str, Any]:
+    """Peak, CPU seconds and values, of this process."""
+    torch.set_num_threads(1)
+    samples = WAYS[way](folder)
+    scores = evaluate(build_metric(metric), samples)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    values = [dict(scores.aggregate), {k: list(v) for k, v in scores.per_sample.items()}]
+    return {"peak": 1024 * high_water(), "cpu": used.ru_utime + used.ru_stime, "values": values}
+
+
+def apart(way: str, folder: Path, metric: str) -> dict[str, Any]:
+    """The same in a fresh process."""
+    command = [sys.executable, __file__, "--way", way, "--folder", str(folder), "--metric", metric]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found: dict[str, Any] = json.loads(said)
+    return found
 
 
 def write(folder: Path, samples: int, side: int) -> int:
@@ -57,8 +68,8 @@ def write(folder: Path, samples: int, side: int) -> int:
     writer, rng = SampleWriter(folder), torch.Generator().manual_seed(0)
     for start in range(0, samples, 64):
         shape = (min(64, samples - start), side, side, 3)
-        writer.add(torch.randint(0, 256, shape, generator=rng).to(torch.uint8))
-    writer.close([""] * samples, [""] * samples, 0)
+        writer.add(torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8))
+    writer.close(["red circle"] * samples, [""] * samples, 0)
     return samples * side * side * 3
 
 
@@ -67,19 +78,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=1024)
     parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--metric", default="aes", help="one that compares with nothing")
     parser.add_argument("--way", choices=WAYS)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if options.way:
-        WAYS[options.way](options.folder)
-        print(1024 * high_water())
+        print(json.dumps(measured(options.way, options.folder, options.metric)))
         return
     with TemporaryDirectory() as name:
         size = write(Path(name), options.samples, options.side)
-        least = peak("nothing", Path(name))
-        print(f"{options.samples} samples of {options.side} px, {size / 2**20:.0f} MiB")
-        for way in ("joined", "ours"):
-            print(f"{way}: {(peak(way, Path(name)) - least) / size:.2f} times that at the peak")
+        found = {way: apart(way, Path(name), options.metric) for way in WAYS}
+    least = found.pop("one batch")["peak"]
+    print(f"{options.samples} samples of {options.side} px, {size / 2**20:.0f} MiB")
+    for way, told in found.items():
+        more = told["peak"] - least
+        print(f"{way}: {more / 2**20:.0f} MiB more than a batch ({more / size:.2f} times the set), "
+              f"{told['cpu']:.1f} CPU s")  # fmt: skip
+    print("all values are the same:", found["in memory"]["values"] == found["from disk"]["values"])
 
 
 if __name__ == "__main__":

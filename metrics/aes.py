@@ -62,6 +62,7 @@ class Aes(Metric):
         def _known_clip(cls, clip: str) -> str:
             return checked(clip, OPENAI) if clip else clip
 
+    streams = True
     info = MetricInfo("AeS", higher_is_better=True, modality=frozenset({"image", "video"}))
 
     @property

@@ -47,6 +47,7 @@ class Clip(OneNetwork):
         def _known(cls, weights: str) -> str:
             return checked(weights, NAMED)
 
+    streams = True
     info = MetricInfo("CLIP", higher_is_better=True, modality=frozenset({"image", "video"}))
 
     named, tiny = NAMED, "tiny-clip"

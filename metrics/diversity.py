@@ -7,12 +7,12 @@ Needs a sample set that goes through its prompts more than once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 from distillbench.api.metric import MetricInfo, Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.files.places import Need
 from distillbench.score.groups import by_prompt, groups_need, mean_of_groups
+from distillbench.score.progress import in_parts
 
 from .lpips import Lpips
 
@@ -30,9 +30,10 @@ class Diversity(Lpips):
         """The mean over prompts of all pairs. Raises BadInput where no prompt has two samples."""
 
         def spread(group: Sequence[int]) -> float:
-            pairs = list(combinations(group, 2))
-            one, two = (samples.data[torch.tensor([p[side] for p in pairs])] for side in (0, 1))
-            return float(self._distance(one, two).double().mean())
+            pictures = samples.data[torch.tensor(group)]
+            pairs = torch.combinations(torch.arange(len(group)))
+            apart = [self._distance(*pictures[pairs[p].T]) for p in in_parts(len(pairs))]
+            return float(torch.cat(apart).double().mean())
 
         protocol = {"weights": self._choice.kind}
         return mean_of_groups(by_prompt(samples), spread, protocol)

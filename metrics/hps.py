@@ -55,6 +55,7 @@ class Hps(Packaged):
                 raise ValueError("antialias: false is of the native backend alone")
             return self
 
+    streams = True
     info = MetricInfo("HPS", higher_is_better=True, per_category=True)
 
     named, tiny, package = NAMED, "tiny-hps", "hpsv2"

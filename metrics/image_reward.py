@@ -51,6 +51,7 @@ class ImageReward(Packaged):
         def _known(cls, weights: str) -> str:
             return published_or_path(weights, NAMED)
 
+    streams = True
     info = MetricInfo("ImageReward", higher_is_better=True, format=".3f", per_category=True)
 
     named, package = NAMED, "image-reward"

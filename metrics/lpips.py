@@ -15,10 +15,9 @@ from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput, NotSupported
 from distillbench.score.choice import OneNetwork, checked
-from distillbench.score.progress import tick
+from distillbench.score.progress import in_parts
 from distillbench.score.weights import ScorerFile
 
-BATCH = 32
 NAMED = {
     "lpips-vgg": ScorerFile(
         "lpips-vgg",
@@ -49,6 +48,7 @@ class Lpips(OneNetwork):
         def _known(cls, weights: str) -> str:
             return checked(weights, NAMED)
 
+    streams = True
     info = MetricInfo("LPIPS", higher_is_better=False, format=".3f", needs_reference=True)
 
     named, tiny = NAMED, "tiny-inception"
@@ -66,10 +66,6 @@ class Lpips(OneNetwork):
         count = len(samples)
         if list(samples.prompts) != list(reference.prompts[:count]):
             raise BadInput("samples and reference have other prompts: there are no pairs")
-        values: list[torch.Tensor] = []
-        for start in range(0, count, BATCH):
-            part = slice(start, min(start + BATCH, count))
-            values.append(self._distance(samples.data[part], reference.data[part]))
-            tick(part.stop, count)
+        values = [self._distance(samples.data[p], reference.data[p]) for p in in_parts(count)]
         protocol = {"weights": self._choice.kind, "same_noise": samples.seed == reference.seed}
         return mean_scores(samples, torch.cat(values).tolist(), protocol)

@@ -47,6 +47,7 @@ class PickScore(OneNetwork):
         def _known(cls, weights: str) -> str:
             return published_or_path(weights, NAMED)
 
+    streams = True
     info = MetricInfo("PickScore", higher_is_better=True, per_category=True)
 
     named = NAMED

@@ -20,6 +20,7 @@ class TemporalFlickering(Metric):
 
         model_config = ConfigDict(frozen=True, extra="forbid")
 
+    streams = True
     info = MetricInfo("Flicker", higher_is_better=True, unit="%", modality=frozenset({"video"}))
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:

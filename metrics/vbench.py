@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
@@ -64,6 +64,7 @@ class Vbench(Metric):
         patience: Annotated[PositiveInt, NEUTRAL] = 7200
         python: Annotated[str, NEUTRAL] = ""
 
+    streams = True
     info = MetricInfo(
         "VBench", higher_is_better=True, unit="%", modality=frozenset({"video"}), per_sample=False
     )
@@ -101,11 +102,7 @@ class Vbench(Metric):
         wanted = self._wanted()
         if lacking := _lacking(wanted, samples.prompts):
             raise BadInput(lacking, hint="sample VBench's own prompts, each several times")
-        raw = {}
-        with TemporaryDirectory() as folder:
-            frames = _written(samples, Path(folder))
-            for dimension in SETS[self.config.dimensions]:
-                raw[dimension] = self._dimension(dimension, wanted[dimension], frames)
+        raw = {name: self._dimension(name, wanted[name], samples) for name in wanted}
         values = {name: 100 * value for name, value in raw.items()}
         whole = self.config.dimensions == "all"
         parts = totals(raw) if whole else {"quality": part(raw, "quality")}
@@ -123,20 +120,14 @@ class Vbench(Metric):
                     found[dimension].append(entry["prompt_en"])
         return found
 
-    def _dimension(
-        self, dimension: str, prompts: Sequence[str], frames: Mapping[str, Sequence[Path]]
-    ) -> float:
+    def _dimension(self, dimension: str, prompts: Sequence[str], samples: Samples) -> float:
         count = FLICKER_VIDEOS if dimension == "temporal_flickering" else VIDEOS
-        items = [
-            {"prompt": prompt, "number": number, "frames": str(path)}
-            for prompt in dict.fromkeys(prompts)
-            for number, path in enumerate(frames[prompt][:count])
-        ]
         job = {"what": f"vbench {dimension}", "dimension": dimension, "device": self._device,
                "full_info": str(self._file), "fps": self.config.fps}  # fmt: skip
-        _, said = ask(
-            [self._python, str(vbench_worker.__file__)], job, items, patience=self.config.patience
-        )
+        command = [self._python, str(vbench_worker.__file__)]
+        with TemporaryDirectory() as folder:
+            items = _written(samples, prompts, count, Path(folder))
+            _, said = ask(command, job, items, patience=self.config.patience)
         value = said.get("value")
         if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
             raise BadInput(f"vbench {dimension}: its value is {value!r}, not a number in 0..1")
@@ -154,13 +145,20 @@ def _lacking(wanted: Mapping[str, Sequence[str]], drawn: Sequence[str]) -> str:
     return ""
 
 
-def _written(samples: Samples, folder: Path) -> dict[str, list[Path]]:
-    """Prompt -> the files of its videos, in order of their numbers."""
+def _written(
+    samples: Samples, prompts: Sequence[str], count: int, folder: Path
+) -> list[dict[str, Any]]:
+    """The first `count` videos of every prompt, each as a file: those of one dimension alone."""
     import numpy as np
 
-    found: dict[str, list[Path]] = {}
-    for number, (prompt, video) in enumerate(zip(samples.prompts, samples.data, strict=True)):
-        path = folder / f"{number:06d}.npy"
-        np.save(path, video.numpy())
-        found.setdefault(prompt, []).append(path)
-    return found
+    places: dict[str, list[int]] = {prompt: [] for prompt in prompts}
+    for place, prompt in enumerate(samples.prompts):
+        if len(places.get(prompt, range(count))) < count:
+            places[prompt].append(place)
+    items = []
+    for prompt, of_it in places.items():
+        for number, place in enumerate(of_it):
+            path = folder / f"{place:06d}.npy"
+            np.save(path, samples.data[place].numpy())
+            items.append({"prompt": prompt, "number": number, "frames": str(path)})
+    return items

@@ -50,7 +50,7 @@ class Samples:
 
     Attributes:
         data: uint8 (n, H, W, 3) images, uint8 (n, frames, H, W, 3) videos, or float32 (n, d)
-            points.
+            points. In memory, unless the metric `streams`.
         prompts: n prompts.
         categories: n category names ("" where the prompt set has none).
         seed: the run seed its noise came from.
@@ -97,11 +97,15 @@ class Metric(ABC):
         Config: its parameters (weights, preprocessing, sizes).
         version: raise it whenever a change may alter numbers; it is part of the score's key.
         info: display and requirements.
+        streams: True when it takes `Samples.data` in parts alone (`data[32:64]`, `data[[0, 5]]`,
+            len, shape, dtype, iteration): a stored set then stays on disk. Otherwise it is read
+            into memory whole.
     """
 
     Config: ClassVar[type[BaseModel]]
     version: ClassVar[int] = 1
     info: ClassVar[MetricInfo]
+    streams: ClassVar[bool] = False
     name: str = ""
 
     def __init__(self, config: BaseModel) -> None:

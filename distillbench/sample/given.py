@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from distillbench.data.given import given_samples, read_sample
@@ -36,12 +35,12 @@ def given_stage(spec: GivenSpec, context: StageContext, *, out: Path) -> None:
             hint="plan again, and leave them as they are meanwhile",
         )
     shards = SampleWriter(out)
-    for start in range(0, n, AT_ONCE):
-        if context.should_stop():
-            raise Interrupted(f"stopped after {start} of {n} samples")
-        files = found.files[start : start + AT_ONCE]
-        shards.add(torch.from_numpy(np.stack([read_sample(root / file) for file in files])))
-        context.progress({"kind": "sample", "done": start + len(files), "total": n})
+    for done, file in enumerate(found.files):
+        if done % AT_ONCE == 0 and context.should_stop():
+            raise Interrupted(f"stopped after {done} of {n} samples")
+        shards.add(torch.from_numpy(read_sample(root / file)[None].copy()))
+        if (done + 1) % AT_ONCE == 0 or done + 1 == n:
+            context.progress({"kind": "sample", "done": done + 1, "total": n})
     order = [i % len(chosen) for i in range(n)]
     prompts = [chosen.prompts[i] for i in order]
     categories = [chosen.categories[i] for i in order]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from distillbench.api.metric import Metric, Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.errors import Interrupted, NotSupported, StageFailed
-from distillbench.score.progress import listening
+from distillbench.score.progress import in_parts, listening
 from distillbench.specs.context import Runtime, StageContext
 from distillbench.specs.stages import ScoreSpec
 
@@ -51,7 +52,7 @@ def score_stage(
     """
     from distillbench.files.io import write_json, write_jsonl
     from distillbench.numerics import repeatable
-    from distillbench.store.samples import load_samples
+    from distillbench.store.samples import open_samples
 
     metric = _metric(spec, context.runtime)
 
@@ -62,8 +63,8 @@ def score_stage(
 
     with listening(beat), repeatable(context.runtime.threads):
         beat(0, 1)
-        samples = load_samples(sample_dir)
-        reference = load_samples(reference_dir) if reference_dir else None
+        samples = open_samples(sample_dir)
+        reference = open_samples(reference_dir) if reference_dir else None
         scores = evaluate(metric, samples, reference, device=context.device)
     write_jsonl(out / "scores.jsonl", rows(samples, scores))
     write_json(out / "protocol.json", protocol(metric, samples, scores))
@@ -101,12 +102,18 @@ def evaluate(
     if metric.info.needs_reference != (reference is not None):
         wants = "needs" if reference is None else "takes no"
         raise NotSupported(f"metric {metric.name} {wants} reference samples")
-    for given in (samples, *([reference] if reference is not None else [])):
-        check_samples(metric, given)
+    samples = _given(metric, samples)
+    reference = None if reference is None else _given(metric, reference)
     metric.load(device)
     scores = metric.score(samples, reference)
     check_scores(metric, samples, scores)
     return scores
+
+
+def _given(metric: Metric, samples: Samples) -> Samples:
+    """The samples as the metric takes them, checked: in memory unless it streams."""
+    check_samples(metric, samples)
+    return samples if metric.streams else replace(samples, data=samples.data[:])
 
 
 def modality_of(samples: Samples) -> str:
@@ -138,16 +145,18 @@ def check_samples(metric: Metric, samples: Samples) -> None:
             f"{metric.name}: {modality} samples must be {LAYOUTS[modality]}, not {wrong}",
             hint=f"look at sample set {samples.key or '(no key)'}",
         )
-    if samples.data.is_floating_point():
-        finite = torch.isfinite(samples.data).flatten(1).all(dim=1)
-        if not bool(finite.all()):
-            raise _not_finite(metric, samples, int(finite.logical_not().nonzero()[0]), "data")
+    if samples.data.dtype.is_floating_point:
+        for part in in_parts(n):
+            finite = torch.isfinite(samples.data[part]).flatten(1).all(dim=1)
+            if not bool(finite.all()):
+                bad = part.start + int(finite.logical_not().nonzero()[0])
+                raise _not_finite(metric, samples, bad, "data")
 
 
 def _wrong_layout(modality: str, data: torch.Tensor) -> str:
     """How the data differs from `LAYOUTS`, "" where it does not."""
     pixels = modality != "point"
-    typed = data.dtype == torch.uint8 if pixels else data.is_floating_point()
+    typed = data.dtype == torch.uint8 if pixels else data.dtype.is_floating_point
     whole = 0 not in data.shape and (data.shape[-1] == 3 or not pixels)
     shape = "x".join(map(str, data.shape))
     return "" if typed and whole else f"{str(data.dtype).removeprefix('torch.')} {shape}"

@@ -26,13 +26,14 @@ from distillbench.score.preprocess import (
     pad_square,
     standardise,
 )
-from distillbench.score.progress import tick
+from distillbench.score.progress import in_parts
 from distillbench.score.weights import ClipSource, arch_of
 
 __all__ = [
     "ClipExtractor",
     "FeatureNet",
     "InceptionNet",
+    "Kept",
     "TinyNet",
     "clip_extractor",
     "feature_net",
@@ -40,8 +41,7 @@ __all__ = [
     "read_state",
 ]
 
-BATCH = 32
-KEPT = 4
+KEPT_BYTES = 2**28
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -88,25 +88,24 @@ def load_strict(net: nn.Module, path: Path) -> None:
 
 
 def _batches(data: Tensor) -> Iterator[Tensor]:
-    for start in range(0, len(data), BATCH):
-        yield data[start : start + BATCH]
-        tick(min(start + BATCH, len(data)), len(data))
+    return (data[part] for part in in_parts(len(data)))
 
 
-class _Kept:
-    """Features of the last few sample sets, by content key."""
+class Kept:
+    """Features of sample sets by content key, the latest of at most `KEPT_BYTES` together."""
 
     def __init__(self) -> None:
         self.values: dict[str, Tensor] = {}
 
     def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """Those of `key`, made where they are not kept; of a set without a key always."""
         if not key:
             return make()
-        if key not in self.values:
-            self.values[key] = make()
-            while len(self.values) > KEPT:
-                del self.values[next(iter(self.values))]
-        return self.values[key]
+        found = self.values.pop(key) if key in self.values else make()
+        self.values[key] = found  # the latest is last
+        while len(self.values) > 1 and sum(v.nbytes for v in self.values.values()) > KEPT_BYTES:
+            del self.values[next(iter(self.values))]
+        return found
 
 
 class ClipExtractor:
@@ -131,7 +130,7 @@ class ClipExtractor:
         context = int(config["text_cfg"].get("context_length", 77))
         self._tokens = open_clip.SimpleTokenizer(context_length=context)
         self._texts: dict[str, Tensor] = {}
-        self._images = _Kept()
+        self._images = Kept()
 
     def images(self, samples: Samples) -> Tensor:
         """(n, d) unit image features on the CPU, in the order of the samples."""
@@ -155,9 +154,8 @@ class ClipExtractor:
     def texts(self, prompts: Sequence[str]) -> Tensor:
         """(n, d) unit text features on the CPU; a prompt is encoded once per process."""
         new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
-        for start in range(0, len(new), BATCH):
-            tick(start, len(new))
-            part = new[start : start + BATCH]
+        for places in in_parts(len(new)):
+            part = new[places]
             out = self.net.encode_text(self._tokens(part).to(self.device)).float()
             self._texts.update(zip(part, normalize(out, dim=-1).cpu(), strict=True))
         return torch.stack([self._texts[p] for p in prompts])
@@ -211,7 +209,7 @@ class InceptionNet:
         self.device, self.rule = device, rule
         self.resize = f"{'clean' if rule == 'resize' else rule}-{self.side}"
         self.layers: Any = _torchscript(checkpoint, device).eval().layers
-        self._kept = _Kept()
+        self._kept = Kept()
 
     def features(self, samples: Samples) -> Tensor:
         """(n, 2048) float32 features on the CPU. Raises NotSupported: smaller than a patch."""
@@ -246,7 +244,7 @@ class TinyNet:
         self.resize = "none" if rule == "resize" else f"{rule}-{self.side // 2}"
         self.net = load_net(folder).to(device)
         self.dim = self.net.features.out_features
-        self._kept = _Kept()
+        self._kept = Kept()
 
     def features(self, samples: Samples) -> Tensor:
         """(n, dim) float32 features on the CPU. Raises NotSupported for another picture size."""
@@ -255,11 +253,14 @@ class TinyNet:
     @torch.no_grad()
     def encode(self, data: Tensor) -> Tensor:
         """Features of uint8 pictures (n, 32, 32, 3). Raises NotSupported for another size."""
-        if self.rule == "patch":
-            half = centre_patch(data, self.side // 2).repeat_interleave(2, 2)
-            data = half.repeat_interleave(2, 3).permute(0, 2, 3, 1)
-        pixels = self.pixels(data)
-        return torch.cat([self.net.embed(b.to(self.device)).cpu() for b in _batches(pixels)])
+        seen = (self.pixels(self._shown(batch)) for batch in _batches(data))
+        return torch.cat([self.net.embed(pixels.to(self.device)).cpu() for pixels in seen])
+
+    def _shown(self, data: Tensor) -> Tensor:
+        if self.rule != "patch":
+            return data
+        half = centre_patch(data, self.side // 2).repeat_interleave(2, 2)
+        return half.repeat_interleave(2, 3).permute(0, 2, 3, 1)
 
     def pixels(self, data: Tensor) -> Tensor:
         """What the network sees: (n, 3, 32, 32) in -1..1. Raises NotSupported for another size."""

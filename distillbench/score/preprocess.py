@@ -5,6 +5,9 @@ All take uint8 pictures (n, H, W, 3) and return float32 (n, 3, size, size).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from PIL import Image
@@ -52,9 +55,15 @@ def pad_square(images: Tensor, size: int, *, antialias: bool = True) -> Tensor:
     return pad(pixels, (right // 2, right - right // 2, down // 2, down - down // 2))
 
 
+def _each(images: Tensor, fitted: Callable[[np.ndarray], Tensor]) -> Tensor:
+    """The pictures fitted one by one, in as many threads as the stage has; PIL frees the lock."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return torch.stack(list(pool.map(fitted, images.numpy())))
+
+
 def crop_square(images: Tensor, size: int) -> Tensor:
     """OpenAI's rule: 8-bit PIL bicubic, short side to `size`, then the centre square; 0..1."""
-    return torch.stack([_crop(image, size) for image in images.numpy()]).float() / 255
+    return _each(images, lambda image: _crop(image, size)).float() / 255
 
 
 def _crop(image: np.ndarray, size: int) -> Tensor:
@@ -73,9 +82,12 @@ def _crop(image: np.ndarray, size: int) -> Tensor:
 
 def stretch(images: Tensor, size: int) -> Tensor:
     """8-bit PIL bicubic to a square, the aspect ratio not kept; 0..1."""
-    shape, bicubic = (size, size), Image.Resampling.BICUBIC
-    fitted = [np.array(Image.fromarray(i).resize(shape, bicubic)) for i in images.numpy()]
-    return torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).float() / 255
+    return _each(images, lambda image: _stretched(image, size)).float() / 255
+
+
+def _stretched(image: np.ndarray, size: int) -> Tensor:
+    fitted = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 
 
 def centre_patch(images: Tensor, size: int) -> Tensor:
@@ -95,7 +107,7 @@ def clean_resize(images: Tensor, size: int) -> Tensor:
 
     The aspect ratio is not kept.
     """
-    return torch.stack([_clean(image, size) for image in images.numpy()])
+    return _each(images, lambda image: _clean(image, size))
 
 
 def _clean(image: np.ndarray, size: int) -> Tensor:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["listening", "tick"]
+__all__ = ["BATCH", "in_parts", "listening", "tick"]
+
+BATCH = 32
 
 Listener = Callable[[int, int], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -17,6 +19,14 @@ def tick(done: int, total: int) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(done, total)
+
+
+def in_parts(total: int, size: int = BATCH) -> Iterator[slice]:
+    """Slices of `size` out of `total`, each told as done when the next is asked for."""
+    for start in range(0, total, size):
+        part = slice(start, min(start + size, total))
+        yield part
+        tick(part.stop, total)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from distillbench.api.metric import Samples
 from distillbench.errors import BadInput
 from distillbench.score.features import read_state
 from distillbench.score.preprocess import crop_square, standardise
-from distillbench.score.progress import tick
+from distillbench.score.progress import in_parts
 from distillbench.score.towers import filled
 
 __all__ = ["LENGTH", "RewardNet", "package_sizes", "reward_net"]
@@ -87,8 +87,7 @@ class RewardNet:
     def rewards(self, samples: Samples) -> list[float]:
         """(reward - mean) / deviation of the training data, one a sample."""
         values: list[float] = []
-        for start in range(0, len(samples), BATCH):
-            part = slice(start, start + BATCH)
+        for part in in_parts(len(samples), BATCH):
             pixels = standardise(crop_square(samples.data[part], self.side)).to(self.device)
             seen = self.eye(pixels).last_hidden_state
             coded = self.words.encode_batch(list(samples.prompts[part]))
@@ -102,7 +101,6 @@ class RewardNet:
             for weight, bias in self.head:
                 out = linear(out, weight, bias)
             values += ((out.squeeze(-1) - MEAN) / STD).tolist()
-            tick(len(values), len(samples))
         return values
 
 

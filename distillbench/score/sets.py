@@ -96,6 +96,7 @@ class SetMetric(Metric):
     rule: ClassVar[str] = "resize"
     least: ClassVar[int] = 2
     moments: ClassVar[bool] = False
+    streams = True
     Config = SetConfig
 
     def __init__(self, config: BaseModel) -> None:

@@ -5,7 +5,7 @@ Sizes come from the configuration that lies beside a checkpoint; loading is stri
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from distillbench.api.metric import Samples
 from distillbench.errors import BadInput, NotSupported
-from distillbench.score.features import BATCH, read_state
+from distillbench.score.features import Kept, read_state
 from distillbench.score.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -25,7 +25,7 @@ from distillbench.score.preprocess import (
     standardise,
     stretch,
 )
-from distillbench.score.progress import tick
+from distillbench.score.progress import in_parts
 
 __all__ = ["ClipPair", "DinoNet", "clip_pair", "dino_net", "filled", "perceptual"]
 
@@ -85,12 +85,6 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _parts(total: int) -> Iterator[slice]:
-    for start in range(0, total, BATCH):
-        yield slice(start, start + BATCH)
-        tick(min(start + BATCH, total), total)
-
-
 class ClipPair:
     """A CLIP of transformers: cosines of pictures and prompts, times its trained scale.
 
@@ -110,7 +104,7 @@ class ClipPair:
     def scores(self, samples: Samples) -> list[float]:
         """exp(logit_scale) * cos(picture, prompt), one a sample."""
         scale, values = self.net.logit_scale.exp(), []
-        for part in _parts(len(samples)):
+        for part in in_parts(len(samples)):
             pixels = standardise(crop_square(samples.data[part], self.side)).to(self.device)
             words = self.tokens(list(samples.prompts[part]), padding="max_length", truncation=True,
                                 max_length=self.length, return_tensors="pt")  # fmt: skip
@@ -149,16 +143,17 @@ class DinoNet:
 
         self.net: Any = _from_hub(Dinov2Model, checkpoint).to(device)
         self.device, self.dim = device, int(self.net.config.hidden_size)
+        self._kept = Kept()
 
     def features(self, samples: Samples) -> Tensor:
         """(n, dim) float32 features on the CPU."""
-        return self.encode(samples.data)
+        return self._kept.get(samples.key, lambda: self.encode(samples.data))
 
     @torch.no_grad()
     def encode(self, data: Tensor) -> Tensor:
         """The same of uint8 pictures (n, H, W, 3)."""
         found = []
-        for part in _parts(len(data)):
+        for part in in_parts(len(data)):
             pixels = standardise(stretch(data[part], self.side), IMAGENET_MEAN, IMAGENET_STD)
             found.append(self.net(pixel_values=pixels.to(self.device)).pooler_output.float().cpu())
         return torch.cat(found)

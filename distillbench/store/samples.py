@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from distillbench.api.metric import Samples
 from distillbench.core.lazy import torch
 from distillbench.errors import ArtifactError
 from distillbench.files.io import write_json
 from distillbench.store.record import check_folder
+from distillbench.store.rows import StoredRows
 
-__all__ = ["SampleWriter", "load_samples"]
+__all__ = ["SampleWriter", "load_samples", "open_samples"]
 
 SHARD: Final = 256
+SHARD_BYTES: Final = 2**28
 
 
-def load_samples(directory: Path) -> Samples:
-    """Read back what a `SampleWriter` wrote.
+def open_samples(directory: Path) -> Samples:
+    """What a `SampleWriter` wrote, with `store.rows.StoredRows` for data: they stay on disk.
 
     Raises:
         ArtifactError: files are missing, disagree, or are not as they were committed.
@@ -28,63 +31,44 @@ def load_samples(directory: Path) -> Samples:
     try:
         record = json.loads((directory / "samples.json").read_text(encoding="utf-8"))
         lines = (directory / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-        shards = sorted(directory.glob("samples-*.safetensors"))
-        data = _joined(shards)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        rows = [json.loads(line) for line in lines]
+        data: Any = StoredRows(sorted(directory.glob("samples-*.safetensors")))
+        wanted, seed = record["n"], record["seed"]
+        prompts, categories = ([row[key] for row in rows] for key in ("prompt", "category"))
+    except (OSError, ValueError, KeyError, TypeError, ArtifactError) as error:
         raise ArtifactError(f"{directory}: no readable samples ({error})") from None
-    rows = [json.loads(line) for line in lines]
-    if not len(rows) == len(data) == record["n"]:
+    if not len(rows) == len(data) == wanted:
         raise ArtifactError(f"{directory}: {len(data)} samples, {len(rows)} lines")
-    prompts, categories = ([row[key] for row in rows] for key in ("prompt", "category"))
-    return Samples(data, prompts, categories, record["seed"], directory.name)
+    return Samples(data, prompts, categories, seed, directory.name)
 
 
-def _joined(shards: Sequence[Path]) -> torch.Tensor:
-    """The samples of all shards, read one after another into place: in memory once, not twice."""
-    from safetensors import safe_open
-
-    kept: torch.Tensor | None = None
-    sizes, at = [_rows(path) for path in shards], 0
-    for path, rows in zip(shards, sizes, strict=True):
-        with safe_open(path, framework="pt") as file:
-            part = file.get_tensor("samples")
-        kept = part.new_empty((sum(sizes), *part.shape[1:])) if kept is None else kept
-        if part.shape[1:] != kept.shape[1:]:  # a copy would repeat what is too small
-            raise ValueError(f"{path.name} holds samples of another shape")
-        kept[at : at + rows].copy_(part)
-        at += rows
-    if kept is None:
-        raise ValueError("there are none")
-    return kept
-
-
-def _rows(path: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return int(file.get_slice("samples").get_shape()[0])
+def load_samples(directory: Path) -> Samples:
+    """The same with all data in memory. Raises as `open_samples`."""
+    samples = open_samples(directory)
+    return dataclasses.replace(samples, data=samples.data[:])
 
 
 class SampleWriter:
-    """Writes samples in files of at most `SHARD`, whatever the batch size."""
+    """Writes samples in files of at most `SHARD` and about `SHARD_BYTES`, whatever the batch."""
 
     def __init__(self, out: Path) -> None:
         self.out, self.count, self.total = out, 0, 0
-        self.waiting: torch.Tensor | None = None
+        self.waiting: list[torch.Tensor] = []
 
     def add(self, samples: torch.Tensor) -> None:
         """Take some more, in order."""
         self.total += len(samples)
-        held = samples if self.waiting is None else torch.cat([self.waiting, samples])
-        while len(held) >= SHARD:
-            self._write(held[:SHARD])
-            held = held[SHARD:]
-        self.waiting = held
+        while len(samples):
+            room = self._size(samples) - sum(map(len, self.waiting))
+            self.waiting.append(samples[:room])
+            samples = samples[room:]
+            if len(self.waiting[-1]) == room:
+                self._write()
 
     def close(self, prompts: Sequence[str], categories: Sequence[str], seed: int) -> None:
         """Write what is left, and the prompt and category of every sample."""
-        if self.waiting is not None and len(self.waiting):
-            self._write(self.waiting)
+        if self.waiting:
+            self._write()
         rows = [
             json.dumps({"index": i, "prompt": p, "category": c}) + "\n"
             for i, (p, c) in enumerate(zip(prompts, categories, strict=True))
@@ -93,9 +77,15 @@ class SampleWriter:
         record = {"n": self.total, "seed": seed, "shards": self.count}
         write_json(self.out / "samples.json", record)
 
-    def _write(self, samples: torch.Tensor) -> None:
+    @staticmethod
+    def _size(samples: torch.Tensor) -> int:
+        """Samples of one file."""
+        return max(1, min(SHARD, SHARD_BYTES // max(samples[0].nbytes, 1)))
+
+    def _write(self) -> None:
         from safetensors.torch import save_file
 
         path = self.out / f"samples-{self.count:05d}.safetensors"
-        save_file({"samples": samples.contiguous()}, path)
+        held, self.waiting = torch.cat(self.waiting), []
+        save_file({"samples": held}, path)
         self.count += 1

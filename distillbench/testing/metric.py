@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from distillbench.api.metric import Metric, Samples, Scores
 from distillbench.api.registry import build_metric
 from distillbench.errors import DistillbenchError, NotSupported
 from distillbench.score.evaluate import evaluate, protocol
+from distillbench.store.samples import SampleWriter, open_samples
 
 __all__ = ["MetricContract", "take"]
 
@@ -118,6 +120,15 @@ class MetricContract:
         before = samples.data.clone()
         self.score(samples)
         assert torch.equal(samples.data, before)
+
+    def test_samples_on_disk_score_as_those_in_memory(self, tmp_path: Path) -> None:
+        samples, whole = self.samples(), SampleWriter(tmp_path)
+        for start in range(0, len(samples), 5):
+            whole.add(samples.data[start : start + 5])
+        whole.close(samples.prompts, samples.categories, samples.seed)
+        kept = dataclasses.replace(open_samples(tmp_path), key="")
+        one, two = self.score(dataclasses.replace(samples, key="")), self.score(kept)
+        assert dataclasses.asdict(one) == dataclasses.asdict(two)
 
     def test_order_of_samples_is_irrelevant(self) -> None:
         samples = self.samples()
