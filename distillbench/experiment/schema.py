@@ -127,11 +127,14 @@ class SampleConfig(Section):
         prompts: a named prompt set or a path; "" is the backbone's own evaluation set.
         n: number of samples, the first n prompts (cycled when the set is shorter).
         batch_size: samples of one network call.
+        keep: the samples as files in the run's folder too, in no key: "png" (videos: GIF), or "mp4"
+            for videos, by PyAV; `distillbench samples` writes them of any run.
     """
 
     prompts: str = ""
     n: PositiveInt = 400
     batch_size: PositiveInt = 50
+    keep: Literal["", "png", "mp4"] = ""
 
 
 class CellConfig(Section):

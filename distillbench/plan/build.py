@@ -44,10 +44,23 @@ def build_plan(experiment: Experiment) -> Plan:
         planner.data.check()
         planner.place(rows)
     _check_metrics(experiment, planner.metrics, rows, problems)
+    _check_kept(rows, problems)
     problems.raise_if_any()
     cells = planner.cells(rows)
     problems.raise_if_any()
     return Plan(experiment.folder, planner.made.stages, tuple(cells), tuple(notes))
+
+
+def _check_kept(rows: Sequence[tuple[GridPoint, Resolved | Given]], problems: Problems) -> None:
+    """Files can be kept of pictures and videos alone, MP4 of videos."""
+    for point, row in rows:
+        kind = point.config.sample.keep
+        made = row.used.backbone.modality if row.used is not None else ""
+        modality = row.modality if isinstance(row, Given) else made
+        if kind and (modality == "point" or (kind == "mp4" and modality == "image")):
+            mark, _ = locate(point.tree, ("sample", "keep"))
+            use = "leave it out" if modality == "point" else "use png"
+            problems.add(mark, f"{kind} keeps no {modality} samples; {use}")
 
 
 def _check_metrics(

@@ -134,6 +134,8 @@ class _Survey:
             yield Requirement(package("ray", 'pip install "distillbench[ray]"'))
         if self.todo and (need := disk_need(self.todo, self.store.root)):
             yield Requirement(need)
+        if self.todo and any(c.settings.get("sample.keep") == "mp4" for c in self.plan.cells):
+            yield Requirement(package("av", "pip install av"))
 
     def of_stages(self) -> list[Requirement]:
         """What stages need, with the keys of all that need it."""

@@ -18,6 +18,7 @@ from distillbench.report.claim_writers import write_claims
 from distillbench.report.cost import cost_table
 from distillbench.report.curves import refused_curves
 from distillbench.report.infos import metric_infos
+from distillbench.report.kept import keep_samples
 from distillbench.report.record import Report
 from distillbench.report.table import Table
 from distillbench.report.tables import build_table, tables_of
@@ -85,7 +86,10 @@ def write_plan(plan: Plan, outdir: Path) -> Path:
 def write_reports(report: Report, outdir: Path) -> list[Path]:
     """Write everything the experiment asks for, with figures and report.html; returns the paths.
 
+    Last come the samples of rows that keep them as files.
+
     Raises:
+        BadInput: videos are to be kept as MP4, and PyAV is not installed.
         StorageError: `outdir` cannot be written.
     """
     from distillbench.report.figures import draw_figures
@@ -95,7 +99,8 @@ def write_reports(report: Report, outdir: Path) -> list[Path]:
         paths = write_tables(report, outdir)
         figures = draw_figures(report, outdir / "figures")
         html = write_text(outdir / "report.html", report_html(report, figures, outdir))
-    return [*paths, *figures, html]
+        kept = keep_samples(report, outdir / "samples")
+    return [*paths, *figures, html, *kept]
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

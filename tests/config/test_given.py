@@ -107,3 +107,26 @@ def test_bad_rows_are_one_line_with_their_place(errors_of: ErrorsOf, row: str, t
 def test_nfe_must_be_said(errors_of: ErrorsOf) -> None:
     (line,) = errors_of("rows: [{samples: out/0}]\n", head=HEAD.replace(", nfe: 4", ""))
     assert "say with `nfe` how many network evaluations" in line
+
+
+def test_samples_kept_as_files_are_in_no_key(plan_of: PlanOf, errors_of: ErrorsOf) -> None:
+    rows = "rows: [{{samples: out/0, label: T, sample: {{keep: {}}}}}]\n"
+    plain, png = (plan_of(rows.format(kind), head=HEAD) for kind in ('""', "png"))
+    assert [list(plan.stages) for plan in (plain, png)] == [list(plain.stages)] * 2
+    assert png.cells[0].settings["sample.keep"] == "png"
+    (line,) = errors_of(rows.format("mp4"), head=HEAD)
+    assert line.startswith("e.yaml:4:44: ")
+    assert line.endswith("keep: mp4 keeps no image samples; use png")
+    points = "rows: [{method: fake-student, sample: {keep: png}}]\n"
+    (line,) = errors_of(points)
+    assert line.endswith("keep: png keeps no point samples; leave it out")
+
+
+def test_what_writes_mp4_is_looked_for_before_a_run(plan_of: PlanOf) -> None:
+    frames = [Image.new("RGB", (4, 4), (40 * i, 0, 0)) for i in range(3)]
+    Path("moving").mkdir()
+    for i in range(8):
+        frames[0].save(f"moving/{i}.gif", save_all=True, append_images=frames[1:])
+    head = "name: t\nbase: {sample: {n: 8, prompts: gmm-eval, keep: mp4}, nfe: 4}\n"
+    plan = plan_of("rows: [{samples: moving}]\nmetrics: [temporal_flickering]\n", head=head)
+    assert "av" in [found.need.name for found in requirements(plan, Store("store"))]
