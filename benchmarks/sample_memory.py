@@ -49,7 +49,7 @@ def measured(way: str, folder: Path, metric: str) -> dict[str, Any]:
     """Peak, CPU seconds and values, of this process."""
     torch.set_num_threads(1)
     samples = WAYS[way](folder)
-    scores = evaluate(build_metric(metric), samples)
+    scores = evaluate(build_metric(metric, {}), samples)
     used = resource.getrusage(resource.RUSAGE_SELF)
     values = [dict(scores.aggregate), {k: list(v) for k, v in scores.per_sample.items()}]
     return {"peak": 1024 * high_water(), "cpu": used.ru_utime + used.ru_stime, "values": values}
@@ -58,7 +58,7 @@ def measured(way: str, folder: Path, metric: str) -> dict[str, Any]:
 def apart(way: str, folder: Path, metric: str) -> dict[str, Any]:
     """The same in a fresh process."""
     command = [sys.executable, __file__, "--way", way, "--folder", str(folder), "--metric", metric]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     found: dict[str, Any] = json.loads(said)
     return found
 
