@@ -44,7 +44,7 @@ class Aes(Metric):
 
         Attributes:
             weights: the head: tiny | laion-v2 | the path of a file (layers.{0,2,4,6,7}).
-            clip: its CLIP: tiny | openai-ViT-L-14 | a folder; "" is the one it was trained on.
+            clip: its CLIP: tiny (tiny-hps) | openai-ViT-L-14 | a folder; "" its own
         """
 
         model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +72,7 @@ class Aes(Metric):
     @property
     def _trunk(self) -> Choice:
         default = TRUNK.get(self.config.weights, "openai-ViT-L-14")
-        return Choice(self.config.clip or default, "tiny-clip", OPENAI)
+        return Choice(self.config.clip or default, "tiny-hps", OPENAI)
 
     def label(self) -> str:
         """AeS, AeS (tiny) or AeS (custom)."""

@@ -47,7 +47,7 @@ def train(
     model: Annotated[
         Model,
         typer.Argument(
-            help="Which model; vae and video-vae need inception, unet text and vae, aes clip, "
+            help="Which model; vae and video-vae need inception, unet text and vae, aes hps, "
             "hps clip and unet; tiny-* train the parts they miss first."
         ),
     ],

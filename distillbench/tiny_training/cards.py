@@ -43,9 +43,7 @@ ABOUT: Final[Mapping[str, About]] = {
         ("hps",),
         ("hps",),
     ),
-    "tiny-aes": About(
-        "aesthetic head on tiny-clip, five linear layers", _PAIRS, ("aes",), ("aes",)
-    ),
+    "tiny-aes": About("aesthetic head on tiny-hps, five linear layers", _PAIRS, ("aes",), ("aes",)),
     "tiny-inception": About(
         "CNN with 96 features for the tiny Frechet distance",
         _PAIRS,

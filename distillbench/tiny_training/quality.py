@@ -49,7 +49,7 @@ def measure_hps(root: Path) -> Figures:
 
 def measure_aes(root: Path) -> Figures:
     """Rank correlation with the true grade."""
-    model = recipes.load_clip(root / "tiny-clip")
+    model = recipes.load_clip(root / "tiny-hps")
     return {"n": 2000, "spearman": aes.rank_correlation(load_head(root / "tiny-aes"), model)}
 
 

@@ -149,7 +149,7 @@ def _hps(run: TrainingRun) -> None:
 
 
 def _aes(run: TrainingRun) -> None:
-    base = load_clip(_need(run.out / "tiny-clip", "clip"))
+    base = load_clip(_need(run.out / "tiny-hps", "hps"))
     head = aes.train(run.jobs, base, **run.options())
     save_folder(run.out / "tiny-aes", head, {"widths": list(aes.WIDTHS)})
 

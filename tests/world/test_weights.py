@@ -38,19 +38,15 @@ def test_absent_weights_are_one_clear_line() -> None:
 
 
 def test_the_gates_hold_on_the_cards() -> None:
-    """Wanted are a score of 4 steps .6 deviations below that of 25, and twice the FID.
-
-    The shipped teacher has .53 and 1.2.
-    """
     quality_ = weights.card("tiny-sd")["quality"]
     many = quality_["samples"]["steps-25"]
     assert quality_["reconstruction_psnr_db"] >= 30
     assert quality_["reconstruction_attributes"]["all"] >= 0.95
     assert many["all_right"] >= 0.80
     assert quality_["gates"] == pytest.approx(gates.gates(quality_["samples"]), rel=1e-3)
-    assert quality_["gates"]["hps_spreads_4_below_25"] >= 0.5
+    assert quality_["gates"]["hps_spreads_4_below_25"] >= 0.6
     assert quality_["gates"]["hps_spreads_1_below_25"] >= 3
-    assert quality_["gates"]["fid_4_over_25"] >= 1.1
+    assert quality_["gates"]["fid_4_over_25"] >= 2
     for guided in quality_["guidance_scales"].values():
         slack = 2 * (guided["hps_stderr"] ** 2 + quality_["renders"]["hps_stderr"] ** 2) ** 0.5
         assert quality_["renders"]["hps"] >= guided["hps"] - slack
