@@ -12,7 +12,7 @@ from distillbench.errors import NotSupported
 
 from .settings.ladd import LADDConfig
 from .shared.extractor import Critic, needed
-from .shared.noised import drawn_node, noised_nodes
+from .shared.noised import drawn_node, noised_nodes, simulated_nodes
 from .shared.scores import noised, require_trained, teacher_samples
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class LADD(Method):
     """A GAN alone: heads on the frozen teacher tell the student's samples from its own.
 
     y: samples of the guided teacher, or real latents. x = f_theta(y_u, u) at one of K nodes u,
-    y_u ~ q(y_u | y), pure noise at the first. h(x_t, t): the teacher's activations.
+    y_u ~ q(y_u | y), or its own steps so far; pure noise first. h(x_t, t): teacher's activations.
 
         disc     min_D      relu(1 + D(h(x_t, t))) + relu(1 - D(h(y_t', t')))  (+ r1 R1)
         student  min_theta  -D(h(x_t, t))  (+ w alpha_s | x - sg f_phi(x_s, s) |^2)
@@ -45,8 +45,7 @@ class LADD(Method):
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
         """Refuses backbones without features, unless there is an extractor."""
         super().__init__(config, backbone)
-        each = self.config.heads == "each"
-        self.critic = Critic(self, self.config.steps if each else 1)
+        self.critic = Critic(self, self.config.steps if self.config.heads == "each" else 1)
         if self.config.data == "latents":
             self.needs = self.needs | {"latents"}
         if not self.config.extractor and not backbone.has_features:
@@ -110,7 +109,9 @@ class LADD(Method):
 
     def sample(self, y: torch.Tensor, batch: Batch, turn: str) -> torch.Tensor:
         """x = f_theta(y_u, u)."""
-        return self.predict("student", *noised_nodes(self, y, self.nodes, batch, turn), batch).x0
+        data, drawn = self.config.student_input == "data", (self.nodes, batch, turn)
+        x, u = noised_nodes(self, y, *drawn) if data else simulated_nodes(self, *drawn)
+        return self.predict("student", x, u, batch).x0
 
     def apart(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
         """alpha_s | x - sg f_phi(x_s, s) |^2, at any time s (ADD, section 3.3)."""
@@ -125,5 +126,5 @@ class LADD(Method):
 
     def sampler(self, nfe: int) -> RenoiseSampler:
         """The trained times, or some of them."""
-        nodes = self.backbone.nodes(nfe)
-        return RenoiseSampler(timesteps=require_trained(self, nodes, self.nodes, nfe))
+        times = require_trained(self, self.backbone.nodes(nfe), self.nodes, nfe)
+        return RenoiseSampler(timesteps=times)

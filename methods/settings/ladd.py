@@ -22,8 +22,10 @@ class LADDConfig(NetConfig):
 
     Attributes:
         steps: K, the input times of the student.
-        data: what the student's samples are told from, noised for its input too: "teacher" samples
-            (LADD), made afresh, or real "latents" (ADD).
+        data: what the student's samples are told from: "teacher" samples (LADD), made afresh, or
+            real "latents" (ADD).
+        student_input: that "data", noised (published), or the student's own steps before, noised as
+            in sampling: "simulation" (DMD2's), so that errors of one step are seen by the next.
         teacher_guidance: scale of those samples and of the distillation, usual convention.
         solver_steps: of DPM-Solver++ for those samples.
         loss: "hinge" (ADD), or "softplus", the non-saturating one.
@@ -46,6 +48,7 @@ class LADDConfig(NetConfig):
 
     steps: PositiveInt = 4
     data: Literal["teacher", "latents"] = "teacher"
+    student_input: Literal["data", "simulation"] = "data"
     teacher_guidance: float = Field(5.0, ge=1)
     solver_steps: PositiveInt = 16
     loss: Literal["hinge", "softplus"] = "hinge"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from distillbench.core.lazy import torch
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from distillbench.api.method import Batch, Method
 
-__all__ = ["drawn_node", "logit_normal_noised", "noised_nodes"]
+__all__ = ["drawn_node", "logit_normal_noised", "noised_nodes", "simulated_nodes"]
 
 
 def drawn_node(nodes: Sequence[int], batch: Batch, stream: str) -> torch.Tensor:
@@ -28,6 +29,20 @@ def noised_nodes(
     k = drawn_node(nodes, batch, stream)
     x = method.backbone.process.add_noise(x0, start, times[k])
     return torch.where(per_sample(k == 0, x) > 0, start.to(x.dtype), x), times[k]
+
+
+def simulated_nodes(
+    method: Method, nodes: Sequence[int], batch: Batch, stream: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x_u, u): as `noised_nodes`, but of the student's own samples of the steps before."""
+    times, x = torch.tensor(nodes, device=batch.device), batch.randn(stream, "start")
+    k, states = drawn_node(nodes, batch, stream), [x]
+    with torch.no_grad():
+        for i, (u, to) in enumerate(pairwise(times)):
+            x0 = method.predict("student", x, u.expand(len(batch)), batch).x0
+            x = method.backbone.process.add_noise(x0, batch.randn(stream, "step", i), to)
+            states.append(x)
+    return torch.stack(states)[k, torch.arange(len(batch), device=batch.device)], times[k]
 
 
 def logit_normal_noised(

@@ -40,7 +40,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "flow_map jvp": ("flow_map", {"derivative": "jvp", "nets": "copy", "lr": 1e-3}),
     "rcm rollout": ("rcm", {"rollout": 3, "nets": "copy", "lr": 1e-3}),
-    "ladd each": ("ladd", {"heads": "each", "disc_updates": 2}),
+    "ladd each": ("ladd", {"heads": "each", "student_input": "simulation", "disc_updates": 2}),
     "ladd real": ("ladd", {"data": "latents", "r1": 0.1, "w_distillation": 1.0, "ema": 0.9}),
     "tcd ctm": ("tcd", {"soft_steps": 3, "w_score": 0.1, "tcf": "S+", "nets": "copy"}),
     "tscd pcm": (

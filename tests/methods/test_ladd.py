@@ -154,6 +154,32 @@ def test_a_set_of_heads_for_each_input_time(toy: Any, make_role: Any, data: Any)
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_a_simulated_input_is_the_samplers_own(toy: Any, make_role: Any, kind: str) -> None:
+    """At each input time, the state of a sampler with the same noise; no gradient but the last."""
+    method = world(toy, make_role, kind, student_input="simulation", steps=3)
+    made = batch(method)
+    x = method.sample(method.data(made), made, "student")
+    k = made.randint(0, 3, "student", "node")
+    states: list[torch.Tensor] = []
+
+    def denoise(x: torch.Tensor, t: torch.Tensor, *, end_t: Any = None) -> Any:
+        states.append(x)
+        return method.predict("student", x, t, made)
+
+    start = made.randn("student", "start")
+    method.sampler(3).sample(
+        denoise, start, method.backbone.process, lambda i: made.randn("student", "step", i)
+    )
+    rows = torch.arange(len(made))
+    expected = method.predict(
+        "student", torch.stack(states).detach()[k, rows], torch.tensor(method.nodes)[k], made
+    ).x0
+    assert torch.equal(x, expected)
+    ours, theirs = (torch.autograd.grad(v.sum(), method.gain)[0] for v in (x, expected))
+    assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("heads", ["shared", "each"])
 def test_shared_heads_see_the_mixture_alone(toy: Any, make_role: Any, heads: Any) -> None:
     """Samples of +1 from one time and -1 from the other, as often as in the data: all are fooled
