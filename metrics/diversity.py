@@ -14,7 +14,7 @@ from distillbench.files.places import Need
 from distillbench.score.groups import by_prompt, groups_need, mean_of_groups
 from distillbench.score.progress import in_parts
 
-from .lpips import Lpips
+from .lpips import Lpips, at_once
 
 
 class Diversity(Lpips):
@@ -29,10 +29,12 @@ class Diversity(Lpips):
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
         """The mean over prompts of all pairs. Raises BadInput where no prompt has two samples."""
 
+        size = at_once(samples)
+
         def spread(group: Sequence[int]) -> float:
             pictures = samples.data[torch.tensor(group)]
             pairs = torch.combinations(torch.arange(len(group)))
-            apart = [self._distance(*pictures[pairs[p].T]) for p in in_parts(len(pairs))]
+            apart = [self._distance(*pictures[pairs[p].T]) for p in in_parts(len(pairs), size)]
             return float(torch.cat(apart).double().mean())
 
         protocol = {"weights": self._choice.kind}

@@ -15,9 +15,10 @@ from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput, NotSupported
 from distillbench.score.choice import OneNetwork, checked
-from distillbench.score.progress import in_parts
+from distillbench.score.progress import BATCH, in_parts
 from distillbench.score.weights import ScorerFile
 
+PIXELS = BATCH * 256**2
 NAMED = {
     "lpips-vgg": ScorerFile(
         "lpips-vgg",
@@ -66,6 +67,13 @@ class Lpips(OneNetwork):
         count = len(samples)
         if list(samples.prompts) != list(reference.prompts[:count]):
             raise BadInput("samples and reference have other prompts: there are no pairs")
-        values = [self._distance(samples.data[p], reference.data[p]) for p in in_parts(count)]
+        parts = in_parts(count, at_once(samples))
+        values = [self._distance(samples.data[p], reference.data[p]) for p in parts]
         protocol = {"weights": self._choice.kind, "same_noise": samples.seed == reference.seed}
         return mean_scores(samples, torch.cat(values).tolist(), protocol)
+
+
+def at_once(samples: Samples) -> int:
+    """Pairs of one batch: VGG's first layers take 64 numbers a pixel."""
+    height, width = samples.data.shape[1:3]
+    return max(1, min(BATCH, PIXELS // (height * width)))

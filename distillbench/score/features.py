@@ -7,7 +7,7 @@ few sample sets are kept by content key, so that a picture passes each network o
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 
 from distillbench.api.metric import Samples
 from distillbench.errors import BadInput, NotSupported
+from distillbench.score.kept import Kept, cropped
 from distillbench.score.preprocess import (
     centre_patch,
     clean_resize,
@@ -33,15 +34,12 @@ __all__ = [
     "ClipExtractor",
     "FeatureNet",
     "InceptionNet",
-    "Kept",
     "TinyNet",
     "clip_extractor",
     "feature_net",
     "load_strict",
     "read_state",
 ]
-
-KEPT_BYTES = 2**28
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -91,23 +89,6 @@ def _batches(data: Tensor) -> Iterator[Tensor]:
     return (data[part] for part in in_parts(len(data)))
 
 
-class Kept:
-    """Features of sample sets by content key, the latest of at most `KEPT_BYTES` together."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Tensor] = {}
-
-    def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """Those of `key`, made where they are not kept; of a set without a key always."""
-        if not key:
-            return make()
-        found = self.values.pop(key) if key in self.values else make()
-        self.values[key] = found  # the latest is last
-        while len(self.values) > 1 and sum(v.nbytes for v in self.values.values()) > KEPT_BYTES:
-            del self.values[next(iter(self.values))]
-        return found
-
-
 class ClipExtractor:
     """Image and text features of one CLIP, float32, each of unit length.
 
@@ -134,7 +115,10 @@ class ClipExtractor:
 
     def images(self, samples: Samples) -> Tensor:
         """(n, d) unit image features on the CPU, in the order of the samples."""
-        return self._images.get(samples.key, lambda: self.encode(samples.data))
+        return self._images.get(samples.key, lambda: self.encode(self._cut(samples)))
+
+    def _cut(self, samples: Samples) -> Tensor:
+        return cropped(samples, self.size) if self.source.resize == "crop" else samples.data
 
     @torch.no_grad()
     def encode(self, data: Tensor) -> Tensor:

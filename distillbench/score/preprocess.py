@@ -16,7 +16,15 @@ from torch.nn.functional import interpolate, pad
 
 from distillbench.errors import NotSupported
 
-__all__ = ["centre_patch", "clean_resize", "crop_square", "pad_square", "standardise", "stretch"]
+__all__ = [
+    "centre_patch",
+    "clean_resize",
+    "crop_square",
+    "cut_square",
+    "pad_square",
+    "standardise",
+    "stretch",
+]
 
 # OpenAI's CLIP statistics; HPSv2, AeS and every open_clip network here use the same.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -63,7 +71,12 @@ def _each(images: Tensor, fitted: Callable[[np.ndarray], Tensor]) -> Tensor:
 
 def crop_square(images: Tensor, size: int) -> Tensor:
     """OpenAI's rule: 8-bit PIL bicubic, short side to `size`, then the centre square; 0..1."""
-    return _each(images, lambda image: _crop(image, size)).float() / 255
+    return cut_square(images, size).permute(0, 3, 1, 2).contiguous().float() / 255
+
+
+def cut_square(images: Tensor, size: int) -> Tensor:
+    """The same before it becomes numbers: uint8 (n, size, size, 3)."""
+    return _each(images, lambda image: _crop(image, size))
 
 
 def _crop(image: np.ndarray, size: int) -> Tensor:
@@ -77,7 +90,7 @@ def _crop(image: np.ndarray, size: int) -> Tensor:
         picture = picture.resize(shape, Image.Resampling.BICUBIC)
     left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
     square = np.asarray(picture)[top : top + size, left : left + size]
-    return torch.from_numpy(square.copy()).permute(2, 0, 1)
+    return torch.from_numpy(square.copy())
 
 
 def stretch(images: Tensor, size: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn.functional import linear
 from distillbench.api.metric import Samples
 from distillbench.errors import BadInput
 from distillbench.score.features import read_state
+from distillbench.score.kept import cropped
 from distillbench.score.preprocess import crop_square, standardise
 from distillbench.score.progress import in_parts
 from distillbench.score.towers import filled
@@ -87,8 +88,9 @@ class RewardNet:
     def rewards(self, samples: Samples) -> list[float]:
         """(reward - mean) / deviation of the training data, one a sample."""
         values: list[float] = []
+        pictures = cropped(samples, self.side)
         for part in in_parts(len(samples), BATCH):
-            pixels = standardise(crop_square(samples.data[part], self.side)).to(self.device)
+            pixels = standardise(crop_square(pictures[part], self.side)).to(self.device)
             seen = self.eye(pixels).last_hidden_state
             coded = self.words.encode_batch(list(samples.prompts[part]))
             ids = torch.tensor([code.ids for code in coded], device=self.device)

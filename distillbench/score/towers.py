@@ -17,7 +17,8 @@ from torch.nn.functional import normalize
 
 from distillbench.api.metric import Samples
 from distillbench.errors import BadInput, NotSupported
-from distillbench.score.features import Kept, read_state
+from distillbench.score.features import read_state
+from distillbench.score.kept import Kept, cropped
 from distillbench.score.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -104,8 +105,9 @@ class ClipPair:
     def scores(self, samples: Samples) -> list[float]:
         """exp(logit_scale) * cos(picture, prompt), one a sample."""
         scale, values = self.net.logit_scale.exp(), []
+        pictures = cropped(samples, self.side)
         for part in in_parts(len(samples)):
-            pixels = standardise(crop_square(samples.data[part], self.side)).to(self.device)
+            pixels = standardise(crop_square(pictures[part], self.side)).to(self.device)
             words = self.tokens(list(samples.prompts[part]), padding="max_length", truncation=True,
                                 max_length=self.length, return_tensors="pt")  # fmt: skip
             image = self._unit(self.net.get_image_features(pixel_values=pixels))
