@@ -164,6 +164,8 @@ def _wrong_layout(modality: str, data: torch.Tensor) -> str:
 
 def check_scores(metric: Metric, samples: Samples, scores: Scores) -> None:
     """Every column has one finite value per sample, and every aggregate is finite."""
+    if not isinstance(scores, Scores):
+        raise StageFailed(f"{metric.name}: gives {type(scores).__name__}, not Scores")
     if "" not in scores.aggregate:
         raise StageFailed(f"{metric.name}: gives no value of its own (column '')")
     if metric.info.per_sample and "" not in scores.per_sample:
@@ -175,15 +177,23 @@ def check_scores(metric: Metric, samples: Samples, scores: Scores) -> None:
                 f"{len(samples)} samples"
             )
         for index, value in enumerate(values):
-            if not math.isfinite(value):
-                raise _not_finite(metric, samples, index, f"column {column!r} ({value})")
+            if not _finite(value):
+                raise _not_finite(metric, samples, index, f"column {column!r} ({value!r:.60})")
     blocks = {f"{c}#{i}": v for c, values in scores.blocks.items() for i, v in enumerate(values)}
     for kind, numbers in (
         ("aggregate", scores.aggregate), ("standard error of", scores.stderr), ("block of", blocks),
     ):  # fmt: skip
         for column, value in numbers.items():
-            if not math.isfinite(value):
-                raise StageFailed(f"{metric.name}: {kind} column {column!r} is {value}")
+            if not _finite(value):
+                raise StageFailed(f"{metric.name}: {kind} column {column!r} is {value!r:.60}")
+
+
+def _finite(value: Any) -> bool:
+    """Whether a plug-in's value is a number, and a finite one."""
+    try:
+        return math.isfinite(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False
 
 
 def _not_finite(metric: Metric, samples: Samples, index: int, what: str) -> StageFailed:

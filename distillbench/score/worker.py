@@ -7,11 +7,11 @@ ended well; whatever else happens is an error with the last lines it wrote.
 from __future__ import annotations
 
 import json
-import math
 import os
 import queue
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -125,7 +125,7 @@ def _next(lines: queue.Queue[str | None], patience: float, done: int, total: int
 def _parsed(line: str) -> dict[str, Any]:
     try:
         answer = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise _Wrong(f"it wrote something else than answers: {line.strip()[:80]!r}")
@@ -138,9 +138,14 @@ def _take(answer: Mapping[str, Any], scores: dict[int, float], total: int) -> No
         raise _Wrong(f"a score of no item: id {number!r} of {total}")
     if number in scores:
         raise _Wrong(f"item {number} was scored twice")
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        raise _Wrong(f"item {number} has no finite score: {score!r}")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not _finite(score):
+        raise _Wrong(f"item {number} has no finite score: {score!r:.60}")
     scores[number] = float(score)
+
+
+def _finite(score: float) -> bool:
+    # JSON's whole numbers have no largest one.
+    return abs(score) <= sys.float_info.max
 
 
 def _end(process: subprocess.Popen[str]) -> None:

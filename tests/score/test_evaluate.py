@@ -218,3 +218,24 @@ def test_videos_and_points_have_a_layout_too(kind: str, data: torch.Tensor) -> N
 
     with pytest.raises(StageFailed, match=f"{kind} samples must be"):
         stage.evaluate(Other(Other.Config()), Samples(data, PROMPTS, [""] * 4, 0))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "1.5", -math.inf, 10**400, 1j, [1.0], torch.ones(2), torch.tensor(math.nan)],
+    ids=str,
+)
+def test_what_is_no_number_is_refused_wherever_it_stands(samples: Samples, value: Any) -> None:
+    column = {"": [1.0, value, 1.0, 1.0]}
+    with pytest.raises(StageFailed, match=r"sample 1 .* is not finite in column ''"):
+        stage.evaluate(answer(metric(), per_sample=column), samples)
+    for where in ("aggregate", "stderr"):
+        with pytest.raises(StageFailed, match="column '' is "):
+            stage.evaluate(answer(metric(), **{where: {"": value}}), samples)
+
+
+def test_what_is_no_record_of_scores_is_refused(samples: Samples) -> None:
+    broken = metric()
+    broken.score = lambda samples, reference=None: [1.0, 2.0]  # type: ignore[assignment]
+    with pytest.raises(StageFailed, match="brightness: gives list, not Scores"):
+        stage.evaluate(broken, samples)
