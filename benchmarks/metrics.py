@@ -115,14 +115,14 @@ def beside(pair: Pair, samples: Samples) -> None:
 
 def open_clips() -> Iterator[Pair]:
     """CLIP score and AeS against open_clip's own transform, tokenizer and network."""
-    words = open_clip.SimpleTokenizer()
     seen = open_clip.image_transform(32, is_train=False, resize_mode="shortest")
     for name in ("clip", "aes"):
         metric: Any = build_metric(name, {})
         metric.load()
-        net = metric._clip.net
+        net, words = metric._clip.net, metric._clip._tokens
 
-        def loop(picture: Image.Image, prompt: str, net: Any = net, name: str = name) -> None:
+        def loop(picture: Image.Image, prompt: str, net: Any = net, words: Any = words,
+                 name: str = name) -> None:  # fmt: skip
             unit = normalize(net.encode_image(seen(picture)[None]), dim=-1)
             if name == "clip":
                 unit @ normalize(net.encode_text(words([prompt])), dim=-1).T

@@ -260,6 +260,7 @@ SETTINGS = [
     (NONE, setting("rows.0.tags", {"a": 1})),
     (NONE, setting("base.data.images", "imgs/")),
     (NONE, setting("base.sample.prompts", "./p.txt")),
+    (NONE, setting("base.sample.keep", "png")),
     (NONE, setting("threads", 2)),
     (NONE, setting("title", "Another")),
     (SAMPLED, setting("rows.0.params.gamma", 0.5, "tcd")),

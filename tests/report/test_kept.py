@@ -20,7 +20,10 @@ from distillbench.plan.stage import Cell
 from distillbench.report.kept import keep_samples
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
-VIDEOS = np.repeat(np.repeat(PICTURES[:2, None], 3, axis=1), 8, axis=3)[:, :, :, :33]
+# Two videos of a grey gradient that fades, of an odd width; the second is darker.
+VIDEOS = np.tile(np.arange(33, dtype=np.uint8)[:, None] * 7, (2, 3, 24, 1, 3))
+VIDEOS[1] //= 2
+VIDEOS += np.arange(3, dtype=np.uint8)[:, None, None, None] * 8
 CELL = Cell(
     row=0, label="TDM: 50 %/x", group="", method="tdm", title="TDM", backbone="b", nfe=4, seed=1,
     guidance_scale=1.0, updates=1, final=True, ranked=True, train="t", sample="0123456789",
@@ -53,6 +56,12 @@ def kept(store: Stored, out: Path, **fields: Any) -> list[Path]:
     return keep_samples(report, out)
 
 
+def near(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Both formats lose a little."""
+    apart = np.abs(found.astype(int) - wanted)
+    return found.shape == wanted.shape and float(apart.mean()) < 3
+
+
 def test_pictures_come_with_their_prompts_and_once(tmp_path: Path) -> None:
     store, out = Stored(tmp_path), tmp_path / "out"
     assert kept(store, out) == []
@@ -75,16 +84,15 @@ def test_videos_are_gifs_unless_mp4_is_asked_for(tmp_path: Path) -> None:
     store = Stored(tmp_path)
     store.put(CELL.sample, VIDEOS)
     (made,) = kept(store, tmp_path / "gif")
-    assert read_frames(made.parent / "00001.gif").shape == VIDEOS.shape[1:]
+    assert near(read_frames(made.parent / "00001.gif"), VIDEOS[1])
     if find_spec("av") is None:
         with pytest.raises(BadInput, match="MP4 is written by PyAV"):
             kept(store, tmp_path / "mp4", settings={"sample.keep": "mp4"})
         return
     (made,) = kept(store, tmp_path / "mp4", settings={"sample.keep": "mp4"})
     frames = read_frames(made.parent / "00001.mp4")  # its sides are even
-    assert frames.shape == (3, 4, 34, 3)
-    apart = np.abs(frames[:, :, :33].astype(int) - VIDEOS[1]).mean()
-    assert apart < 40  # colours have half the resolution
+    assert frames.shape == (3, 24, 34, 3)
+    assert near(frames[:, :, :33], VIDEOS[1])
 
 
 def test_points_are_no_pictures(tmp_path: Path) -> None:
