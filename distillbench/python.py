@@ -139,7 +139,7 @@ def run(
     if outcome.interrupted:
         raise Interrupted("interrupted; the same call resumes")
     report = build_report(done.experiment, done.plan, StoreWithReasons(store, blocked))
-    write_reports(report, done.folder)
+    write_reports(report, done.folder, planned=True)
     if outcome.failed:
         raise StageFailed("\n".join(f"{key[:8]}: {why}" for key, why in outcome.failed.items()))
     report.check()

@@ -21,7 +21,7 @@ FLOORS = (
     ("", "_version", "boot", "core", "errors"),
     ("files",),
     ("api",),
-    ("drawings", "experiment", "finite", "numerics", "specs", "store", "world"),
+    ("drawings", "experiment", "finite", "numerics", "outlines", "specs", "store", "world"),
     ("backbones", "data", "score"),
     ("metrics", "plan", "student"),
     ("analysis", "run", "sample", "train"),

@@ -1,4 +1,4 @@
-"""`distillbench calibrate`: time an update of every kind of training on this machine."""
+"""`distillbench calibrate`: time every kind of training, sampling and scoring on this machine."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ def calibrate(
     gpus: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="0 times the processor. [default: a GPU]")
     ] = None,
-    updates: Annotated[int, typer.Option(min=3, help="Updates to time of each training.")] = 10,
+    updates: Annotated[
+        int, typer.Option(min=3, help="Updates, or about so many samples, to time.")
+    ] = 10,
     plugin: arguments.Plugin = None,
     json: arguments.Json = False,
 ) -> None:
-    """Time a few updates of each kind of training here, so that `plan` can tell hours.
+    """Time each kind of training, sampling and scoring here, so that `plan` can tell hours.
 
-    Kinds differ in backbone, method and its settings, batch, accumulation and precision. They are
-    kept in calibration.json of the results folder, with the device and the versions of packages.
+    Kinds differ in backbone, method and its settings, batch, accumulation and precision; samplings
+    in their sampler, scorings in their metric. They are kept in calibration.json of the results
+    folder, with the device and the versions of packages.
     """
     from distillbench.plan.build import selected
     from distillbench.plan.devices import choose_gpus
@@ -59,4 +62,4 @@ def calibrate(
     if json:
         print_json({**made.model_dump(mode="json"), "told": lines})
     else:
-        print(f"{len(made.paces)} kinds of training on {made.device} in {results / FILE}")
+        print(f"{len(made.paces)} kinds of stages on {made.device} in {results / FILE}")

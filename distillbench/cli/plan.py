@@ -39,7 +39,7 @@ def plan(
     max_cells: arguments.MaxCells = None,
     only: arguments.Only = "",
     memory: Annotated[
-        bool, typer.Option("--memory", help="Reckon the memory of the trainings; imports torch.")
+        bool, typer.Option("--memory", help="Reckon the memory of the stages; imports torch.")
     ] = False,
     calibration: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from distillbench.plan.stage import Plan
-    from distillbench.run.memory import Reckoned
+    from distillbench.run.reckon import Reckoned
 
 __all__ = ["Reckoning", "memory_lines"]
 
@@ -19,7 +19,7 @@ class Reckoning:
     """What is asked for.
 
     Attributes:
-        memory: reckon that of trainings, which imports torch.
+        memory: reckon that of stages, which imports torch.
         calibration: the file hours are told by, where there is one.
         asked: it was named by the user.
     """
@@ -29,8 +29,8 @@ class Reckoning:
     asked: bool
 
     def memory_of(self, plan: Plan, keys: Sequence[str]) -> list[Reckoned] | None:
-        """Of the trainings among `keys`; None where it is not asked for."""
-        from distillbench.run.memory import reckon
+        """Of the stages among `keys`; None where it is not asked for."""
+        from distillbench.run.reckon import reckon
 
         return reckon(plan, keys) if self.memory else None
 
@@ -43,14 +43,14 @@ class Reckoning:
 
 
 def memory_lines(reckoned: Sequence[Reckoned] | None) -> list[str]:
-    """The memory of each kind of training, and whether the device here has it."""
+    """The memory of each kind of stage, and whether the device here has it."""
     if reckoned is None:
         return []
     from distillbench.run.memory import device_here
 
     device = device_here(None)
-    lines = [f"  memory of the trainings, on {device.name} with {device.memory / 1e9:.3g} GB:"]
+    lines = [f"  memory of the stages, on {device.name} with {device.memory / 1e9:.3g} GB:"]
     for one in reckoned:
         lacks = one.memory is not None and one.memory.total > device.memory
         lines.append(f"    {one.line}{'; does not fit' if lacks else ''}")
-    return lines if reckoned else ["  memory: there is nothing left to train"]
+    return lines if reckoned else ["  memory: there is nothing left to reckon"]

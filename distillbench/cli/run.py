@@ -142,7 +142,7 @@ def run(
     outdir = results / whole.name
     write_plan(whole, outdir)
     outcome, store = execute_part(part, seen, options, lacking, outdir / "log.txt", as_json=json)
-    finish(experiment, whole, store, outdir, outcome, as_json=json)
+    finish(experiment, whole, store, outdir, outcome, as_json=json, planned=True)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -197,9 +197,14 @@ def execute_part(
 
 
 def finish(
-    experiment: Experiment, plan: Plan, store: Any, outdir: Path, outcome: Outcome, *, as_json: bool
-) -> None:
-    """Write and show results of the whole plan, failed or not; an interrupted run only says so."""
+    experiment: Experiment, plan: Plan, store: Any, outdir: Path, outcome: Outcome, *,
+    as_json: bool, planned: bool = False,
+) -> None:  # fmt: skip
+    """Write and show results of the whole plan, failed or not; an interrupted run only says so.
+
+    Args:
+        planned: the plan is written there.
+    """
     from distillbench.report.render import build_report, write_reports
 
     record: dict[str, Any] = {
@@ -215,7 +220,7 @@ def finish(
         print("interrupted; the same command resumes", file=sys.stderr)
         return
     report = build_report(experiment, plan, store)
-    paths = write_reports(report, outdir)
+    paths = write_reports(report, outdir, planned=planned)
     if as_json:
         print_json({**record, **report_json(report, paths)})
     else:

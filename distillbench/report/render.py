@@ -26,6 +26,8 @@ from distillbench.report.writers import SUFFIXES, to_json, write_table, write_te
 
 __all__ = ["build_report", "plan_json", "write_plan", "write_reports", "write_tables"]
 
+PLAN = "plan.json"
+
 
 def build_report(
     experiment: Experiment,
@@ -56,8 +58,11 @@ def build_report(
     )
 
 
-def write_tables(report: Report, outdir: Path) -> list[Path]:
+def write_tables(report: Report, outdir: Path, *, planned: bool = False) -> list[Path]:
     """Write tables, costs, claims and the plan, without torch; returns the paths.
+
+    Args:
+        planned: `write_plan` has written the plan there.
 
     Files that an earlier run left for a table that is now refused are removed: they would pass
     for today's.
@@ -70,7 +75,8 @@ def write_tables(report: Report, outdir: Path) -> list[Path]:
     for name in report.refused.keys() & asked:
         for suffix in SUFFIXES:
             (outdir / f"{name}{suffix}").unlink(missing_ok=True)
-    return [*paths, write_plan(report.results.plan, outdir)]
+    plan = outdir / PLAN if planned else write_plan(report.results.plan, outdir)
+    return [*paths, plan]
 
 
 def write_plan(plan: Plan, outdir: Path) -> Path:
@@ -80,13 +86,16 @@ def write_plan(plan: Plan, outdir: Path) -> Path:
         StorageError: `outdir` cannot be written.
     """
     with storage_guard(outdir):
-        return write_text(outdir / "plan.json", to_json(plan_json(plan)))
+        return write_text(outdir / PLAN, to_json(plan_json(plan)))
 
 
-def write_reports(report: Report, outdir: Path) -> list[Path]:
+def write_reports(report: Report, outdir: Path, *, planned: bool = False) -> list[Path]:
     """Write everything the experiment asks for, with figures and report.html; returns the paths.
 
     Last come the samples of rows that keep them as files.
+
+    Args:
+        planned: `write_plan` has written the plan there.
 
     Raises:
         BadInput: videos are to be kept as MP4, and PyAV is not installed.
@@ -96,7 +105,7 @@ def write_reports(report: Report, outdir: Path) -> list[Path]:
     from distillbench.report.html import report_html
 
     with storage_guard(outdir):
-        paths = write_tables(report, outdir)
+        paths = write_tables(report, outdir, planned=planned)
         figures = draw_figures(report, outdir / "figures")
         html = write_text(outdir / "report.html", report_html(report, figures, outdir))
         kept = keep_samples(report, outdir / "samples")

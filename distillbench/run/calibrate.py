@@ -1,4 +1,4 @@
-"""What an update of each training takes on this machine, kept beside the results; then hours."""
+"""What updates, samples and scores take on this machine, kept beside the results; then hours."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from distillbench.plan.devices import device_name
 from distillbench.plan.identity import content_key
 from distillbench.plan.provenance import package_versions
 from distillbench.plan.stage import Plan, Stage, lineage
-from distillbench.specs.stages import TrainSpec
+from distillbench.specs.stages import Kind, SampledSpec, SampleSpec, ScoreSpec, TrainSpec
 
 __all__ = ["FILE", "Calibration", "Pace", "calibrate", "hours_line", "read_calibration"]
 
 FILE = "calibration.json"
+_KINDS: Mapping[Kind, str] = {"train": "training", "sample": "sampling", "score": "scoring"}
 _ALIKE = ("batch_size", "accumulate", "precision")
+_SAMPLED = ("backbone", "method", "sampler", "batch_size", "sample_on")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -31,12 +33,12 @@ class _Kept(BaseModel):
 
 
 class Pace(_Kept):
-    """One kind of training.
+    """One kind of training, sampling or scoring.
 
     Attributes:
-        label: of a training that it was measured with.
-        seconds: of an update, in one process.
-        updates: so many were measured.
+        label: of a stage that it was measured with.
+        seconds: of an update in one process, or of a sample.
+        updates: so many, or so many samples, were measured.
         peak_memory_bytes: of the device.
     """
 
@@ -52,7 +54,7 @@ class Calibration(_Kept):
     Attributes:
         device: its name.
         versions: package -> version.
-        paces: digest of what decides an update's cost -> how long one takes.
+        paces: digest of what decides the cost of an update or a sample -> how long one takes.
     """
 
     device: str
@@ -75,13 +77,13 @@ def read_calibration(path: Path) -> Calibration:
 def calibrate(
     plan: Plan, path: Path, *, device: str, updates: int, tell: Callable[[str], None]
 ) -> Calibration:
-    """Measure each kind of training of a plan, one after another, each in a process of its own.
+    """Measure each kind of stage of a plan, one after another, each in a process of its own.
 
     What was measured earlier on the same device with the same packages is kept. The file is
     written after each, so that an interruption loses none.
 
     Raises:
-        BadInput: a training cannot be measured.
+        BadInput: a stage cannot be measured.
     """
     here = Calibration(device=device_name(device != "cpu"), versions=dict(package_versions()))
     if path.exists():
@@ -92,31 +94,49 @@ def calibrate(
             tell(f"{path}: of {known.device} or of other packages; begun anew")
     for digest, stage in _kinds(plan).items():
         if digest in here.paces:
-            tell(f"known  {stage.name}: {here.paces[digest].seconds:.3g} s an update")
+            tell(f"known  {stage.name}: {here.paces[digest].seconds:.3g} s {_unit(stage)}")
             continue
-        found = _measured(stage, device, updates)
+        found = _measured(plan, stage, device, updates)
         here = here.model_copy(update={"paces": {**here.paces, digest: found}})
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, here.model_dump(mode="json"))
-        tell(f"timed  {stage.name}: {found.seconds:.3g} s an update of {found.updates}")
+        tell(f"timed  {stage.name}: {found.seconds:.3g} s {_unit(stage)} of {found.updates}")
     return here
 
 
 def _kinds(plan: Plan) -> dict[str, Stage]:
-    """Digest of each kind of training -> one of it."""
+    """Digest of each kind of stage -> one of it: trainings, then samplings, then scorings."""
     found: dict[str, Stage] = {}
-    for stage in plan.stages.values():
-        if isinstance(stage.record, TrainSpec) and stage.record.trains:
-            found.setdefault(_digest(stage), stage)
+    stages = plan.stages.values()
+    for stage in [s for kind in _KINDS for s in stages if s.kind == kind]:
+        if digest := _digest(plan, stage):
+            found.setdefault(digest, stage)
     return found
 
 
-def _digest(stage: Stage) -> str:
-    """Of what decides what an update costs."""
-    spec = stage.read(TrainSpec)
-    train = spec.train.model_dump(mode="json", include=set(_ALIKE))
-    parts = {"backbone": spec.backbone.plain(), "method": spec.method.plain(), "train": train}
+def _digest(plan: Plan, stage: Stage) -> str:
+    """Of what decides what an update or a sample costs; "" for what is not timed."""
+    spec, parts = stage.record, dict[str, Any]()
+    if isinstance(spec, TrainSpec) and spec.trains:
+        train = spec.train.model_dump(mode="json", include=set(_ALIKE))
+        parts = {"backbone": spec.backbone.plain(), "method": spec.method.plain(), "train": train}
+    elif isinstance(spec, SampleSpec):
+        parts = spec.model_dump(mode="json", include=set(_SAMPLED))
+        parts["precision"] = _precision(plan, spec)
+    elif isinstance(spec, ScoreSpec) and isinstance(plan.stages[spec.sample].record, SampleSpec):
+        sampled = plan.stages[spec.sample].read(SampleSpec)
+        parts = {
+            "metric": spec.metric.plain(),
+            "of": (sampled.sample_on or sampled.backbone).plain(),
+        }
+    else:
+        return ""
     return content_key({**parts, "settings": {r: dict(s) for r, s in _settings(stage).items()}})
+
+
+def _precision(plan: Plan, spec: SampleSpec) -> str:
+    """Of the networks: that of the training."""
+    return plan.stages[spec.train].read(TrainSpec).train.precision
 
 
 def _settings(stage: Stage) -> Mapping[str, Mapping[str, Any]]:
@@ -125,9 +145,25 @@ def _settings(stage: Stage) -> Mapping[str, Mapping[str, Any]]:
     return {"backbone": {n: v for n, v in told.items() if isinstance(v, bool)}}
 
 
-def _measured(stage: Stage, device: str, updates: int) -> Pace:
-    told = {"spec": stage.spec, "runtime": stage.runtime, "device": device, "updates": updates}
-    command = [sys.executable, "-c", "from distillbench.train.pace import main; main()"]
+def _unit(stage: Stage) -> str:
+    return "an update" if stage.kind == "train" else "a sample"
+
+
+def _beside(plan: Plan, stage: Stage) -> dict[str, Any]:
+    """What is to be known of the stages that it stands on."""
+    spec = stage.record
+    if isinstance(spec, SampleSpec):
+        return {"precision": _precision(plan, spec)}
+    if isinstance(spec, ScoreSpec):
+        sampled = plan.stages[spec.sample]
+        return {"sample": sampled.spec, "beside": sampled.runtime}
+    return {}
+
+
+def _measured(plan: Plan, stage: Stage, device: str, updates: int) -> Pace:
+    told = {"kind": stage.kind, "spec": stage.spec, "runtime": stage.runtime, "device": device,
+            "updates": updates, "beside": _beside(plan, stage)}  # fmt: skip
+    command = [sys.executable, "-c", "from distillbench.run.pace import main; main()"]
     done = subprocess.run(command, input=json.dumps(told), capture_output=True, text=True)
     try:
         found = json.loads(done.stdout.splitlines()[-1])
@@ -142,7 +178,7 @@ def _measured(stage: Stage, device: str, updates: int) -> Pace:
 
 
 def hours_line(plan: Plan, keys: Iterable[str], path: Path, *, asked: bool) -> str:
-    """What the trainings among `keys` will take by a calibration, in one line; "" without one.
+    """What the stages among `keys` will take by a calibration, in one line; "" without one.
 
     Args:
         path: of the calibration.
@@ -163,16 +199,32 @@ def hours_line(plan: Plan, keys: Iterable[str], path: Path, *, asked: bool) -> s
     other = "" if found.device in devices else f"{path} is of {found.device}, not of this machine"
     if other and not asked:
         return f"time: {other}: not used; --calibration {path} uses it as it is"
-    known, seconds, trainings = 0, 0.0, 0
+    return f"{_told(plan, keys, found)}{f' ({other})' if other else ''}"
+
+
+def _told(plan: Plan, keys: Iterable[str], found: Calibration) -> str:
+    """Hours of each kind of stage, and how many of them are calibrated."""
+    seconds: dict[Kind, list[float | None]] = {}
     for stage in (plan.stages[key] for key in keys):
-        if isinstance(stage.record, TrainSpec) and stage.record.trains:
-            trainings += 1
-            if pace := found.paces.get(_digest(stage)):
-                known += 1
-                seconds += pace.seconds * _updates(plan, stage) * stage.record.train.processes
-    what = f"time: about {_hours(seconds)} of training on one {found.device}"
-    rest = f"; {known} of {trainings} trainings are calibrated" if known < trainings else ""
-    return f"{what}{rest}{f' ({other})' if other else ''}; sampling and scoring come on top"
+        if digest := _digest(plan, stage):
+            pace = found.paces.get(digest)
+            took = pace.seconds * _times(plan, stage) if pace else None
+            seconds.setdefault(stage.kind, []).append(took)
+    known = {kind: [s for s in all_ if s is not None] for kind, all_ in seconds.items()}
+    of = ", ".join(f"{_hours(sum(k))} of {_KINDS[kind]}" for kind, k in known.items()) or "no time"
+    lacking = [f"{len(known[kind])} of {len(all_)} {_KINDS[kind]}s" for kind, all_ in
+               seconds.items() if len(known[kind]) < len(all_)]  # fmt: skip
+    rest = f"; {', '.join(lacking)} are calibrated" if lacking else ""
+    return f"time: about {of} on one {found.device}{rest}"
+
+
+def _times(plan: Plan, stage: Stage) -> int:
+    """How often a stage does what its pace is of."""
+    spec = stage.record
+    if isinstance(spec, TrainSpec):
+        return _updates(plan, stage) * spec.train.processes
+    sampled = plan.stages[spec.sample] if isinstance(spec, ScoreSpec) else stage
+    return sampled.read(SampledSpec).prompts.n
 
 
 def _updates(plan: Plan, stage: Stage) -> int:

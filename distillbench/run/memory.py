@@ -1,30 +1,25 @@
-"""Which trainings of a plan fit a device, reckoned before anything is started.
+"""Which stages of a plan fit a device, and what settings would; nothing is started.
 
-The reckoning itself is in `train.estimate`, which imports torch; a plan that is not asked for it
-does without.
+What they take is reckoned in `run.reckon`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import Any
 
 import psutil
 
-from distillbench.api import registry
-from distillbench.errors import BadInput, DistillbenchError
+from distillbench.errors import BadInput
 from distillbench.plan.devices import gpu_memory, gpu_names
-from distillbench.plan.identity import canonical_json
 from distillbench.plan.stage import Plan, Stage
-from distillbench.specs.stages import TrainSpec
+from distillbench.run.reckon import Changed, memory_of, reckon, size_text
+from distillbench.specs.stages import SampleSpec, TrainSpec
 
-if TYPE_CHECKING:
-    from distillbench.train.estimate import Memory
-
-__all__ = ["Device", "Reckoned", "device_here", "reckon", "refuse_unfit"]
-
-GB = 1e9
+__all__ = ["Device", "device_here", "refuse_unfit"]
 
 
 @dataclass(frozen=True)
@@ -40,44 +35,6 @@ class Device:
     memory: int
 
 
-@dataclass(frozen=True)
-class Reckoned:
-    """The memory of all trainings that are alike in it.
-
-    Attributes:
-        stages: their keys.
-        label: of the first.
-        memory: None where it is not known, and `why` says why.
-    """
-
-    stages: tuple[str, ...]
-    label: str
-    batch_size: int
-    precision: str
-    memory: Memory | None
-    why: str = ""
-
-    @property
-    def line(self) -> str:
-        """All of it in one line."""
-        more = f" and {len(self.stages) - 1} more" if len(self.stages) > 1 else ""
-        what = f"{self.label}{more}, {self.batch_size} a pass, {self.precision}"
-        if self.memory is None:
-            return f"{what}: not known ({self.why})"
-        memory = self.memory
-        parts = {
-            "weights": memory.weights, "trained": memory.trained, "optimizer": memory.optimizer,
-            "activations and gradients": memory.passes,
-        }  # fmt: skip
-        told = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
-        short = f"; at least, as {memory.unknown}" if memory.unknown else ""
-        return f"{what}: {_size(memory.total)} ({told}{short})"
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it as plain data."""
-        return {**asdict(self), "total": self.memory.total if self.memory else None}
-
-
 def device_here(gpus: int | None) -> Device:
     """The smallest of the GPUs that may be used; the processor for 0, and where there is none."""
     sizes = gpu_memory() if gpus != 0 else ()
@@ -86,73 +43,15 @@ def device_here(gpus: int | None) -> Device:
     return Device(gpu_names().split(", ")[0] or "GPU", min(sizes))
 
 
-def reckon(plan: Plan, keys: Iterable[str]) -> list[Reckoned]:
-    """The memory of the trainings among `keys`, in plan order; those that are alike together.
-
-    Alike are those whose settings differ in real numbers alone (rates, scales) and not in which of
-    them are zero: a sweep over such numbers is reckoned once.
-    """
-    alike: dict[str, list[Stage]] = {}
-    for key in keys:
-        stage = plan.stages[key]
-        if isinstance(stage.record, TrainSpec) and stage.record.trains:
-            train = stage.record.train
-            told = [_shaped(stage.plugin("backbone")), _shaped(stage.plugin("method")),
-                    train.batch_size, train.precision]  # fmt: skip
-            alike.setdefault(canonical_json(told), []).append(stage)
-    return [_reckoned(stages) for stages in alike.values()]
-
-
-def _shaped(value: Any) -> Any:
-    """Settings without the real numbers in them."""
-    if isinstance(value, Mapping):
-        return {name: _shaped(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shaped(inner) for inner in value]
-    return bool(value) if isinstance(value, float) else value
-
-
-def _reckoned(stages: list[Stage]) -> Reckoned:
-    train = stages[0].read(TrainSpec).train
-    memory, why = _memory(stages[0], {}, {}, train.batch_size)
-    keys = tuple(stage.key for stage in stages)
-    return Reckoned(keys, stages[0].name, train.batch_size, train.precision, memory, why)
-
-
-def _memory(
-    stage: Stage, backbone: Mapping[str, Any], method: Mapping[str, Any], batch_size: int
-) -> tuple[Memory | None, str]:
-    """Of a training with some of its settings changed, and why it is not known."""
-    from distillbench.train.estimate import training_memory
-
-    spec = stage.read(TrainSpec)
-    named, theirs = stage.plugin("backbone"), stage.plugin("method")
-    try:
-        built = registry.build_backbone(named.name, {**named.params, **backbone})
-        if lacks := [need.line for need in built.requirements() if need.problem]:
-            return None, lacks[0]
-        made = registry.build_method(theirs.name, {**theirs.params, **method}, built)
-        return training_memory(
-            made, precision=spec.train.precision, batch_size=batch_size
-        ), ""  # fmt: skip
-    except DistillbenchError as error:
-        return None, error.line
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-        return None, f"no outline of {named.name}: {' '.join(str(e).split())[:80]}"
-
-
-# ---- what fits ------------------------------------------------------------------------------
-
-
 def refuse_unfit(plan: Plan, keys: Iterable[str], device: Device) -> None:
-    """Stop a run whose trainings a device cannot hold.
+    """Stop a run whose trainings, samplings or scorers a device cannot hold.
 
     Raises:
         BadInput: one line for each, with the numbers and with settings that would fit.
     """
     lines = [
-        f"memory: {found.line} is more than {device.name} has, {_size(device.memory)}; "
-        f"{_advice(plan.stages[found.stages[0]], device)}"
+        f"memory: {found.line} is more than {device.name} has, {size_text(device.memory)}; "
+        f"{_advice(plan, plan.stages[found.stages[0]], device)}"
         for found in reckon(plan, keys)
         if found.memory is not None and found.memory.total > device.memory
     ]
@@ -160,39 +59,67 @@ def refuse_unfit(plan: Plan, keys: Iterable[str], device: Device) -> None:
         raise BadInput("\n".join([*lines, "nothing was started"]))
 
 
-def _advice(stage: Stage, device: Device) -> str:
-    found = list(_fitting(stage, device.memory))
-    return f"would fit: {'; or '.join(found)}" if found else "nothing that is tried here would fit"
+def _advice(plan: Plan, stage: Stage, device: Device) -> str:
+    """Settings that would fit: such as differ in one thing, else all of them together."""
+    kinds = [list(kind) for kind in _kinds(stage)]
+
+    def fits(changed: Changed) -> bool:
+        memory, _ = memory_of(plan, stage, changed)
+        return memory is not None and memory.total <= device.memory
+
+    found = [next((words for words, changed in kind if fits(changed)), "") for kind in kinds]
+    if any(found):
+        return f"would fit: {'; or '.join(filter(None, found))}"
+    least = [kind[-1] for kind in kinds if kind]
+    if len(least) > 1 and fits(reduce(or_, (changed for _, changed in least))):
+        return f"would fit: {'; with '.join(words for words, _ in least)}"
+    return "nothing that is tried here would fit"
 
 
-def _fitting(stage: Stage, limit: int) -> Iterator[str]:
-    """Settings that differ in one thing and would fit."""
-    train = stage.read(TrainSpec).train
-    size, times = train.batch_size, train.accumulate
-    while size % 2 == 0:
-        size, times = size // 2, times * 2
-        if _fits(stage, {}, {}, size, limit):
-            yield f"train.batch_size: {size} with train.accumulate: {times}"
-            break
-    of_backbone, of_method = stage.plugin("backbone").params, stage.plugin("method").params
-    for given, was, setting, words in (
-        (of_backbone, False, "gradient_checkpointing", "true of the backbone"),
-        (of_method, "copy", "nets", "lora of the method"),
-    ):
-        if given.get(setting, None if was else was) == was:
-            value = words.split()[0]
-            changed = {setting: True if value == "true" else value}
-            both = (changed, {}) if given is of_backbone else ({}, changed)
-            if _fits(stage, *both, train.batch_size, limit):
-                yield f"{setting}: {words}"
+Tried = Iterator[tuple[str, Changed]]
 
 
-def _fits(
-    stage: Stage, backbone: Mapping[str, Any], method: Mapping[str, Any], size: int, limit: int
-) -> bool:
-    memory, _ = _memory(stage, backbone, method, size)
-    return memory is not None and memory.total <= limit
+def _kinds(stage: Stage) -> Iterator[Tried]:
+    """Each kind of change, from the smallest on."""
+    spec = stage.record
+    if isinstance(spec, TrainSpec):
+        backbone, method = stage.plugin("backbone").params, stage.plugin("method").params
+        yield _batches(spec)
+        yield _checkpointing(backbone)
+        yield _adapters(method)
+    elif isinstance(spec, SampleSpec):
+        yield _calls(spec)
 
 
-def _size(size: int) -> str:
-    return f"{size / GB:.3g} GB" if size >= GB / 10 else f"{size / 1e6:.3g} MB"
+def _batches(spec: TrainSpec) -> Tried:
+    size, times = spec.train.batch_size, spec.train.accumulate
+    for less in _divisors(size):
+        words = f"train.batch_size: {less} with train.accumulate: {times * size // less}"
+        yield words, Changed(batch_size=less)
+
+
+def _calls(spec: SampleSpec) -> Tried:
+    for less in _divisors(spec.batch_size):
+        yield f"sample.batch_size: {less}", Changed(batch_size=less)
+
+
+def _divisors(size: int) -> list[int]:
+    """Those below a size, falling: so many samples a pass make up the same batch."""
+    return [n for n in range(size // 2, 0, -1) if size % n == 0]
+
+
+def _checkpointing(given: Mapping[str, Any]) -> Tried:
+    if given.get("gradient_checkpointing") is False:
+        words = "gradient_checkpointing: true of the backbone"
+        yield words, Changed(backbone={"gradient_checkpointing": True})
+
+
+def _adapters(given: Mapping[str, Any]) -> Tried:
+    """Adapters in place of copies, and of lower ranks."""
+    if given.get("nets", "lora") != "lora":
+        yield "nets: lora of the method", Changed(method={"nets": "lora"})
+        return
+    rank = given.get("rank")
+    while isinstance(rank, int) and rank > 1:
+        rank //= 2
+        yield f"rank: {rank} of the method", Changed(method={"rank": rank})

@@ -24,9 +24,10 @@ from distillbench.student.files import Student, load_student
 from distillbench.student.placed import Placed
 
 if TYPE_CHECKING:
+    from distillbench.api.method import Method
     from distillbench.api.nets import NetHandle
 
-__all__ = ["SampleWork", "generate_images", "load_student", "sample_stage"]
+__all__ = ["SampleWork", "denoiser", "generate_images", "load_student", "new_net", "sample_stage"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def _batch(
 ) -> torch.Tensor:
     backbone = student.method.backbone
     with torch.no_grad():
-        denoise = _Denoiser(backbone, student.net, work, [work.prompts[i] for i in positions])
+        prompts = [work.prompts[i] for i in positions]
+        denoise = denoiser(backbone, student.net, work, prompts)
         denoise.kept = None if trajectory is None else []
         device = next(iter(denoise.cond.tensors.values())).device
 
@@ -139,6 +141,21 @@ def _batch(
                 f"sample {place} is not finite ({bad.what}; prompt {work.prompts[place]!r})",
                 hint="its teacher or student gives no number there: nothing is scored",
             ) from None
+
+
+def new_net(method: Method, backbone: Backbone) -> NetHandle | None:
+    """An untrained student on a loaded backbone; None where the teacher is sampled."""
+    spec = method.nets().get(method.student)
+    if spec is None or spec.kind == "head":
+        return None
+    return backbone.make_net(method.student, spec.kind, **spec.opts)
+
+
+def denoiser(
+    backbone: Backbone, net: NetHandle | None, work: SampleWork, prompts: Sequence[str]
+) -> _Denoiser:
+    """The network with the prompts of a batch bound; `net` is None for the teacher."""
+    return _Denoiser(backbone, net, work, prompts)
 
 
 class _Denoiser:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -14,13 +12,12 @@ from typing import Any
 
 import torch
 
-from distillbench.errors import DistillbenchError
 from distillbench.numerics import Meter
 from distillbench.specs.context import Runtime, StageContext
 from distillbench.specs.stages import TrainSpec
 from distillbench.train.loop import train_stage
 
-__all__ = ["main", "pace"]
+__all__ = ["pace"]
 
 LONGEST = 120.0
 """Seconds after which no further update is begun."""
@@ -63,15 +60,3 @@ def pace(spec: TrainSpec, runtime: Runtime, *, device: str, updates: int) -> dic
     lasted = [after - before for before, after in itertools.pairwise(moments[1:])]
     peak = meter.totals()["peak_memory_bytes"]
     return {"seconds": statistics.median(lasted), "updates": len(lasted), "peak_memory_bytes": peak}
-
-
-def main() -> None:
-    """Measure what standard input says, and tell it on standard output."""
-    told = json.load(sys.stdin)
-    spec = TrainSpec.read(told["spec"], of="a training")
-    runtime = Runtime.read(told["runtime"], of="a training")
-    try:
-        found = pace(spec, runtime, device=told["device"], updates=told["updates"])
-    except DistillbenchError as error:
-        found = {"error": error.line}
-    print(json.dumps(found))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distillbench.plan.stage import Stage
+from distillbench.plan.stage import Plan, Stage
 from distillbench.run import calibrate as timing
 from distillbench.run.calibrate import Pace
 
@@ -33,10 +33,10 @@ def told_by(cli: Cli, *words: str) -> Any:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Labels of the trainings that were measured; each takes two seconds an update."""
+    """Labels of the stages that were measured; each takes two seconds an update or sample."""
     labels: list[str] = []
 
-    def measured(stage: Stage, device: str, updates: int) -> Pace:
+    def measured(plan: Plan, stage: Stage, device: str, updates: int) -> Pace:
         labels.append(stage.label)
         return Pace(label=stage.label, seconds=2.0, updates=updates, peak_memory_bytes=1)
 
@@ -50,15 +50,23 @@ def test_each_kind_is_timed_once_and_told_as_hours(cli: Cli, timed: list[str]) -
     assert "time:" not in told_by(cli, "plan", "e.yaml").out
     first = told_by(cli, "calibrate", "e.yaml", "--only", "label=A")
     assert first.code == 0
-    assert timed == ["A b seed 0"]
+    of_a = ["A b seed 0", "A b nfe 4 seed 0", "A b nfe 2 seed 0"]
+    assert timed == of_a
     assert "timed  A b seed 0: 2 s an update of 10" in first.out
+    assert "timed  A b nfe 4 seed 0: 2 s a sample of 10" in first.out
     told = told_by(cli, "plan", "e.yaml").out
-    assert "time: about 8 device-hours of training on one This processor; 2 of 4 trainings" in told
+    assert (
+        "time: about 8 device-hours of training, 128 s of sampling on one This processor;" in told
+    )
+    assert "; 2 of 4 trainings, 4 of 8 samplings are calibrated" in told
     again = told_by(cli, "calibrate", "e.yaml")
-    assert timed == ["A b seed 0", "B b seed 0"]
+    assert timed[3] == "B b seed 0"
+    assert (timed[:3], len(timed), len(set(timed))) == (of_a, 6, 6)
     assert "known  A b seed 0: 2 s an update" in again.out
     told = told_by(cli, "plan", "e.yaml", "--json").json["time"].strip()
-    assert told.startswith("time: about 12 device-hours of training on one This processor;")
+    assert told == (
+        "time: about 12 device-hours of training, 256 s of sampling on one This processor"
+    )
     other = told_by(cli, "plan", "e.yaml", "--set", "base.train.batch_size=3").out
     assert "0 of 4 trainings are calibrated" in other
 
@@ -72,10 +80,10 @@ def test_another_device_is_not_believed(cli: Cli, timed: list[str]) -> None:
     line = "time: results/calibration.json is of A fine card, not of this machine: not used;"
     assert line in shown.out
     named = told_by(cli, "plan", "e.yaml", "--calibration", str(FILE))
-    assert "12 device-hours of training on one A fine card (results/calibration.json" in named.out
+    assert "12 device-hours of training, 256 s of sampling on one A fine card (results" in named.out
     anew = told_by(cli, "calibrate", "e.yaml")
     assert "of A fine card or of other packages; begun anew" in anew.out
-    assert timed == ["A b seed 0", "B b seed 0"] * 2
+    assert (len(timed), timed[:6]) == (12, timed[6:])
 
 
 @pytest.mark.parametrize(
@@ -109,3 +117,13 @@ def test_what_cannot_be_timed_is_one_line(cli: Cli) -> None:
     assert refused.code == 2
     assert refused.err.startswith("error: A b seed 0: cannot be timed: ")
     assert len(refused.err.splitlines()) == 1
+
+
+def test_scores_are_told_beside(cli: Cli, timed: list[str]) -> None:
+    """Each metric once a backbone, and what another tool sampled not at all."""
+    words = ("--set", "metrics=[fake-spread]")
+    assert told_by(cli, "calibrate", "e.yaml", *words).code == 0
+    assert [label for label in timed if label.startswith("fake-spread of ")] == timed[6:]
+    assert len(timed) == 7
+    told = told_by(cli, "plan", "e.yaml", *words).out
+    assert "256 s of sampling, 256 s of scoring on one This processor" in told

@@ -47,11 +47,14 @@ def test_a_plan_tells_it_when_asked(cli: Cli, card: Callable[[int], None]) -> No
     assert "memory" not in cli("plan", "e.yaml").out
     shown = cli("plan", "e.yaml", "--memory")
     assert shown.code == 0
-    assert "memory of the trainings, on Some Card with 41.9 GB:" in shown.out
+    assert "memory of the stages, on Some Card with 41.9 GB:" in shown.out
     assert "L b seed 0 and 1 more, 64 a pass, float32: " in shown.out
     assert "does not fit" not in shown.out
+    assert "sample L b nfe 2 seed 0 and 1 more, 50 a pass, float32: " in shown.out
+    assert "sample Teacher b nfe 2 seed 0 and 1 more, 50 a pass, float32: " in shown.out
     told = cli("plan", "e.yaml", "--memory", "--json").json["memory"]
-    assert [len(one["stages"]) for one in told] == [2]
+    kinds = {(one["kind"], len(one["stages"])) for one in told}
+    assert (kinds, len(told)) == ({("train", 2), ("sample", 2)}, 3)
     parts = [told[0]["memory"][name] for name in ("weights", "trained", "optimizer", "passes")]
     assert told[0]["total"] == sum(parts)
     assert min(parts) > 0
@@ -72,6 +75,46 @@ def test_a_run_that_cannot_fit_is_refused_with_what_would(
     assert "train.batch_size: 32 with train.accumulate: 2" in line
     assert last == "error: nothing was started"
     assert not (Path("results") / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("sets", "kind", "share", "fits"),
+    [
+        (("rows.0.params={nets: lora, rank: 512}", "base.train.batch_size=1"), "train", 0.8,
+         "rank: "),
+        (("base.train.batch_size=45",), "train", 0.8,
+         "train.batch_size: 15 with train.accumulate: 3"),
+        (("base.train.batch_size=1", "rows.0.params={nets: lora, rank: 1}",
+          "base.sample.batch_size=256"), "sample", 0.6, "sample.batch_size: "),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_with_what_would(
+    cli: Cli, card: Callable[[int], None], sets: tuple[str, ...], kind: str, share: float, fits: str
+) -> None:
+    """A rank, an odd batch, a batch of samples that are decoded at once."""
+    card(40_000)
+    words = [word for one in sets for word in ("--set", one)]
+    told = cli("plan", "e.yaml", "--memory", "--json", *words).json["memory"]
+    total = max(one["total"] for one in told if one["kind"] == kind)
+    card(int(share * total) >> 20)
+    refused = cli("run", "e.yaml", *words)
+    assert refused.code == 2
+    line = next(
+        x for x in refused.err.splitlines() if ("memory: sample" in x) == (kind == "sample")
+    )
+    assert fits in line.partition("would fit: ")[2]
+    assert not (Path("results") / "store").exists()
+
+
+def test_scorers_are_told_by_their_weights(cli: Cli, card: Callable[[int], None]) -> None:
+    card(40_000)
+    metric = ("--set", "metrics=[{use: clip, params: {weights: openclip-ViT-bigG-14}}]")
+    shown = cli("plan", "e.yaml", "--memory", *metric)
+    assert shown.code == 0
+    told = next(x for x in shown.out.splitlines() if x.startswith("    score clip of L b nfe 2"))
+    assert " and 3 more: 10.2 GB (weights 10.2 GB; at least, as its activations" in told
+    card(8_000)
+    assert "; does not fit" in cli("plan", "e.yaml", "--memory", *metric).out
 
 
 def test_weights_that_are_not_here_are_said_so(cli: Cli, card: Callable[[int], None]) -> None:

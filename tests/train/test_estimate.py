@@ -10,7 +10,8 @@ from torch import nn
 
 from distillbench.api import registry
 from distillbench.api.method import Method
-from distillbench.train.estimate import Memory, Tally, training_memory
+from distillbench.outlines import Memory, Tally
+from distillbench.train.estimate import training_memory
 
 MIB = 2**20
 
