@@ -232,6 +232,12 @@ def test_importing_every_plugin_leaves_torch_out() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+def test_no_script_hides_a_standard_module() -> None:
+    """Its folder comes first on the path of every script beside it."""
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert not scripts & sys.stdlib_module_names
+
+
 def test_files_and_functions_stay_readable() -> None:
     for folder in (ENGINE, ROOT / "methods", ROOT / "metrics"):
         for path in modules(folder):

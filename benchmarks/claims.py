@@ -1,6 +1,6 @@
 """Simulate the statistics of claims: false positives, coverage and power at several seeds.
 
-    python benchmarks/statistics.py [--draws 400] [--prompts 200]
+    python benchmarks/claims.py [--draws 400] [--prompts 200]
 
 Two rows (or eight, which pool the spread of their trainings) score the same prompts at S seeds. A
 difference is a true effect, one of the prompt that all trainings share, one of the training, and
@@ -10,14 +10,7 @@ the rule of before (interval over prompts alone, every seed agrees). A figure of
 about 1 % at 400.
 """
 
-# ruff: noqa: E402
 from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-# As a script this folder comes first on the path, where the file hides a standard module.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).parent.resolve()]
 
 import argparse
 import math
