@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-__all__ = ["META", "Kernels", "Memory", "Tally", "bytes_of", "tensors_of"]
+__all__ = ["META", "Alive", "Kernels", "Memory", "bytes_of", "tensors_of"]
 
 META = "meta"
 
@@ -69,7 +69,7 @@ def _of_numbers(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> An
     return args[0] if func is _aten.copy_.default and not args[0].is_meta else None
 
 
-class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of tensors on the meta device while they live; `there` are not counted."""
 
     def __init__(self, there: Iterable[Tensor]) -> None:

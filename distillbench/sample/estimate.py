@@ -16,7 +16,7 @@ from torch import Tensor
 from distillbench.api.backbone import Backbone, Prediction
 from distillbench.api.method import Method
 from distillbench.api.sampler import Sampler
-from distillbench.outlines import META, Kernels, Memory, Tally, bytes_of, tensors_of
+from distillbench.outlines import META, Alive, Kernels, Memory, bytes_of, tensors_of
 from distillbench.sample.generate import SampleWork, denoiser, new_net
 
 __all__ = ["sampling_memory"]
@@ -89,7 +89,7 @@ def _largest(
     """Bytes of the turn that takes most."""
     most, found = 0, ""
     for name, run in turns.items():
-        tally = Tally(there)
+        tally = Alive(there)
         try:
             with torch.no_grad(), Kernels(), tally:
                 run()

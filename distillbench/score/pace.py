@@ -54,12 +54,12 @@ def pace(
 
 def _noise(sampled: SampleSpec, told: Runtime, n: int) -> Samples:
     """Samples of the right shape and type: a backbone's outline decodes latents to one."""
-    from distillbench.outlines import META, Tally
+    from distillbench.outlines import META, Alive
 
     role: Any = "backbone" if sampled.sample_on is None else "sample_on"
     backbone = registry.build_backbone(*sampled.plugin(role, told))
     backbone.load(META)
-    with Tally([]), torch.no_grad():
+    with Alive([]), torch.no_grad():
         made = backbone.decode(torch.empty((1, *backbone.latent_shape), device=META))
     shape = (n, *made.shape[1:])
     generator = torch.Generator().manual_seed(0)

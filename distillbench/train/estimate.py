@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distillbench.api.method import Batch, Method
-from distillbench.outlines import META, Kernels, Memory, Tally, bytes_of, tensors_of
+from distillbench.outlines import META, Alive, Kernels, Memory, bytes_of, tensors_of
 from distillbench.train.role import Role, make_role, only
 
 __all__ = ["training_memory"]
@@ -58,7 +58,7 @@ def _turn(
     role = roles[name]
     only(name, roles.items())
     batch = _batch(method, size)
-    tally = Tally(there)
+    tally = Alive(there)
     with Kernels(), tally, role.net.active():
         total: Any = method.loss(name, batch, 0).total
         total.backward()

@@ -10,7 +10,7 @@ from torch import nn
 
 from distillbench.api import registry
 from distillbench.api.method import Method
-from distillbench.outlines import Memory, Tally
+from distillbench.outlines import Alive, Memory
 from distillbench.train.estimate import training_memory
 
 MIB = 2**20
@@ -28,12 +28,12 @@ def test_what_lives_at_once_is_added_up() -> None:
     """A chain keeps one result and the one before it; what backward needs stays."""
     layer = nn.Linear(256, 256, bias=False, device="meta")
     x = torch.empty(1024, 256, device="meta")
-    with Tally([layer.weight, x]) as tally, torch.no_grad():
+    with Alive([layer.weight, x]) as tally, torch.no_grad():
         y = x
         for _ in range(5):
             y = layer(y)
     assert tally.peak == 2 * MIB
-    with Tally([layer.weight, x]) as tally:
+    with Alive([layer.weight, x]) as tally:
         y = layer(layer(layer(x)))
     assert tally.peak == tally.now == 3 * MIB
     del y
