@@ -10,7 +10,15 @@ from typing import Any, Final
 from distillbench.errors import MissingWeights
 from distillbench.files.hashes import file_sha256
 
-NAMES: Final = ("tiny-sd", "tiny-clip", "tiny-hps", "tiny-aes", "tiny-inception", "tiny-oracle")
+NAMES: Final = (
+    "tiny-sd",
+    "tiny-sdxl",
+    "tiny-clip",
+    "tiny-hps",
+    "tiny-aes",
+    "tiny-inception",
+    "tiny-oracle",
+)
 CARD: Final = "card.json"
 _UNLISTED: Final = (CARD, "card.md")
 
