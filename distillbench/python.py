@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from distillbench.analysis.verdicts import Verdict
     from distillbench.experiment.schema import Experiment
     from distillbench.plan.stage import Plan
+    from distillbench.store.runs import SampledRow
     from distillbench.student.files import Student
 
 __all__ = ["Finished", "Sampled", "compare", "load_student", "results", "run"]
@@ -210,12 +211,12 @@ class Sampled:
     """A trained student that makes samples.
 
     Attributes:
-        row: label of the stored row whose recipe it is sampled by; "" is the training's own.
+        row: the stored row whose recipe it is sampled by; None is the training's own.
     """
 
     student: Student
     folder: Path
-    row: str = ""
+    row: SampledRow | None = None
 
     def sample(
         self, prompts: str | Sequence[str], *, nfe: int | None = None, seed: int = 0
@@ -226,15 +227,12 @@ class Sampled:
         sample stage of this seed would begin with. `nfe` is 4, or the row's, where none is given.
         """
         from distillbench.api.samplers import from_recipe
-        from distillbench.cli.recipes import stored_row
+        from distillbench.cli.recipes import recipe_like
         from distillbench.sample.generate import generate_images
 
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
-        sampler = (
-            from_recipe(stored_row(self.folder, self.row, nfe).sampler)
-            if self.row
-            else self.student.method.sampler(nfe or 4)
-        )
+        recipe = recipe_like(self.folder, self.row, nfe)
+        sampler = from_recipe(recipe) if recipe else self.student.method.sampler(nfe or 4)
         made = generate_images(self.student, asked, sampler=sampler, seed=seed)
         return [_shown(sample) for sample in made.cpu().numpy()]
 
@@ -273,7 +271,7 @@ def load_student(
     like = row_meant(str(checkpoint), folder, root, row, None)
     placed = placed_by(folder, root, like, words_of(words))
     student = load(folder, best_device(device), placed=placed)
-    return Sampled(student, folder, row or (like.label if like else ""))
+    return Sampled(student, folder, like)
 
 
 def _opened(

@@ -71,7 +71,9 @@ def test_the_examples_of_published_checkpoints_plan(
     """But for those that have the reader's own files."""
     monkeypatch.chdir(tmp_path)
     files = write_examples(ROOT / "docs" / "checkpoints.md", tmp_path)
-    assert files == ["published.yaml", "styled.yaml", "theirs.yaml", "carried.yaml"]
+    assert files == [
+        "published.yaml", "styled.yaml", "steered.yaml", "theirs.yaml", "carried.yaml"
+    ]  # fmt: skip
     for file, ending in (
         ("published", "no weights in mine.safetensors: no such file or folder"),
         ("styled", "no weights in papercut.safetensors: no such file or folder"),
@@ -83,6 +85,8 @@ def test_the_examples_of_published_checkpoints_plan(
         assert problem.endswith(ending)
     carried = checked_plan(load_experiment(tmp_path / "carried.yaml"))
     assert [cell.label for cell in carried.cells] == ["LCM-LoRA", "Teacher"]
+    steered = checked_plan(load_experiment(tmp_path / "steered.yaml"))
+    assert all("control" in steered.stages[cell.sample].spec for cell in steered.cells)
 
 
 def test_the_example_method_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +140,7 @@ def test_no_example_is_left_out(tmp_path: Path) -> None:
     """Every fenced block of a page is a file of an example, which one of these tests runs."""
     examples = {
         "methods": 3, "metrics": 2, "backbones": 3, "experiments": 3, "results": 1,
-        "checkpoints": 4, "claims": 1, "figures": 1, "python": 1,
+        "checkpoints": 5, "claims": 1, "figures": 1, "python": 1,
     }  # fmt: skip
     for page in sorted((ROOT / "docs").glob("*.md")):
         blocks = page.read_text().count("```") // 2

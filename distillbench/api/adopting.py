@@ -9,8 +9,12 @@ from distillbench.core.process import NoiseProcess
 from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from distillbench.api.backbone import Cond
     from distillbench.api.nets import NetHandle
     from distillbench.api.published import Published
+    from distillbench.api.steering import Steer
 
 __all__ = ["Adopting"]
 
@@ -49,6 +53,20 @@ class Adopting:
     def with_pipeline(self, published: Published, guidance_embed: float | None) -> Any:
         """A backbone of the same family that loads a published pipeline in place of its own."""
         raise NotSupported(f"backbone {self.name} reads no weights of others")
+
+    def unfit_steer(self, steer: Steer) -> Sequence[str]:
+        """Why a ControlNet or an IP-Adapter cannot steer it, one line each, by their headers."""
+        return (f"backbone {self.name} takes no ControlNets and IP-Adapters",)
+
+    def steer(self, net: NetHandle | None, steers: Sequence[Steer]) -> None:
+        """Let them steer all further calls; called after `load`, with the net that is sampled."""
+        raise NotSupported(f"backbone {self.name} takes no ControlNets and IP-Adapters")
+
+    def steered(
+        self, cond: Cond, uncond: Cond | None, pictures: Sequence[Sequence[Image]]
+    ) -> tuple[Cond, Cond | None]:
+        """Both branches of conditions with what pictures say: for each steer one a sample."""
+        raise NotSupported(f"backbone {self.name} takes no ControlNets and IP-Adapters")
 
     def prediction_of(self, net: NetHandle | None) -> str:
         """What a network puts out: its own `prediction_type`, or that of published weights."""

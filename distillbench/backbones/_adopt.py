@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from distillbench.api.published import Published
 from distillbench.backbones._conditions import DIM
-from distillbench.backbones._headers import GUIDANCE, LDM_PREFIX, file_of, shown
+from distillbench.backbones._headers import DORA, GUIDANCE, LDM_PREFIX, file_of, shown
 from distillbench.errors import BadInput
 
 __all__ = ["Adopted", "read_adapter", "read_network"]
@@ -50,6 +50,11 @@ def read_adapter(published: Published, pipe: Any, part: str) -> Adopted:
     assert published.path is not None
     file = file_of(published.path)
     raw, metadata = _read(file)
+    if found := sorted(name for name in raw if name.endswith(DORA)):
+        # Some readers pass over them, and then it is another adapter.
+        raise BadInput(
+            f"{file}: {len(found)} keys are of DoRA, which is not applied: {shown(found)}"
+        )
     state, alphas, config = _named(raw, metadata, file, pipe, part)
     lost = sorted(name for name in state if not name.endswith(("lora_A.weight", "lora_B.weight")))
     if lost or not state:

@@ -12,14 +12,17 @@ from distillbench.errors import BadInput
 from distillbench.files.pickles import tensors_of_pickle
 from distillbench.files.weight_files import Tensors, tensors_of, weight_files
 
-__all__ = ["GUIDANCE", "LDM_PREFIX", "file_of", "shown", "unfit"]
+__all__ = ["DORA", "GUIDANCE", "LDM_PREFIX", "file_of", "shown", "unfit"]
 
 LDM_PREFIX = "model.diffusion_model."
 GUIDANCE = "time_embedding.cond_proj.weight"
 _DOWN = ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_A.default.weight")
 _UP = ("lora_up.weight", "lora_B.weight", "lora.up.weight", "lora_B.default.weight")
-_DORA = ("dora_scale", "lora_magnitude_vector", "lora_magnitude_vector.weight")
-_TEXT = re.compile(r"(lora_te\d?_|text_encoder|cond_stage_model|conditioner|te\d?[._]text_model)")
+DORA = ("dora_scale", "lora_magnitude_vector", "lora_magnitude_vector.weight")
+_TEXT = re.compile(
+    r"(base_model\.model\.)?"
+    r"(lora_te\d?_|text_encoder|cond_stage_model|conditioner|te\d?[._]text_model|clip_[lg]\.|t5xxl\.)"
+)
 _PREFIX = re.compile(
     r"(base_model\.model\.)?(lora_unet_|lora_transformer_|unet\.|transformer\.|diffusion_model\.)?"
 )
@@ -136,7 +139,7 @@ def _split(key: str) -> tuple[str, str]:
     """A key's layer without prefix, and its part of it: down | up | alpha | dora | ""."""
     key = _OLD.sub(r".\1.lora.\2.weight", key)
     plain = _PREFIX.sub("", key, count=1)
-    for part, endings in (("down", _DOWN), ("up", _UP), ("dora", _DORA), ("alpha", ("alpha",))):
+    for part, endings in (("down", _DOWN), ("up", _UP), ("dora", DORA), ("alpha", ("alpha",))):
         for ending in endings:
             if plain.endswith(f".{ending}"):
                 return plain[: -len(ending) - 1], part

@@ -13,11 +13,16 @@ from distillbench.backbones._fits import equal, text
 from distillbench.backbones._folder import Folder
 from distillbench.backbones._layouts import SD
 from distillbench.backbones._pipeline import PipelineBackbone, PipelineConfig, Resolution
+from distillbench.backbones._steer_headers import unfit_steer
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from distillbench.api.nets import NetHandle
+    from distillbench.api.steering import Steer
+    from distillbench.backbones._steered import Steering
 
 __all__ = ["EmbeddedGuidance", "Sd", "SdConfig", "UnetBackbone"]
 
@@ -42,7 +47,41 @@ class SdConfig(EmbeddedGuidance):
 
 
 class UnetBackbone(PipelineBackbone):
-    """A UNet that may be told its guidance scale."""
+    """A UNet that may be told its guidance scale, and that ControlNets and IP-Adapters steer."""
+
+    _steering: Steering | None = None
+
+    def unfit_steer(self, steer: Steer) -> Sequence[str]:
+        """See `Backbone.unfit_steer`."""
+        return tuple(unfit_steer(steer, self.network_tensors()))
+
+    def steer(self, net: NetHandle | None, steers: Sequence[Steer]) -> None:
+        """See `Backbone.steer`."""
+        from distillbench.backbones._steered import Steering
+
+        size = self.image_size()
+        assert size is not None
+        module = self._net.module if net is None else net.module
+        self._steering = Steering(steers, self.pipe, module, size)
+
+    def steered(
+        self, cond: Cond, uncond: Cond | None, pictures: Sequence[Sequence[Image]]
+    ) -> tuple[Cond, Cond | None]:
+        """See `Backbone.steered`."""
+        assert self._steering is not None
+        return self._steering.conditions(cond, uncond, pictures)
+
+    def _forward(
+        self,
+        module: torch.nn.Module,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        cond: Mapping[str, torch.Tensor],
+    ) -> torch.Tensor:
+        if self._steering is None:
+            return super()._forward(module, x, t, cond)
+        arguments = self._steering.arguments(x, t, cond, self._arguments(x, cond))
+        return self._output(module(x, timestep=t, return_dict=False, **arguments)[0])
 
     @property
     def embeds_guidance(self) -> bool:

@@ -18,7 +18,7 @@ from distillbench.cli.placing import (
     row_meant,
     words_set,
 )
-from distillbench.cli.recipes import RowOption, say_other_rows
+from distillbench.cli.recipes import RowOption, recipe_like, say_other_rows
 from distillbench.cli.sample import CheckpointArgument
 from distillbench.files.io import require_folder
 from distillbench.specs.trained import ExportRecipe
@@ -82,7 +82,7 @@ def export(
     from distillbench.student.diffusers import export_student
 
     paths = export_student(
-        folder, out, nfe=nfe, recipe=like.sampler if like else None, placed=placed,
+        folder, out, nfe=nfe, recipe=recipe_like(folder, like, nfe), placed=placed,
         lora=lora.value, extent=extent.value,
     )  # fmt: skip
     recipe = ExportRecipe.read(out)

@@ -27,7 +27,9 @@ __all__ = ["WordsOption", "checkpoint_folder", "placed_by", "row_meant", "words_
 WordsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="a.b=value", help="A row's sample_on or adapters; may be repeated."
+        "--set",
+        metavar="a.b=value",
+        help="A row's sample_on, adapters, control or image_prompts; may be repeated.",
     ),
 ]
 
@@ -66,6 +68,8 @@ def row_meant(
 ) -> SampledRow | None:
     """The stored row that is named by its label, or by EXPERIMENT:ROW as checkpoint.
 
+    The latter stands for the row's base and adapters with other numbers of evaluations too.
+
     Raises:
         BadInput: the label is of no stored row, or of several.
     """
@@ -75,7 +79,7 @@ def row_meant(
         return None
     label = named_label(results, checkpoint)
     there = [row.nfe for row in sampled_rows(folder) if row.label == label]
-    return stored_row(folder, label, nfe) if nfe in there or (there and nfe is None) else None
+    return stored_row(folder, label, nfe if nfe in there else None) if there else None
 
 
 # ---- words --------------------------------------------------------------------------------
@@ -127,7 +131,10 @@ def placed_by(folder: Path, results: Path, row: SampledRow | None, words: MapNod
         for gone in ("sample_on", "onto") if "sample_on" in words else ():
             spec.pop(gone, None)
         said, beside = placed_fields(words, folder, lambda name: _training(name, results))
-        spec, told = {**spec, **said}, {**told, **beside}
+        if "places" in beside:  # its pictures are of the prompts that are asked for
+            told["prompts"] = ""
+        places = {**told.get("places", {}), **beside.get("places", {})}
+        spec, told = {**spec, **said}, {**told, **beside, "places": places}
     return Placed.of(spec, told, folder.parent)
 
 

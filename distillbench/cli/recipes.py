@@ -21,7 +21,7 @@ from distillbench.store.runs import SampledRow, sampled_rows
 if TYPE_CHECKING:
     from distillbench.api.sampler import Sampler
 
-__all__ = ["RowOption", "say_other_rows", "stored_row"]
+__all__ = ["RowOption", "recipe_like", "say_other_rows", "stored_row"]
 
 RowOption = Annotated[
     str, typer.Option("--row", metavar="LABEL", help="Sample as this stored row was sampled.")
@@ -52,6 +52,14 @@ def stored_row(folder: Path, row: str, nfe: int | None) -> SampledRow:
     return next(iter(found.values()))
 
 
+def recipe_like(folder: Path, row: SampledRow | None, nfe: int | None) -> Mapping[str, Any] | None:
+    """The recipe of a row, or of one beside it with so many evaluations; None is the method's."""
+    if row is None or nfe in (None, row.nfe):
+        return row.sampler if row is not None else None
+    beside = (r for r in sampled_rows(folder) if (r.label, r.placed) == (row.label, row.placed))
+    return next((r.sampler for r in beside if r.nfe == nfe), None)
+
+
 def say_other_rows(folder: Path, used: Sampler) -> None:
     """Tell on standard error of stored rows that were sampled otherwise than by `used` alone."""
     mine = used.model_dump(mode="json")
@@ -79,6 +87,8 @@ def _shown(row: SampledRow) -> Mapping[str, Any]:
         there["sample_on"] = where or there["sample_on"].get("name")
     if "adapters" in there:
         there["adapters"] = " + ".join(told.adapters)
+    for kind in there.keys() & told.places.keys():
+        there[kind] = " + ".join(its.get("weights", "") for its in told.places[kind])
     return {**row.sampler, **there}
 
 

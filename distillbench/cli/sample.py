@@ -19,7 +19,7 @@ from distillbench.cli.placing import (
     row_meant,
     words_set,
 )
-from distillbench.cli.recipes import RowOption, say_other_rows
+from distillbench.cli.recipes import RowOption, recipe_like, say_other_rows
 from distillbench.files.io import require_folder
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def sample(
     from distillbench.student.files import load_student
 
     student = load_student(folder, best_device(device), placed=placed)
-    sampler = from_recipe(like.sampler) if like else student.method.sampler(nfe or 4)
+    recipe = recipe_like(folder, like, nfe)
+    sampler = from_recipe(recipe) if recipe else student.method.sampler(nfe or 4)
     if not like and not placed:
         say_other_rows(folder, sampler)
     steps: list[torch.Tensor] | None = [] if trajectory else None

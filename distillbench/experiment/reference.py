@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from distillbench.experiment import outputs, schema
-from distillbench.experiment.ontop import OnTopConfig
+from distillbench.experiment.ontop import ControlConfig, ImagePromptConfig, OnTopConfig
 from distillbench.files.limits import FILE_BYTES, MAGNITUDE, NESTING, NODES, TEXT, Limits
 
 __all__ = ["descriptions", "reference"]
@@ -28,6 +28,8 @@ PARTS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("A row: `base`, an entry of `rows` or `include`, an overlay", schema.CellConfig),
     ("An entry of `rows` or `include`", schema.RowConfig),
     ("An entry of `adapters`", OnTopConfig),
+    ("An entry of `control`", ControlConfig),
+    ("An entry of `image_prompts`", ImagePromptConfig),
     ("`train`", schema.TrainConfig),
     ("`data`", schema.DataConfig),
     ("`sample`", schema.SampleConfig),

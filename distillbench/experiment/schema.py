@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, Privat
 
 from distillbench.experiment.compared import ReferenceConfig
 from distillbench.experiment.names import Label, Name
-from distillbench.experiment.ontop import OnTopConfig
+from distillbench.experiment.ontop import ControlConfig, ImagePromptConfig, OnTopConfig
 from distillbench.experiment.outputs import ClaimConfig, FigureConfig, Section, TableConfig
 from distillbench.files.limits import Limits
 from distillbench.files.marks import MapNode
@@ -166,6 +166,7 @@ class CellConfig(Section):
         sample: what is sampled from it.
         adapters: LoRAs that are put on the network for sampling, beside the student's own and on a
             reference teacher's too.
+        control, image_prompts: ControlNets and IP-Adapters that steer it, the reference's too.
         samples: a folder of pictures or videos that another tool made, scored as this row; `{seed}`
             in it stands for the run's seed. `nfe` and `guidance_scale` say how they were made.
         tags: free labels to select rows by in tables and claims.
@@ -191,6 +192,8 @@ class CellConfig(Section):
     sampler: dict[str, Any] = Field(default_factory=dict)
     sample_on: str = ""
     adapters: list[OnTopConfig] = Field(default_factory=list)
+    control: list[ControlConfig] = Field(default_factory=list)
+    image_prompts: list[ImagePromptConfig] = Field(default_factory=list)
     samples: str = ""
     tags: dict[Name.tag, Label | int | float | bool] = Field(default_factory=dict)
 

@@ -56,7 +56,7 @@ def _several_references(cells: Sequence[Cell], stages: Mapping[str, Stage]) -> I
     """A note for each backbone whose rows are compared with different samples of the teacher."""
     for alias, keys in _references(cells, stages).items():
         samples = (stages[key].read(SampleSpec) for key in dict.fromkeys(keys))
-        chance = {"seed": 0, "adapters": []}
+        chance = {"seed": 0, "adapters": [], "control": [], "image_prompts": []}
         if len({canonical_json({**sample.plain(), **chance}) for sample in samples}) > 1:
             yield (
                 f"{alias}: rows are compared with different samples of the reference, as they "

@@ -17,6 +17,7 @@ from distillbench.errors import BadInput
 from distillbench.experiment.schema import CellConfig
 from distillbench.files.explain import validated
 from distillbench.files.marks import MapNode, Problems, locate
+from distillbench.plan.steering import steered
 from distillbench.plan.used import UsedBackbone, not_carried
 from distillbench.plan.weights import adapters_of, needs_of
 from distillbench.specs.stages import BackboneSpec
@@ -25,7 +26,7 @@ from distillbench.specs.trained import TrainingRecipe
 
 __all__ = ["WORDS", "placed_fields"]
 
-WORDS = ("sample_on", "adapters")
+WORDS = ("sample_on", "adapters", "control", "image_prompts")
 _Said = tuple[dict[str, Any], dict[str, Any]]
 """Fields of a sample's spec, and what its stage is told beside it."""
 
@@ -57,11 +58,15 @@ def placed_fields(words: MapNode, folder: Path, run_of: Callable[[str], Path | N
         made = adapters_of(cell, used.backbone, words, problems)
         spec["adapters"] = [its.plain() for its in made]
         told["adapters"] = [given.weights for given in cell.adapters]
+    if cell.control or cell.image_prompts:  # their prompts are known where they are sampled
+        steering = steered(cell, used.backbone, None, 0, words, problems)
+        spec |= {kind: [its.plain() for its in listed] for kind, listed in steering.spec.items()}
+        told["places"] = steering.places
     problems.raise_if_any()
     # Of the student's own store it is a key, as in a row.
     if "onto" in spec and Path(spec["onto"]).parent == folder.resolve().parent:
         spec["onto"] = Path(spec["onto"]).name
-    needs = [*used.backbone.requirements(), *needs_of(Told.model_validate(told))]
+    needs = [*used.backbone.requirements(), *needs_of(spec, Told.model_validate(told))]
     if lacking := [need.line for need in needs if need.problem]:
         raise BadInput("\n".join(lacking))
     return spec, told

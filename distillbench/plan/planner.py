@@ -22,6 +22,7 @@ from distillbench.plan.real import metric_mark
 from distillbench.plan.resolve import Resolved, Resolver
 from distillbench.plan.stage import Cell, Stage
 from distillbench.plan.stages import Stages
+from distillbench.plan.steering import Steered, steered
 from distillbench.plan.trainings import Trainings
 from distillbench.plan.weights import adapters_of
 from distillbench.specs.stages import (
@@ -78,6 +79,7 @@ class Planner:
         self.trainings.add(point, resolved)
         self.prompts(point, resolved, "sample")
         adapters_of(point.config, resolved.sampled, point.tree, self.problems)
+        self._steered(point, resolved)
         return resolved
 
     def place(self, rows: Sequence[tuple[GridPoint, Resolved | Given]]) -> None:
@@ -193,8 +195,20 @@ class Planner:
         runtime = {**self.made.runtime, **prompts.runtime, "settings": settings}
         if on_top:
             runtime["adapters"] = [given.weights for given in point.config.adapters]
+        steering = self._steered(point, resolved)
+        if steering.spec:
+            spec = spec.model_copy(update=steering.spec)
+            runtime["places"] = steering.places
         needs = list(dict.fromkeys(needs))
         return self.made.stage(spec, text, needs=tuple(needs), cost=cost, runtime=runtime)
+
+    def _steered(self, point: GridPoint, resolved: Resolved) -> Steered:
+        """The ControlNets and IP-Adapters of a row; what does not fit is noted."""
+        if not (point.config.control or point.config.image_prompts):
+            return Steered({}, {})
+        chosen = self.data.content(self.prompts(point, resolved, "sample"))
+        n = point.config.sample.n
+        return steered(point.config, resolved.sampled, chosen, n, point.tree, self.problems)
 
     def _score(
         self, name: str, point: GridPoint, resolved: Resolved | Given, sample: Stage

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from distillbench.api import registry
-from distillbench.api.published import Published
 from distillbench.errors import DistillbenchError
 from distillbench.files.places import Need, data_root, package
 from distillbench.plan import train_options
@@ -20,6 +19,7 @@ from distillbench.plan.devices import visible_gpus
 from distillbench.plan.disk import disk_need
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.stage import Plan, Stage, StageKind
+from distillbench.plan.weights import needs_of
 from distillbench.specs.stages import (
     GivenSpec,
     Plugin,
@@ -28,6 +28,7 @@ from distillbench.specs.stages import (
     ScoreSpec,
     TrainSettings,
 )
+from distillbench.specs.stored import Told
 
 __all__ = ["Requirement", "Setup", "missing", "requirements", "without"]
 
@@ -152,7 +153,7 @@ class _Survey:
         elif isinstance(spec, SampleSpec):
             yield from self._plugins(stage)
             yield from _prompt_set(spec.prompts.sha256)
-            yield from (Published(name).need() for name in stage.options.adapters)
+            yield from needs_of(stage.spec, Told.model_validate(stage.runtime))
         elif isinstance(spec, GivenSpec):
             yield from _prompt_set(spec.prompts.sha256)
         elif spec.trains or spec.method.weights is not None:

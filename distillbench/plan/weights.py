@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from distillbench.api.published import Published
 from distillbench.errors import DistillbenchError
 from distillbench.files.marks import MapNode, Problems, locate
-from distillbench.files.places import Need
-from distillbench.specs.stages import OnTopSpec
+from distillbench.files.places import Need, package
+from distillbench.plan.steering import pictures_need
+from distillbench.specs.ontop import OnTopSpec
 from distillbench.specs.stored import Told
 
 if TYPE_CHECKING:
@@ -34,9 +35,18 @@ def adapters_of(
     return specs
 
 
-def needs_of(told: Told) -> Iterator[Need]:
+def needs_of(spec: Mapping[str, Any], told: Told) -> Iterator[Need]:
     """The files of others that samples are made with, met or not."""
     yield from (Published(name).need() for name in told.adapters)
+    for places in (its for listed in told.places.values() for its in listed):
+        yield pictures_need(places["images"])
+    for places in told.places.get("control", ()):
+        yield Published(places["weights"], "pipeline").need()
+    for places in told.places.get("image_prompts", ()):
+        yield Published(places["weights"]).need()
+        yield Published(places["encoder"]).need()
+    if any(its.get("make") == "canny" for its in spec.get("control", ())):
+        yield package("cv2", 'pip install "distillbench[control]"')
 
 
 def identity_of(

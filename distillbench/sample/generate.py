@@ -12,7 +12,9 @@ import torch
 from distillbench.api.backbone import Backbone, Prediction
 from distillbench.api.sampler import Sampler
 from distillbench.core.noise import sample_noise
+from distillbench.data.pictures import open_picture
 from distillbench.data.prompts import planned_prompts
+from distillbench.data.steering import control_picture
 from distillbench.errors import Interrupted, StageFailed
 from distillbench.files.io import write_json
 from distillbench.finite import NotFinite, require_finite
@@ -24,8 +26,11 @@ from distillbench.student.files import Student, load_student
 from distillbench.student.placed import Placed
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from distillbench.api.method import Method
     from distillbench.api.nets import NetHandle
+    from distillbench.api.steering import Steer
 
 __all__ = ["SampleWork", "denoiser", "generate_images", "load_student", "new_net", "sample_stage"]
 
@@ -39,12 +44,14 @@ class SampleWork:
         prompts: one per sample, in order.
         seed: noise is a function of (seed, position in `prompts`).
         batch_size: samples of one network call.
+        pictures: for each ControlNet and IP-Adapter of the student one a sample.
     """
 
     sampler: Sampler
     prompts: Sequence[str]
     seed: int
     batch_size: int
+    pictures: Sequence[Sequence[Path]] = ()
 
     def batches(self) -> Iterator[range]:
         """Positions of each batch."""
@@ -65,14 +72,16 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
     chosen = planned_prompts(runtime.prompts, spec.prompts.sha256)
     order = [i % len(chosen.prompts) for i in range(spec.prompts.n)]
     prompts = [chosen.prompts[i] for i in order]
-    work = SampleWork(spec.sampler, prompts, spec.seed, spec.batch_size)
+    placed = Placed.of(spec.plain(), runtime.plain(), train_dir.parent)
+    pictures = placed.planned_pictures(chosen, spec.prompts.n)
+    work = SampleWork(spec.sampler, prompts, spec.seed, spec.batch_size, pictures)
     meter = Meter(context.device)
     with repeatable(runtime.threads):
         told = runtime.settings
         student = load_student(
             train_dir, context.device, settings=told.get("backbone"),
             method_settings=told.get("method") if spec.method.weights is not None else None,
-            placed=Placed.of(spec.plain(), runtime.plain(), train_dir.parent),
+            placed=placed,
         )  # fmt: skip
         meter.watch(student.method.backbone)
         shards = SampleWriter(out)
@@ -102,10 +111,10 @@ def generate_images(
             every evaluation of the network, whatever the sampler.
 
     Raises:
-        BadInput: the backbone knows nothing of such prompts.
+        BadInput: the backbone knows nothing of such prompts, or pictures that steer it are missing.
     """
     student.method.backbone.check_prompts(prompts, latents=False)
-    work = SampleWork(sampler, prompts, seed, batch_size)
+    work = SampleWork(sampler, prompts, seed, batch_size, student.placed.pictures(prompts))
     made = [_batch(student, work, positions, trajectory) for positions in work.batches()]
     return torch.cat(made)
 
@@ -118,8 +127,8 @@ def _batch(
 ) -> torch.Tensor:
     backbone = student.method.backbone
     with torch.no_grad():
-        prompts = [work.prompts[i] for i in positions]
-        denoise = denoiser(backbone, student.net, work, prompts)
+        denoise = denoiser(backbone, student.net, work, [work.prompts[i] for i in positions])
+        denoise.steer(student.placed.steers, [[p[i] for i in positions] for p in work.pictures])
         denoise.kept = None if trajectory is None else []
         device = next(iter(denoise.cond.tensors.values())).device
 
@@ -177,6 +186,15 @@ class _Denoiser:
         self.guidance_scale = sampler.guidance_scale
         self.embed_scale, self.steps_k = sampler.embed_scale, sampler.steps_k
 
+    def steer(self, steers: Sequence[Steer], pictures: Sequence[Sequence[Path]]) -> None:
+        """Bind a picture a prompt for each ControlNet and IP-Adapter, if there are any."""
+        if steers:
+            read = [
+                [self._picture(steer, path) for path in paths]
+                for steer, paths in zip(steers, pictures, strict=True)
+            ]
+            self.cond, self.uncond = self.backbone.steered(self.cond, self.uncond, read)
+
     def __call__(
         self, x_t: torch.Tensor, t: torch.Tensor, *, end_t: torch.Tensor | None = None
     ) -> Prediction:
@@ -194,6 +212,13 @@ class _Denoiser:
         if self.kept is not None:
             self.kept.append(prediction.x0)
         return prediction
+
+    def _picture(self, steer: Steer, path: Path) -> Image:
+        """The picture that a ControlNet or an IP-Adapter takes."""
+        size = self.backbone.image_size()
+        if steer.kind != "control" or size is None:
+            return open_picture(path)
+        return control_picture(path, steer.made, size)
 
     @staticmethod
     def _full(value: float | None, like: torch.Tensor) -> torch.Tensor | None:

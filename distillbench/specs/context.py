@@ -29,6 +29,8 @@ class Runtime(Record):
         images: folder of its training images.
         samples: folder of samples that were made elsewhere.
         adapters: where LoRAs of others lie, in the order of the spec.
+        places: the same of ControlNets and IP-Adapters: kind -> one each of `weights`, `images`
+            and `encoder`.
     """
 
     threads: PositiveInt = 1
@@ -40,6 +42,7 @@ class Runtime(Record):
     images: str = ""
     samples: str = ""
     adapters: list[str] = Field(default_factory=list)
+    places: dict[str, list[dict[str, str]]] = Field(default_factory=dict)
 
 
 def _tell_nobody(event: Mapping[str, Any]) -> None:

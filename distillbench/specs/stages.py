@@ -22,12 +22,13 @@ from distillbench.api.sampler import Sampler
 from distillbench.api.samplers import from_recipe
 from distillbench.errors import BadInput
 from distillbench.specs.context import PluginRole, Runtime
+from distillbench.specs.ontop import ControlSpec, ImagePromptSpec, OnTopSpec
 from distillbench.specs.record import Record
 from distillbench.specs.settings import OPTIONAL, FitSpec, TrainSettings
 
 __all__ = [
     "IDENTITY_VERSION", "PLACED", "AnySpec", "BackboneSpec", "DataSpec", "FitSpec", "GivenSpec",
-    "Kind", "MethodSpec", "MetricSpec", "OnTopSpec", "Plugin", "PromptsSpec", "SampleSpec",
+    "Kind", "MethodSpec", "MetricSpec", "Plugin", "PromptsSpec", "SampleSpec",
     "SampledSpec", "ScoreSpec", "Spec", "TrainSettings", "TrainSpec", "record_of",
 ]  # fmt: skip
 
@@ -201,14 +202,7 @@ class GivenSpec(SampledSpec):
     samples_sha256: str
 
 
-class OnTopSpec(Record):
-    """A LoRA of others: identity of its bytes, and its scale."""
-
-    weights: str
-    scale: float
-
-
-PLACED = ("sample_on", "onto", "adapters")
+PLACED = ("sample_on", "onto", "adapters", "control", "image_prompts")
 """Fields of samples that say what a student is sampled with beside its own weights."""
 
 
@@ -222,6 +216,7 @@ class SampleSpec(SampledSpec):
         sample_on: another backbone that the student is carried over to; None is its own.
         onto: a training of the same backbone that it is carried over to; None for none.
         adapters: LoRAs of others on the network that is sampled.
+        control, image_prompts: ControlNets and IP-Adapters that steer it.
     """
 
     train: Key
@@ -232,6 +227,8 @@ class SampleSpec(SampledSpec):
     sample_on: BackboneSpec | None = None
     onto: Key | None = None
     adapters: list[OnTopSpec] = Field(default_factory=list)
+    control: list[ControlSpec] = Field(default_factory=list)
+    image_prompts: list[ImagePromptSpec] = Field(default_factory=list)
 
     @property
     def plugins(self) -> dict[PluginRole, BackboneSpec | MethodSpec | MetricSpec]:

@@ -28,6 +28,12 @@ class Named(_Loose):
     name: str = ""
 
 
+class Prompted(_Loose):
+    """Of samples: how many there are."""
+
+    n: int = 0
+
+
 class Settings(_Loose):
     """Of a training; `updates` were called steps once."""
 
@@ -42,6 +48,7 @@ class Glance(_Loose):
         identity: version of the keys it was made by; None for the first.
         train: the settings of a training, or the key of what was sampled.
         sampler: the recipe of samples.
+        prompts: what they are of.
     """
 
     identity: int | None = None
@@ -51,6 +58,7 @@ class Glance(_Loose):
     seed: int | None = None
     train: Settings | str = Settings()
     sampler: dict[str, Any] | None = None
+    prompts: Prompted = Prompted()
 
     @property
     def settings(self) -> Settings:
@@ -69,7 +77,9 @@ class Told(_Loose):
     experiment: str = ""
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     prompts: str = ""
+    n: int = 0
     adapters: list[str] = Field(default_factory=list)
+    places: dict[str, list[dict[str, str]]] = Field(default_factory=dict)
 
 
 class StoredStage(_Loose):

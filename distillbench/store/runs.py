@@ -27,7 +27,7 @@ class SampledRow:
 
     Attributes:
         placed: what of its spec says what it is sampled with beside the student's own weights.
-        told: what its stage was told beside the spec.
+        told: what its stage was told beside the spec, and how many samples it drew.
     """
 
     label: str
@@ -56,8 +56,8 @@ def sampled_rows(folder: Path) -> list[SampledRow]:
                 continue
             label = _WHICH.sub("", stage.label)
             placed = placed_part(stage.spec)
-            row = SampledRow(label, path.parent.name, stage.glance.sampler, placed,
-                             stage.runtime.model_dump())  # fmt: skip
+            told = {**stage.runtime.model_dump(), "n": stage.glance.prompts.n}
+            row = SampledRow(label, path.parent.name, stage.glance.sampler, placed, told)
             recipe = json.dumps([row.sampler, placed], sort_keys=True)
             found.setdefault(f"{label} {recipe}", row)
         except (OSError, ValueError, ArtifactError):

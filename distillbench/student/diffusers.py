@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,7 @@ from distillbench.student.weights import LoraForm, WrittenWeights, write_weights
 __all__ = ["Extent", "LoraForm", "export_student"]
 
 Extent = Literal["least", "network", "pipeline"]
+_UNSTEERED = "what steered the row's samples is no part of the student: give it to the pipeline"
 
 
 def export_student(
@@ -68,7 +70,7 @@ def export_student(
         BadInput: `out` is a file, or holds files already.
     """
     require_folder(out, empty=True)
-    student = load_student(train_dir, device, placed=placed)
+    student = load_student(train_dir, device, placed=replace(placed, steers=()))
     backbone, net = student.method.backbone, student.net
     if net is None:
         raise NotSupported(f"{student.method.name} has no student's weights, so none to export")
@@ -121,6 +123,9 @@ def _write(
     recipe = _recipe(backbone, trained, run, sampler, followed, written)
     if extent == "pipeline":
         recipe = recipe.model_copy(update={"load_with": "from_pretrained"})
+    if placed.steers:
+        limits = {**recipe.limits, **dict.fromkeys({s.kind for s in placed.steers}, _UNSTEERED)}
+        recipe = recipe.model_copy(update={"limits": limits, "diffusers_ignores": list(limits)})
     recipe.write(out)
     scores = measured(train_dir, sampler, placed.spec)
     write_card(out, backbone, recipe, terms=terms, scores=scores)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from distillbench.api import registry
-from distillbench.errors import ArtifactError, NotSupported
+from distillbench.errors import ArtifactError, MissingWeights, NotSupported
 from distillbench.specs.stages import TrainSpec
 from distillbench.specs.trained import NetRecord, TrainedBackbone, TrainedMethod, TrainingRecipe
 from distillbench.store.record import check_folder
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from distillbench.api.nets import NetHandle
     from distillbench.api.published import Published
     from distillbench.api.sampler import Sampler
+    from distillbench.api.steering import Steer
 
 __all__ = [
     "Student",
@@ -48,10 +49,12 @@ class Student:
     Attributes:
         method: with its loaded backbone; `method.sampler(nfe)` is its recipe.
         net: the student.
+        placed: what it is sampled with beside its own weights.
     """
 
     method: Method
     net: NetHandle | None
+    placed: Placed = AS_TRAINED
 
 
 def write_student(out: Path, net: NetHandle, spec: NetSpec) -> None:
@@ -146,7 +149,18 @@ def load_student(
         before = _plain_net(base, train_dir)
     for number, published in enumerate(placed.adapters):
         _put_on(place, published, number)
-    return Student(method, _net(place, train_dir, before=before))
+    net = _net(place, train_dir, before=before)
+    if placed.steers:
+        _steer(place, net, placed.steers)
+    return Student(method, net, placed)
+
+
+def _steer(backbone: Backbone, net: NetHandle | None, steers: Sequence[Steer]) -> None:
+    """Let ControlNets and IP-Adapters steer what is sampled. Raises BadInput."""
+    for published in (p for s in steers for p in (s.weights, s.encoder) if p is not None):
+        if published.identity().startswith("missing:"):  # other bytes than planned are refused
+            raise MissingWeights(published.need().line)
+    backbone.steer(net, steers)
 
 
 def trained_kind(train_dir: Path) -> str:

@@ -22,6 +22,7 @@ from distillbench.store.runs import sampled_rows
 
 HELPERS = str(Path(__file__).parent.parent / "backbones/published.py")
 made: Any = SourceFileLoader("published", HELPERS).load_module()
+small: Any = SourceFileLoader("steering", HELPERS.replace("published", "steering")).load_module()
 Cli = Callable[..., Any]
 N = 2
 EXPERIMENT: dict[str, Any] = {
@@ -35,6 +36,7 @@ EXPERIMENT: dict[str, Any] = {
         {"label": "Away", "method": "tdm", "sample_on": "Photos"},
         {"label": "Styled", "method": "tdm", "sample_on": "Photos",
          "adapters": [{"weights": "style.safetensors", "scale": 0.5}]},
+        {"label": "Steered", "method": "tdm", "control": [{"weights": "net", "images": "shown"}]},
     ],
 }  # fmt: skip
 
@@ -43,11 +45,14 @@ EXPERIMENT: dict[str, Any] = {
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the results of that experiment, and the style that a row of it names."""
     root = tmp_path_factory.mktemp("there")
-    backbone = registry.build_backbone("tiny-sd", {})
+    backbone: Any = registry.build_backbone("tiny-sd", {})
     backbone.load()
     net: Any = backbone.make_net("none", "copy")
     layers = made.layers_of(net.module, seed=5, most=9)
     save_file(made.kohya(layers), root / "style.safetensors")
+    times = backbone.image_size()[0] // backbone.latent_shape[-1]
+    small.control_net(net.module, root / "net", times=times)
+    small.pictures(root / "shown", N)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         distillbench.run(EXPERIMENT, workers=1)
@@ -83,6 +88,7 @@ WORDS = [
     ("Home", {}),
     ("Away", {"sample_on": "Photos"}),
     ("Styled", {"sample_on": "Photos", "adapters": STYLE}),
+    ("Steered", {"control": [{"weights": "net", "images": "shown"}]}),
 ]
 
 
@@ -108,6 +114,18 @@ def test_pictures_are_those_of_the_row(
         assert np.abs(np.stack([np.asarray(p) for p in door]) - own).max() <= 1
 
 
+def test_other_numbers_of_evaluations_keep_the_base(
+    cli: Cli, there: dict[str, Any], tmp_path: Path
+) -> None:
+    drawn = []
+    for label in ("Home", "Styled"):
+        way = ["sample", f"there:{label}:seed0", "--nfe", "1", "--prompt", prompts()[0]]
+        answer = cli(*way, "-o", str(tmp_path / label), "--json")
+        assert answer.json["nfe"] == 1
+        drawn.append(pictures(answer.json["files"]))
+    assert np.abs(drawn[0] - drawn[1]).max() > 8
+
+
 def test_an_export_is_the_network_that_the_row_is_sampled_with(
     cli: Cli, there: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -129,20 +147,43 @@ def test_an_export_is_the_network_that_the_row_is_sampled_with(
 
 def test_rows_that_are_placed_otherwise_are_told(cli: Cli, there: dict[str, Any]) -> None:
     folder = Path("results/store/train", there["Home"]["train"])
-    assert sorted(row.label for row in sampled_rows(folder)) == ["Away", "Home", "Styled"]
+    assert sorted(row.label for row in sampled_rows(folder)) == [
+        "Away",
+        "Home",
+        "Steered",
+        "Styled",
+    ]
     answer = cli("sample", there["Home"]["train"], "--prompt", prompts()[0], "--nfe=2", "-o", "s")
     assert "(nothing beside it); of its stored rows " in answer.err
     assert "Away has onto " in answer.err
     assert "adapters style.safetensors" in answer.err
 
 
+def test_prompts_of_ones_own_want_pictures_of_their_own(
+    cli: Cli, there: dict[str, Any], tmp_path: Path
+) -> None:
+    """A row's pictures are of the prompts that it sampled."""
+    third = load_prompts("world-eval").prompts[N]
+    way = ["sample", "there:Steered:seed0", "--prompt", third, "-o", str(tmp_path / "s")]
+    answer = cli(*way)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert f"no picture for the prompt {third!r}, which the row did not sample" in answer.err
+    words = json.dumps([{"weights": "net", "images": "shown/1.png"}])
+    assert cli(*way, f"--set=control={words}").code == 0
+    assert cli("export", "there:Steered:seed0", "-o", str(tmp_path / "out")).code == 0
+    limits = json.loads((tmp_path / "out/recipe.json").read_text())["limits"]
+    assert "control" in limits
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ({"adapter": []}, "adapter: no word of a sample; there are sample_on, adapters"),
+        ({"adapter": []}, "adapter: no word of a sample; there are sample_on, adapters, "),
         ({"adapters": [{"weights": "gone.safetensors"}]}, "no weights in gone.safetensors"),
-        ({"adapters": [{"weigths": "x"}]}, "weigths"),
+        ({"adapters": [{"weights": "x", "scale": "much"}]}, "adapters[0].scale"),
         ({"adapters": [{"weights": "a/b:c.safetensors"}]}, "hf download a/b c.safetensors"),
+        ({"control": [{"weights": "net", "images": "./gone"}]}, "images: no folder gone"),
+        ({"control": [{"weights": "net", "images": "gone"}]}, "no folder "),
         ({"sample_on": "gmm"}, "of another process than"),
         ({"sample_on": "tiny-sdd"}, "sample_on tiny-sdd: no training, and no backbone"),
         ({"sample_on": "there:Nobody:seed0"}, "no such row and seed in there"),
