@@ -124,7 +124,7 @@ def _write(
     if extent == "pipeline":
         recipe = recipe.model_copy(update={"load_with": "from_pretrained"})
     if placed.steers:
-        limits = {**recipe.limits, **dict.fromkeys({s.kind for s in placed.steers}, _UNSTEERED)}
+        limits = {**recipe.limits, **{str(steer.kind): _UNSTEERED for steer in placed.steers}}
         recipe = recipe.model_copy(update={"limits": limits, "diffusers_ignores": list(limits)})
     recipe.write(out)
     scores = measured(train_dir, sampler, placed.spec)
