@@ -9,9 +9,6 @@ from distillbench.core.process import NoiseProcess
 from distillbench.errors import NotSupported
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from distillbench.api.backbone import Cond
     from distillbench.api.nets import NetHandle
     from distillbench.api.published import Published
     from distillbench.api.steering import Steer
@@ -60,12 +57,6 @@ class Adopting:
 
     def steer(self, net: NetHandle | None, steers: Sequence[Steer]) -> None:
         """Let them steer all further calls; called after `load`, with the net that is sampled."""
-        raise NotSupported(f"backbone {self.name} takes no ControlNets and IP-Adapters")
-
-    def steered(
-        self, cond: Cond, uncond: Cond | None, pictures: Sequence[Sequence[Image]]
-    ) -> tuple[Cond, Cond | None]:
-        """Both branches of conditions with what pictures say: for each steer one a sample."""
         raise NotSupported(f"backbone {self.name} takes no ControlNets and IP-Adapters")
 
     def prediction_of(self, net: NetHandle | None) -> str:

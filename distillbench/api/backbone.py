@@ -20,6 +20,8 @@ from distillbench.errors import NotSupported
 from distillbench.files.places import Need
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from distillbench.api.nets import NetHandle
     from distillbench.core.process import NoiseProcess
 
@@ -209,6 +211,12 @@ class Backbone(Adopting, Times, ABC):
             embed_scale: (B,) guidance scale that a net made with the "guidance" condition is to
                 imitate without a second branch.
         """
+
+    def steered(
+        self, cond: Cond, uncond: Cond | None, pictures: Sequence[Sequence[Image]]
+    ) -> tuple[Cond, Cond | None]:
+        """Both branches of conditions with what pictures say: for each steer one a sample."""
+        raise NotSupported(f"backbone {self.name} takes no ControlNets and IP-Adapters")
 
     def features(
         self,
