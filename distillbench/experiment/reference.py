@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from distillbench.experiment import outputs, schema
+from distillbench.experiment import cell_parts, outputs, schema
 from distillbench.experiment.ontop import ControlConfig, ImagePromptConfig, OnTopConfig
 from distillbench.files.limits import FILE_BYTES, MAGNITUDE, NESTING, NODES, TEXT, Limits
 
@@ -30,9 +30,9 @@ PARTS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("An entry of `adapters`", OnTopConfig),
     ("An entry of `control`", ControlConfig),
     ("An entry of `image_prompts`", ImagePromptConfig),
-    ("`train`", schema.TrainConfig),
-    ("`data`", schema.DataConfig),
-    ("`sample`", schema.SampleConfig),
+    ("`train`", cell_parts.TrainConfig),
+    ("`data`", cell_parts.DataConfig),
+    ("`sample`", cell_parts.SampleConfig),
     ("An entry of `backbones`", schema.BackboneRef),
     ("An entry of `metrics`", schema.MetricRef),
     ("`reference`", schema.ReferenceConfig),

@@ -31,7 +31,8 @@ from pydantic import BaseModel
 
 from distillbench.api.registry import METHODS
 from distillbench.errors import BadInput, PluginError
-from distillbench.experiment.schema import CellConfig, TrainConfig
+from distillbench.experiment.cell_parts import TrainConfig
+from distillbench.experiment.schema import CellConfig
 from distillbench.files.explain import now_called
 from distillbench.files.leaves import leaves
 from distillbench.files.marks import did_you_mean

@@ -15,7 +15,7 @@ from distillbench.files.places import Need, package
 
 if TYPE_CHECKING:
     from distillbench.api.method import Method
-    from distillbench.experiment.schema import TrainConfig
+    from distillbench.experiment.cell_parts import TrainConfig
     from distillbench.specs.stages import TrainSettings
 
 __all__ = ["HALF_ARITHMETIC", "OPTIONS", "needs", "problems", "stated"]

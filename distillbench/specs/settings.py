@@ -16,7 +16,7 @@ OPTIONAL = frozenset({"stop", "arithmetic", "merge_adapters", "compile"})
 
 
 class TrainSettings(Record):
-    """How a training goes; see `experiment.schema.TrainConfig`.
+    """How a training goes; see `experiment.cell_parts.TrainConfig`.
 
     What is not trained is sampled in its `precision` and has none of the others but `arithmetic`.
 
@@ -44,7 +44,7 @@ class TrainSettings(Record):
 
 
 class FitSpec(Record):
-    """How images come to the network's size and latents; see `experiment.schema.DataConfig`."""
+    """How images come to the network's size and latents; see `experiment.cell_parts.DataConfig`."""
 
     resize: Literal["center-crop", "pad", "stretch"]
     background: str

@@ -7,7 +7,7 @@ from typing import Any
 
 from distillbench.api import registry
 from distillbench.data.prompts import prompt_identity
-from distillbench.experiment.schema import TrainConfig
+from distillbench.experiment.cell_parts import TrainConfig
 from distillbench.plan.train_options import OPTIONS
 from distillbench.specs.stages import IDENTITY_VERSION
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distillbench.api import registry
-from distillbench.experiment.schema import TrainConfig
+from distillbench.experiment.cell_parts import TrainConfig
 from distillbench.plan import train_options
 from distillbench.specs.stages import TrainSettings
 
