@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillbench.api.prompts import PromptSet
 from distillbench.api.steering import Made
@@ -76,7 +77,7 @@ def control_picture(path: Path, made: Made, size: tuple[int, int]) -> Image:
     import numpy as np
 
     try:
-        import cv2
+        cv2: Any = import_module("cv2")
     except ImportError:
         raise NotSupported(
             "edges are found by OpenCV, which is not installed",
