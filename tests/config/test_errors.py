@@ -11,7 +11,7 @@ from distillbench.errors import ConfigError
 Errors = Callable[..., list[str]]
 KEYS = (
     "label, group, backbone, method, params, teacher, init, train, data, sample, nfe, snapshots, "
-    "guidance_scale, sampler, sample_on, adapters, samples, tags"
+    "guidance_scale, sampler, sample_on, adapters, control, image_prompts, samples, tags"
 )
 STUDENT = "steps, eta, loss, embed"
 
