@@ -17,7 +17,7 @@ from distillbench.api.backbone import Backbone, Prediction
 from distillbench.api.method import Method
 from distillbench.api.sampler import Sampler
 from distillbench.outlines import META, Alive, Kernels, Memory, bytes_of, tensors_of
-from distillbench.sample.generate import SampleWork, denoiser, new_net
+from distillbench.sample.generate import BoundDenoiser, SampleWork, new_net
 
 __all__ = ["sampling_memory"]
 
@@ -48,7 +48,7 @@ def sampling_memory(
     x = torch.empty((batch_size, *backbone.latent_shape), device=META)
 
     def call() -> None:
-        denoise = denoiser(backbone, net, work, work.prompts)
+        denoise = BoundDenoiser(backbone, net, work, work.prompts)
 
         def once(x_t: Tensor, t: Tensor, **more: Any) -> Prediction:
             denoise(x_t, t, **more)

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from distillbench.api.nets import NetHandle
     from distillbench.api.steering import Steer
 
-__all__ = ["SampleWork", "denoiser", "generate_images", "load_student", "new_net", "sample_stage"]
+__all__ = [
+    "BoundDenoiser", "SampleWork", "generate_images", "load_student", "new_net", "sample_stage",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _batch(
 ) -> torch.Tensor:
     backbone = student.method.backbone
     with torch.no_grad():
-        denoise = denoiser(backbone, student.net, work, [work.prompts[i] for i in positions])
+        denoise = BoundDenoiser(backbone, student.net, work, [work.prompts[i] for i in positions])
         denoise.steer(student.placed.steers, [[p[i] for i in positions] for p in work.pictures])
         denoise.kept = None if trajectory is None else []
         device = next(iter(denoise.cond.tensors.values())).device
@@ -160,15 +162,8 @@ def new_net(method: Method, backbone: Backbone) -> NetHandle | None:
     return backbone.make_net(method.student, spec.kind, **spec.opts)
 
 
-def denoiser(
-    backbone: Backbone, net: NetHandle | None, work: SampleWork, prompts: Sequence[str]
-) -> _Denoiser:
-    """The network with the prompts of a batch bound; `net` is None for the teacher."""
-    return _Denoiser(backbone, net, work, prompts)
-
-
-class _Denoiser:
-    """The network with its prompts and scales bound, as samplers call it.
+class BoundDenoiser:
+    """The network with its prompts and scales bound, as samplers call it; none is the teacher's.
 
     Attributes:
         kept: gets the clean prediction of every call; None keeps none.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
 
 from distillbench.plan.requirements import requirements
 from distillbench.plan.stage import Plan
@@ -25,14 +26,8 @@ reference: {method: teacher}
 
 def lora(path: str, layer: str = "down_blocks_0_attn") -> None:
     stem = f"lora_unet_{layer}"
-    shapes = {f"{stem}.lora_down.weight": [2, 4], f"{stem}.lora_up.weight": [4, 2]}
-    header, end = {}, 0
-    for name, (rows, columns) in shapes.items():
-        header[name] = {"dtype": "F32", "shape": [rows, columns],
-                        "data_offsets": [end, end + 4 * rows * columns]}  # fmt: skip
-        end += 4 * rows * columns
-    text = json.dumps(header).encode()
-    Path(path).write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
+    shapes = {f"{stem}.lora_down.weight": (2, 4), f"{stem}.lora_up.weight": (4, 2)}
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, path)
 
 
 def test_they_are_of_samples_and_of_the_reference(plan_of: PlanOf) -> None:

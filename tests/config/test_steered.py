@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from safetensors.numpy import save_file
 
 from distillbench.plan.requirements import requirements
 from distillbench.plan.stage import Plan
@@ -28,13 +27,7 @@ CONTROL = "{weights: net, images: shown}"
 
 
 def tensors(path: Path, shapes: dict[str, list[int]]) -> None:
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        size = 4 * int(np.prod(shape))
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, path)
 
 
 def files() -> None:
