@@ -12,7 +12,7 @@ from typing import Literal
 
 from distillbench.errors import BadInput, MissingWeights
 from distillbench.files.hashes import file_sha256
-from distillbench.files.places import Need, cache_root
+from distillbench.files.places import Need, cache_root, shipped_root
 from distillbench.files.source import content_hash
 
 __all__ = ["Published", "WeightsKind"]
@@ -28,13 +28,15 @@ class Published:
     """One file or folder of weights.
 
     Attributes:
-        weights: a path, or `owner/name:file@revision` of the hub.
+        weights: a path, `owner/name:file@revision` of the hub, or the name of weights that the
+            project ships.
         kind: "lora"; "network", a whole denoiser; "delta", a whole denoiser minus its base;
             "pipeline", a folder with text encoder and decoder of its own.
         scale: multiplies a lora or a delta.
         prediction: what the network puts out; "" is what the backbone's does.
         sha256: of the file, or `content_hash` of the folder; "" where it is not known.
         terms: licence, and whether the hub asks to accept it first.
+        variant: of the weight files of a pipeline; "" is the plain files, or the only ones.
     """
 
     weights: str
@@ -43,6 +45,7 @@ class Published:
     prediction: str = ""
     sha256: str = ""
     terms: str = ""
+    variant: str = ""
 
     @cached_property
     def path(self) -> Path | None:
@@ -56,9 +59,17 @@ class Published:
         local, hub = Path(self.weights).expanduser(), self._hub
         if local.exists():
             return local
+        if shipped := self._shipped:
+            return shipped
         if hub is None:
             raise MissingWeights(f"no weights in {self.weights}: no such file or folder")
         return _in_hub_cache(hub["repo"], hub["revision"] or "main", hub["file"] or "")
+
+    @property
+    def _shipped(self) -> Path | None:
+        """The folder of weights that the project ships; None for others."""
+        plain = self.weights and Path(self.weights).name == self.weights
+        return found if plain and (found := shipped_root() / self.weights).is_dir() else None
 
     @property
     def repository(self) -> str:
@@ -91,7 +102,7 @@ class Published:
         if path is None:
             return f"missing:{self.weights}"
         try:
-            found = content_hash(path) if path.is_dir() else file_sha256(path)
+            found = self._hash(path)
         except OSError as error:
             raise MissingWeights(f"{path}: {error.strerror or error}") from None
         if self.sha256 and found != self.sha256.lower():
@@ -102,6 +113,9 @@ class Published:
         if not self.sha256 and self._hub is not None and path != Path(self.weights).expanduser():
             _same_as_before(self.weights, found)
         return found
+
+    def _hash(self, path: Path) -> str:
+        return content_hash(path, variant=self.variant) if path.is_dir() else file_sha256(path)
 
     def need(self) -> Need:
         """The weights as something a stage cannot do without, met or not."""

@@ -56,7 +56,8 @@ class PublishedWeights(CheckedBackbone):
         config: Any = self.config
         place = published.path
         where = {"model": published.repository if place is None else str(place),
-                 "revision": published.revision if place is None else ""}  # fmt: skip
+                 "revision": published.revision if place is None else "",
+                 "variant": published.variant}  # fmt: skip
         embed = {} if guidance_embed is None else {"guidance_embed": guidance_embed}
         made = type(self)(type(config)(**{**config.model_dump(), **where, **embed}))
         made.name, made.own_prediction = self.name, published.prediction

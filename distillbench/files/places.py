@@ -10,7 +10,7 @@ from typing import Literal
 
 __all__ = [
     "Need", "cache_root", "data_root", "images_folder", "is_images_path", "package",
-    "size_text",
+    "shipped_root", "size_text",
 ]  # fmt: skip
 
 
@@ -69,6 +69,11 @@ def cache_root() -> Path:
 def data_root() -> Path:
     """`$DISTILLBENCH_DATA`, else `~/.cache/distillbench`."""
     return Path(os.environ.get("DISTILLBENCH_DATA") or Path.home() / ".cache" / "distillbench")
+
+
+def shipped_root() -> Path:
+    """The folder of all weights that the project ships, one folder each."""
+    return Path(__file__).parents[1] / "world" / "weights"
 
 
 def images_folder(text: str) -> Path:

@@ -14,9 +14,11 @@ from distillbench.errors import MissingWeights
 from distillbench.files.hashes import file_sha256
 from distillbench.files.weight_files import weight_files
 
-__all__ = ["Source", "content_hash", "loaded_files"]
+__all__ = ["CARD", "Source", "content_hash", "loaded_files"]
 
 INDEX = "model_index.json"
+CARD = "card.json"
+"""What the project says of weights that it ships; no part of them."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NEVER_READ = {".md", ".rst", ".pdf", ".html", ".log", ".png", ".jpg", ".jpeg", ".gif", ".webp",
                ".bmp", ".svg", ".mp4", ".ipynb"}  # fmt: skip
@@ -172,7 +174,7 @@ def _files(
         return  # a link that leads back up would never end
     for path in sorted(folder.iterdir()):
         name = prefix + path.name
-        if path.name.startswith("."):
+        if path.name.startswith(".") or path.name == CARD:
             continue
         if path.is_dir():
             yield from _files(path, f"{name}/", (*above, real))

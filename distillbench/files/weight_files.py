@@ -11,10 +11,12 @@ from typing import Any
 
 __all__ = ["Tensors", "WeightFiles", "foreign", "tensors_of", "weight_files"]
 
+_VARIANT = r"\w+(?:-(?!\d{5}-of-)\w+)*"  # fp16, v0-fix; not the number of a shard
 _NAME = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)"
-    r"(?:\.(?P<before>[A-Za-z0-9_]+))?\.(?P<kind>safetensors|bin)(?P<index>\.index"
-    r"(?:\.(?P<after>[A-Za-z0-9_]+))?\.json)?"
+    rf"(?:\.(?P<before>{_VARIANT}))?\.(?P<kind>safetensors|bin)(?P<index>\.index"
+    rf"(?:\.(?P<after>{_VARIANT}))?\.json)?",
+    re.ASCII,
 )
 HEADER_BYTES = 100 << 20
 Tensors = dict[str, tuple[int, ...]]

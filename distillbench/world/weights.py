@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from distillbench.errors import MissingWeights
 from distillbench.files.hashes import file_sha256
+from distillbench.files.places import shipped_root
+from distillbench.files.source import CARD as _CARD
 
 NAMES: Final = (
     "tiny-sd",
@@ -19,13 +21,13 @@ NAMES: Final = (
     "tiny-inception",
     "tiny-oracle",
 )
-CARD: Final = "card.json"
+CARD: Final = _CARD
 _UNLISTED: Final = (CARD, "card.md")
 
 
 def root() -> Path:
     """The folder of all shipped weights."""
-    return Path(__file__).parent / "weights"
+    return shipped_root()
 
 
 def folder(name: str) -> Path:

@@ -48,6 +48,8 @@ class PretrainedConfig(BaseModel):
         recipe: a checkpoint of the catalogue (`distillbench list checkpoints`); what it says holds
             where nothing else is given.
         weights: a file or folder, or `owner/name:file@revision` of the hub.
+        variant: of the weight files of a pipeline, such as fp16; "" is the plain files, or the only
+            ones.
         sha256: of those bytes; a hub file without one is trusted on first use.
         kind: lora | network (a whole denoiser) | delta (one minus its base) | pipeline (a folder
             with text encoder and decoder of its own).
@@ -67,6 +69,7 @@ class PretrainedConfig(BaseModel):
 
     recipe: Annotated[str, NEUTRAL] = ""
     weights: Annotated[str, NEUTRAL] = ""
+    variant: Annotated[str, NEUTRAL] = ""
     sha256: Annotated[str, NEUTRAL] = Field("", pattern=r"^([0-9a-fA-F]{64})?$")
     kind: WeightsKind = "lora"
     scale: float = 1.0
@@ -93,6 +96,8 @@ class PretrainedConfig(BaseModel):
         straight = self.prediction in ("flow", "velocity")
         if self.scale != 1 and self.kind in ("network", "pipeline"):
             raise ValueError(f"scale: {self.scale:g} multiplies a lora or a delta, no {self.kind}")
+        if self.variant and self.kind != "pipeline":
+            raise ValueError(f"variant: is of a pipeline's files; name the file of the {self.kind}")
         if straight and kind in ("gamma", "windows", "euler"):
             raise ValueError(f"a {self.prediction} is sampled by ode or renoise, not by {kind}")
         if self.prediction not in ("", "epsilon") and kind == "windows":

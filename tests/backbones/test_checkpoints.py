@@ -15,22 +15,27 @@ from safetensors.torch import save_file
 
 from distillbench.api import registry
 from distillbench.api.checkpoints import checkpoints
+from distillbench.core.noise import sample_noise
 from distillbench.sample.generate import generate_images
 
 HELPERS = str(Path(__file__).with_name("published.py"))
 made: Any = SourceFileLoader("published", HELPERS).load_module()
 PROMPTS = ["a red car", "a blue boat"]
-LCM = {1: (999,), 2: (999, 499), 4: (999, 759, 499, 259)}
+LCM = {1: (999,), 2: (999, 499), 4: (999, 759, 499, 259),
+       8: (999, 879, 759, 639, 499, 379, 259, 139)}  # fmt: skip
 TRAILING = {1: (999,), 2: (999, 499), 4: (999, 749, 499, 249),
-            8: (999, 874, 749, 624, 499, 374, 249, 124)}  # fmt: skip
+            8: (999, 874, 749, 624, 499, 374, 249, 124),
+            12: (999, 916, 832, 749, 666, 582, 499, 416, 332, 249, 166, 82)}  # fmt: skip
 # What recipes and cards say the times are, by the beginning of the name; the longest counts.
 TIMES: dict[str, dict[int, tuple[int, ...]]] = {
     "lcm-": LCM, "tcd-": LCM, "hyper-": TRAILING, "hyper-sd15-1step": LCM,
     "hyper-sdxl-1step": LCM, "hyper-sdxl-1step-unet": {1: (800,)}, "sdxl-": TRAILING,
-    "perflow-": {4: (1000, 750, 500, 250)}, "instaflow-": {1: (1000,)}, "yoso-pixart": LCM,
+    "perflow-": {4: (1000, 750, 500, 250), 6: (1000, 875, 750, 625, 500, 250),
+                 8: (1000, 875, 750, 625, 500, 375, 250, 125)},
+    "instaflow-": {1: (1000,)}, "yoso-pixart": LCM,
     "yoso-sd15-lora": {2: (999, 499)}, "dmd2-sdxl-4step": {4: (999, 749, 499, 249)},
     "dmd2-sdxl-1step": {1: (399,)}, "tdm-dreamshaper": {4: (999, 749, 500, 250)},
-    "tdm-sd3": {4: (1000, 947, 857, 666)}, "tdm-cogvideox-2b": {4: (999, 856, 665, 399)},
+    "tdm-sd3": {4: (999, 947, 856, 666)}, "tdm-cogvideox-2b": {4: (999, 856, 665, 399)},
 }  # fmt: skip
 RELEASED = {name: entry for name, entry in checkpoints().items() if not entry.unpublished}
 
@@ -49,7 +54,7 @@ def test_times_are_those_of_the_card(name: str) -> None:
     for nfe in entry.nfe:
         recipe = method.sampler(nfe)
         assert recipe.nfe == nfe
-        assert recipe.timesteps == times_of(name).get(nfe, recipe.timesteps)
+        assert recipe.timesteps == times_of(name)[nfe]
     assert entry.sources
     assert entry.mark in ("read", "recalled", "run", "checked")
 
@@ -112,7 +117,7 @@ def _pipeline(name: str, base: Path, folder: Path, moved: Any) -> tuple[Path, An
             network.time_embedding.cond_proj.weight.shape)}  # fmt: skip
     network.load_state_dict(moved)
     pipe.unet = network
-    pipe.save_pretrained(folder / "pipe")
+    pipe.save_pretrained(folder / "pipe", variant=RELEASED[name].params.get("variant"))
     return folder / "pipe", network
 
 
@@ -121,8 +126,12 @@ def scheduler_of(name: str, config: Any) -> Any:
     sampler = RELEASED[name].params["sampler"]
     trailing = {"timestep_spacing": "trailing"}
     config = {k: v for k, v in dict(config).items() if not k.startswith("_")}
+    if RELEASED[name].backbone == "sd3":  # as Sana's is set
+        flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 6.0}
+        return stock.DPMSolverMultistepScheduler(**flow)
     if sampler["kind"] == "renoise":
-        return stock.LCMScheduler.from_config(config)
+        more = {"prediction_type": RELEASED[name].params.get("prediction", "epsilon")}
+        return stock.LCMScheduler.from_config({**config, **more})
     if sampler["kind"] == "gamma":
         return stock.TCDScheduler.from_config(config)
     if sampler["kind"] == "euler":
@@ -136,37 +145,89 @@ def scheduler_of(name: str, config: Any) -> Any:
     return stock.DDIMScheduler.from_config({**config, **trailing})
 
 
-STOCK = [name for name, entry in RELEASED.items()
-         if entry.params["sampler"]["kind"] != "windows" and entry.backbone in ("sd", "sdxl")
-         and entry.params.get("prediction", "") in ("", "sample")]  # fmt: skip
+STOCK = [
+    name
+    for name, entry in RELEASED.items()
+    if entry.params["sampler"]["kind"] != "windows"
+    and entry.params.get("prediction") != "velocity"
+    and entry.backbone != "cogvideox"
+]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sd3": {"text_length": 8}, "pixart": {"text_length": 8},
+    "cogvideox": {"frames": 9, "height": 64, "width": 64},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STOCK)
 def test_pictures_are_those_of_the_card(
     name: str, folders: Callable[[str], Path], same_noise: Any, tmp_path: Path
 ) -> None:
-    """Our row beside the stock pipeline with the card's scheduler: at most one grey level."""
+    """Our row beside the stock pipeline with the card's scheduler, at all its evaluations.
+
+    At most one grey level apart, at the times that the scheduler sets of its own accord.
+    """
     entry = RELEASED[name]
     base = folders(entry.backbone)
-    path, network = weights_of(name, base, tmp_path)
-    params = {"recipe": name, "weights": str(path), "sha256": ""}
-    student = made.adopted(tmp_path / "run", entry.backbone, {"model": str(base)}, params)
-    pipe = stock.DiffusionPipeline.from_pretrained(base, unet=network, safety_checker=None)
+    student, network = student_of(name, base, tmp_path)
+    part = "unet" if hasattr(network, "down_blocks") else "transformer"
+    kept = {part: network, **({"safety_checker": None} if entry.backbone == "sd" else {})}
+    pipe = stock.DiffusionPipeline.from_pretrained(base, **kept)
     pipe.set_progress_bar_config(disable=True)
-    for nfe in [n for n in entry.nfe if n in (1, 2, 4)][-2:] or entry.nfe[:1]:
+    pipe.scheduler = scheduler_of(name, pipe.scheduler.config)
+    own = isinstance(entry.params["nodes"], str) or entry.backbone == "sd3"
+    for nfe in entry.nfe:
         recipe = student.method.sampler(nfe)
         ours = generate_images(student, PROMPTS, sampler=recipe)
-        pipe.scheduler = scheduler_of(name, pipe.scheduler.config)
-        given = {"timesteps": list(recipe.timesteps)} if "dmd2" in name or nfe == 1 else {}
-        if not hasattr(pipe.scheduler, "custom_timesteps"):
-            given = {}
+        given = {"num_inference_steps": nfe} if own else {"timesteps": list(recipe.timesteps)}
         same_noise(student.method.backbone, len(PROMPTS))
         scale = entry.params.get("guidance_embed", recipe.guidance_scale)
         extra = {"eta": recipe.gamma} if recipe.kind == "gamma" else {}
         theirs = pipe(
-            PROMPTS, guidance_scale=scale, output_type="np", num_inference_steps=nfe,
-            **given, **extra, **student.method.backbone.call_arguments(),
+            PROMPTS, guidance_scale=scale, output_type="np", **given, **extra,
+            **student.method.backbone.call_arguments(),
         ).images  # fmt: skip
+        assert [round(t) for t in pipe.scheduler.timesteps.tolist()] == list(recipe.timesteps)
         away = np.abs(np.round(theirs * 255) - ours.numpy().astype(float)).max()
         assert away <= 1, f"nfe {nfe}: {away} grey levels"
         assert ours.float().std() > 5
+
+
+def student_of(name: str, base: Path, folder: Path) -> tuple[Any, Any]:
+    """The row of a file of the checkpoint's format, and the network that stock should have."""
+    path, network = weights_of(name, base, folder)
+    params = {"recipe": name, "weights": str(path), "sha256": ""}
+    settings = {"model": str(base), **SETTINGS.get(RELEASED[name].backbone, {})}
+    return made.adopted(folder / "run", RELEASED[name].backbone, settings, params), network
+
+
+@pytest.mark.parametrize("name", [name for name in RELEASED if name not in STOCK])
+def test_what_stock_has_no_scheduler_for_is_sampled(
+    name: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Steps against the papers' own forms: tests/sample/test_stock_samplers.py."""
+    entry = RELEASED[name]
+    student, _ = student_of(name, folders(entry.backbone), tmp_path)
+    plain = None
+    for nfe in entry.nfe:
+        made_here = generate_images(student, PROMPTS, sampler=student.method.sampler(nfe))
+        assert made_here.shape[0] == len(PROMPTS)
+        assert made_here.float().std() > 5
+        assert plain is None or not torch.equal(plain, made_here)
+        plain = made_here
+
+
+def test_one_step_of_a_rectified_flow_is_the_noise_and_its_velocity(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """InstaFlow in one line, with stock networks: decode(x + v(x, 1000))."""
+    student, network = student_of("instaflow-0.9b", folders("sd"), tmp_path)
+    backbone = student.method.backbone
+    ours = generate_images(student, PROMPTS, sampler=student.method.sampler(1)).numpy()
+    pipe = stock.StableDiffusionPipeline.from_pretrained(folders("sd"), safety_checker=None)
+    x = sample_noise(0, range(len(PROMPTS)), backbone.latent_shape, "start")
+    with torch.no_grad():
+        tokens = pipe.encode_prompt(PROMPTS, "cpu", 1, False)[0]
+        x0 = x + network(x, 1000.0, encoder_hidden_states=tokens).sample
+        decoded = pipe.vae.decode(x0 / pipe.vae.config.scaling_factor).sample
+    theirs = pipe.image_processor.postprocess(decoded, output_type="np")
+    assert np.abs(np.round(theirs * 255) - ours.astype(float)).max() <= 1

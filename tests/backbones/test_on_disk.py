@@ -11,6 +11,7 @@ from distillbench.api import registry
 from distillbench.api.backbone import Footprint
 from distillbench.backbones._tokens import counter
 from distillbench.errors import BadInput
+from distillbench.files.weight_files import weight_files
 
 CAPTION = "a photo of a large red cat on the left in the snow"
 
@@ -71,3 +72,18 @@ def test_sizes_are_read_from_files() -> None:
     assert found.sample_bytes == 32 * 32 * 3
     assert found.parameters == 2_500_396
     assert registry.build_backbone("sdxl", {"model": "no/where"}).footprint() == Footprint()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_variants_have_hyphens_and_shards_are_none(kind: str, tmp_path: Path) -> None:
+    """PeRFlow's are called v0-1 and v0-fix."""
+    names = {
+        f"diffusion_pytorch_model.{kind}": "", f"diffusion_pytorch_model.fp16.{kind}": "fp16",
+        f"diffusion_pytorch_model.v0-fix.{kind}": "v0-fix",
+        f"diffusion_pytorch_model.{kind}.index.v0-1.json": "v0-1",
+    }  # fmt: skip
+    shards = [f"diffusion_pytorch_model{at}-00001-of-00002.{kind}" for at in ("", ".v0-1", ".fp16")]
+    for name in (*names, *shards):
+        (tmp_path / name).touch()
+    found = weight_files(tmp_path).found
+    assert found == {variant: tmp_path / name for name, variant in names.items()}

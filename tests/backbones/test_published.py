@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from distillbench.api import registry
 from distillbench.api.published import Published
-from distillbench.errors import BadInput
+from distillbench.errors import BadInput, NotSupported
 
 HELPERS = str(Path(__file__).with_name("published.py"))
 made: Any = SourceFileLoader("published", HELPERS).load_module()
@@ -259,6 +260,20 @@ def test_a_pickle_with_code_is_refused_and_never_run(
     assert "a pickle ran code" not in capsys.readouterr().out
 
 
+def test_a_family_that_is_not_its_own_is_refused_by_the_catalogue(build: Any) -> None:
+    """Before anything is fetched; what is of no known family is left to the headers."""
+    for family, name, said in (
+        ("sdxl", "hyper-sd15-4step", "is for sd, sdxl is of sdxl"),
+        ("tiny-sd", "sdxl-turbo", "is for sdxl, tiny-sd is of sd"),
+    ):
+        backbone = registry.build_backbone(family, {})
+        with pytest.raises(NotSupported, match=said):
+            registry.build_method("pretrained", {"recipe": name}, backbone)
+    for family in ("tiny-sd", "gmm"):
+        params = {"recipe": "hyper-sd15-4step"}
+        registry.build_method("pretrained", params, registry.build_backbone(family, {}))
+
+
 def test_damaged_files_are_refused(folders: Folders, build: Any, tmp_path: Path) -> None:
     state = made.kohya(made.layers_of(unet(folders("sd")), most=2))
     save_file(state, tmp_path / "x.safetensors")
@@ -267,5 +282,8 @@ def test_damaged_files_are_refused(folders: Folders, build: Any, tmp_path: Path)
     assert "truncated" in refusals(build, tmp_path / "x.safetensors")
     (tmp_path / "y.safetensors").write_bytes(b"nonsense")
     assert "no whole safetensors file" in refusals(build, tmp_path / "y.safetensors")
+    nameless = {"decay": 0.99, "ema_parameters": list(state.values())}  # TDM's of SD3.5
+    torch.save(nameless, tmp_path / "list.ckpt")
+    assert "holds no plain table of tensors" in refusals(build, tmp_path / "list.ckpt")
     (tmp_path / "z.pt").write_bytes(b"nonsense")
     assert "no whole file of torch.save" in refusals(build, tmp_path / "z.pt")

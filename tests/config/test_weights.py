@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from distillbench.api.published import Published
+from distillbench.errors import MissingWeights
 from distillbench.plan.requirements import missing
 from distillbench.store.layout import Store
 from distillbench.world import weights
@@ -161,3 +164,20 @@ def test_a_hub_file_is_trusted_once(plan_of: Any, errors_of: Errors, hub: Path, 
     assert "when first used" in line
     pinned = hashlib.sha256(hub.read_bytes()).hexdigest()
     plan_of(row(weights=HUB, sha256=pinned), head=HEAD)
+
+
+def test_shipped_weights_are_named_and_their_card_is_no_part_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = Published("tiny-oracle", "network")
+    assert shipped.path == weights.folder("tiny-oracle")
+    assert not shipped.need().problem
+    shutil.copytree(weights.folder("tiny-oracle"), tmp_path / "copy")
+    (tmp_path / "copy" / "card.json").write_text("{}")
+    assert Published("copy", "network").identity() == shipped.identity()
+    (tmp_path / "copy").rename("tiny-oracle")
+    assert Published("tiny-oracle", "network").path == Path("tiny-oracle")  # goes before
+    for name in ("tiny-orakel", ""):
+        with pytest.raises(MissingWeights):
+            Published(name, "network").identity()
