@@ -133,7 +133,8 @@ def tensors_of(backbone: Any) -> list[Tensor]:
     """Parameters and buffers of all that a backbone has loaded."""
     pipe = getattr(backbone, "pipe", None)
     parts = pipe.components.values() if pipe is not None else vars(backbone).values()
-    modules = [part for part in parts if isinstance(part, torch.nn.Module)]
+    all_of_it = [*parts, getattr(backbone, "controls", None)]
+    modules = [part for part in all_of_it if isinstance(part, torch.nn.Module)]
     return [t for module in modules for t in (*module.parameters(), *module.buffers())]
 
 

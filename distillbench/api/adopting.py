@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from distillbench.core.lazy import torch
 from distillbench.core.process import NoiseProcess
 from distillbench.errors import NotSupported
 
@@ -21,6 +22,7 @@ class Adopting:
 
     Attributes:
         own_prediction: what its network puts out, where its files say something else; "" else.
+        controls: the ControlNets that steer it; None for none.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Adopting:
     process: NoiseProcess
     prediction_type: str
     own_prediction: str = ""
+    controls: torch.nn.Module | None = None
 
     def network_tensors(self) -> Mapping[str, tuple[int, ...]]:
         """Names and shapes of its network's weights, by their headers; empty where nobody knows."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import ControlNetModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
+from diffusers.utils import logging
 from safetensors import safe_open
 from torch import nn
 
@@ -34,6 +37,9 @@ class Steering:
         pipe: the loaded pipeline of the network.
         module: the network that is sampled; an IP-Adapter becomes a part of it.
         size: (height, width) of the samples.
+
+    Attributes:
+        controls: the ControlNets.
     """
 
     def __init__(
@@ -47,18 +53,11 @@ class Steering:
         }
         controls = [steers[i] for i in self._places["control"]]
         self._scales = [steer.scale for steer in controls]
-        self._nets = MultiControlNetModel([self._control(steer) for steer in controls])
-        self._nets.to(self._device, pipe.unet.dtype).eval().requires_grad_(False)
+        nets = [_control(steer, self._device) for steer in controls]
+        self.controls = MultiControlNetModel(nets).eval().requires_grad_(False)
+        nn.Module.to(self.controls, self._device, pipe.unet.dtype)  # own one warns of an outline
         if prompts := [steers[i] for i in self._places["image_prompts"]]:
             _put_in(prompts, pipe, module)
-
-    @staticmethod
-    def _control(steer: Steer) -> Any:
-        path = steer.weights.path
-        assert path is not None
-        there = weight_files(path).found
-        variant = None if "" in there else next(iter(there), None)
-        return ControlNetModel.from_pretrained(path, local_files_only=True, variant=variant)
 
     def conditions(
         self, cond: Cond, uncond: Cond | None, pictures: Sequence[Sequence[Image]]
@@ -98,7 +97,7 @@ class Steering:
         made, added = dict(given), dict(given.get("added_cond_kwargs") or {})
         if self._scales:
             pictures = [cond[f"control {i}"] for i in range(len(self._scales))]
-            down, middle = self._nets(
+            down, middle = self.controls(
                 x, t, made["encoder_hidden_states"], pictures, self._scales, return_dict=False,
                 added_cond_kwargs=added or None,
             )  # fmt: skip
@@ -110,32 +109,75 @@ class Steering:
         return {**made, "added_cond_kwargs": added} if added else made
 
 
+def _control(steer: Steer, device: torch.device) -> Any:
+    """The ControlNet of a folder; on the device "meta" its outline."""
+    path = steer.weights.path
+    assert path is not None
+    if device.type == "meta":
+        with device:
+            return ControlNetModel.from_config(ControlNetModel.load_config(path))
+    there = weight_files(path).found
+    variant = None if "" in there else next(iter(there), None)
+    return ControlNetModel.from_pretrained(path, local_files_only=True, variant=variant)
+
+
 def _put_in(steers: Sequence[Steer], pipe: Any, module: nn.Module) -> None:
     """Make IP-Adapters part of the network through the pipeline's own loader."""
-    from transformers import CLIPVisionModelWithProjection
-
     encoders = {steer.encoder.path for steer in steers if steer.encoder is not None}
     if len(encoders) != 1:
         raise BadInput("IP-Adapters of a row share one image encoder; name the same for all")
-    encoder = CLIPVisionModelWithProjection.from_pretrained(
-        encoders.pop(), local_files_only=True, dtype=pipe.unet.dtype
-    )
-    encoder.to(pipe.unet.device).eval()
+    device = pipe.unet.device
+    encoder = _image_encoder(encoders.pop(), device, pipe.unet.dtype)
     pipe.register_modules(unet=module, image_encoder=encoder, feature_extractor=None)
     unnamed = [""] * len(steers)
-    pipe.load_ip_adapter([_tensors(steer) for steer in steers], subfolder=unnamed,
-                         weight_name=unnamed, image_encoder_folder=None)  # fmt: skip
+    with _quiet(device):
+        pipe.load_ip_adapter([_tensors(steer, device) for steer in steers], subfolder=unnamed,
+                             weight_name=unnamed, image_encoder_folder=None)  # fmt: skip
     pipe.set_ip_adapter_scale([steer.scale for steer in steers])
     module.requires_grad_(False)
 
 
-def _tensors(steer: Steer) -> dict[str, dict[str, torch.Tensor]]:
-    """An IP-Adapter's tensors in the two parts that diffusers' loader takes."""
+def _image_encoder(folder: Path | None, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The image encoder of a folder; on the device "meta" its outline."""
+    from transformers import CLIPVisionModelWithProjection
+
+    kind: Any = CLIPVisionModelWithProjection
+    made: nn.Module
+    if device.type == "meta":
+        with device:
+            made = kind(kind.config_class.from_pretrained(folder))
+        nn.Module.to(made, dtype)
+    else:
+        made = kind.from_pretrained(folder, local_files_only=True, dtype=dtype).to(device)
+    return made.eval()
+
+
+@contextmanager
+def _quiet(device: torch.device) -> Iterator[None]:
+    """Without diffusers' warning that an outline is cast."""
+    level = logging.get_verbosity()
+    if device.type == "meta":
+        logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _tensors(steer: Steer, device: torch.device) -> dict[str, dict[str, torch.Tensor]]:
+    """An IP-Adapter's tensors in the two parts that diffusers' loader takes.
+
+    For the device "meta" they are outlines.
+    """
     assert steer.weights.path is not None
     file = file_of(steer.weights.path)
     parts: dict[str, dict[str, torch.Tensor]] = {"image_proj": {}, "ip_adapter": {}}
     with safe_open(file, "pt") as opened:
         for name in opened.keys():  # noqa: SIM118
             part, _, rest = name.partition(".")
-            parts[part][rest] = opened.get_tensor(name)
+            if device.type == "meta":
+                shape = opened.get_slice(name).get_shape()
+                parts[part][rest] = torch.empty(shape, device=device)
+            else:
+                parts[part][rest] = opened.get_tensor(name)
     return parts

@@ -63,6 +63,7 @@ class UnetBackbone(PipelineBackbone):
         assert size is not None
         module = self._net.module if net is None else net.module
         self._steering = Steering(steers, self.pipe, module, size)
+        self.controls = self._steering.controls
 
     def steered(
         self, cond: Cond, uncond: Cond | None, pictures: Sequence[Sequence[Image]]

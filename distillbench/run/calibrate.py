@@ -24,7 +24,10 @@ __all__ = ["FILE", "Calibration", "Pace", "calibrate", "hours_line", "read_calib
 FILE = "calibration.json"
 _KINDS: Mapping[Kind, str] = {"train": "training", "sample": "sampling", "score": "scoring"}
 _ALIKE = ("batch_size", "accumulate", "precision")
-_SAMPLED = ("backbone", "method", "sampler", "batch_size", "sample_on")
+_SAMPLED = (
+    "backbone", "method", "sampler", "batch_size", "sample_on", "control", "image_prompts",
+)  # fmt: skip
+_STEERED = {kind: {"__all__": {"images", "scale"}} for kind in ("control", "image_prompts")}
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -121,7 +124,7 @@ def _digest(plan: Plan, stage: Stage) -> str:
         train = spec.train.model_dump(mode="json", include=set(_ALIKE))
         parts = {"backbone": spec.backbone.plain(), "method": spec.method.plain(), "train": train}
     elif isinstance(spec, SampleSpec):
-        parts = spec.model_dump(mode="json", include=set(_SAMPLED))
+        parts = spec.model_dump(mode="json", include=set(_SAMPLED), exclude=_STEERED)
         parts["precision"] = _precision(plan, spec)
     elif isinstance(spec, ScoreSpec) and isinstance(plan.stages[spec.sample].record, SampleSpec):
         sampled = plan.stages[spec.sample].read(SampleSpec)

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.api import registry
 from distillbench.errors import DistillbenchError
+from distillbench.files.places import Need
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.stage import Plan, Stage
+from distillbench.plan.weights import needs_of
+from distillbench.specs.context import PluginRole
 from distillbench.specs.stages import Kind, SampledSpec, SampleSpec, ScoreSpec, TrainSpec
+from distillbench.specs.stored import Told
 
 if TYPE_CHECKING:
     from distillbench.outlines import Memory
@@ -115,6 +120,8 @@ def _told(plan: Plan, stage: Stage) -> list[Any] | None:
     if isinstance(spec, SampleSpec):
         there = _shaped(stage.plugin("sample_on")) if spec.sample_on else None
         told += [there, spec.sampler.kind, spec.sampler.guidance_scale != 1]
+        told += [spec.onto is not None, [its.weights for its in spec.adapters]]
+        told += [[its.weights for its in kind] for kind in (spec.control, spec.image_prompts)]
     return told
 
 
@@ -166,21 +173,31 @@ def memory_of(
 
 def _of_networks(plan: Plan, stage: Stage, other: Changed) -> tuple[Memory | None, str]:
     from distillbench.sample.estimate import sampling_memory
+    from distillbench.student.placed import Placed
     from distillbench.train.estimate import training_memory
 
     named, theirs = stage.plugin("backbone"), stage.plugin("method")
     built = registry.build_backbone(named.name, {**named.params, **other.backbone})
     made = registry.build_method(theirs.name, {**theirs.params, **other.method}, built)
     spec, there = stage.record, None
-    if isinstance(spec, SampleSpec) and spec.sample_on:
-        there = registry.build_backbone(*stage.plugin("sample_on"))
+    if isinstance(spec, SampleSpec) and (spec.sample_on or spec.onto):
+        place: PluginRole = "sample_on" if spec.sample_on else "backbone"
+        there = registry.build_backbone(*stage.plugin(place))
     needs = [need for one in (made.backbone, there) if one for need in one.requirements()]
+    needs += _weights_of_others(stage)
     if lacks := [need.line for need in needs if need.problem]:
         return None, lacks[0]
     how: Any = {"precision": _precision(plan, spec), "batch_size": other.batch_size or _batch(spec)}
     if isinstance(spec, SampleSpec):
-        return sampling_memory(made, spec.sampler, on=there, **how), ""
+        placed = Placed.of(spec.plain(), stage.options.plain(), Path())
+        return sampling_memory(made, spec.sampler, on=there, placed=placed, **how), ""
     return training_memory(made, **how), ""
+
+
+def _weights_of_others(stage: Stage) -> list[Need]:
+    """Those that samples are made with; pictures and packages have no part in memory."""
+    told = Told.model_validate(stage.options.plain())
+    return [need for need in needs_of(stage.spec, told) if need.kind == "weights"]
 
 
 def _of_scoring(plan: Plan, stage: Stage, spec: ScoreSpec) -> tuple[Memory | None, str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from distillbench.api.backbone import Backbone, Prediction
@@ -18,6 +19,8 @@ from distillbench.api.method import Method
 from distillbench.api.sampler import Sampler
 from distillbench.outlines import META, Alive, Kernels, Memory, bytes_of, tensors_of
 from distillbench.sample.generate import BoundDenoiser, SampleWork, new_net
+from distillbench.student.files import put_on, steer
+from distillbench.student.placed import AS_TRAINED, Placed
 
 __all__ = ["sampling_memory"]
 
@@ -27,8 +30,9 @@ class _Seen(Exception):
 
 
 def sampling_memory(
-    method: Method, sampler: Sampler, *, precision: str, batch_size: int, on: Backbone | None = None
-) -> Memory:
+    method: Method, sampler: Sampler, *, precision: str, batch_size: int,
+    on: Backbone | None = None, placed: Placed = AS_TRAINED,
+) -> Memory:  # fmt: skip
     """Reckon sampling of a method's student, or of the teacher where it has none.
 
     Args:
@@ -37,18 +41,26 @@ def sampling_memory(
         precision: that of the training, in which networks are loaded.
         batch_size: samples of a network call.
         on: the backbone that the student is carried over to.
+        placed: the adapters of others that are put on the network, which leave nothing beside it,
+            and what steers it; all of it is on this disk.
     """
     loaded = _load([method.backbone] if on is None else [*_base(method), on], precision)
     backbone = on or method.backbone
+    adding = Alive(loaded)
+    with adding:
+        put_on(backbone, placed.adapters)
     with torch.device(META):
         net = new_net(method, backbone)
     if net is not None:
         loaded += [*net.parameters(), *net.module.parameters(), *net.module.buffers()]
+    steer(backbone, net, placed.steers)
+    loaded += tensors_of(backbone)
     work = SampleWork(sampler, [""] * batch_size, 0, batch_size)
     x = torch.empty((batch_size, *backbone.latent_shape), device=META)
 
     def call() -> None:
         denoise = BoundDenoiser(backbone, net, work, work.prompts)
+        denoise.steer_by(_blank(backbone, placed, batch_size))
 
         def once(x_t: Tensor, t: Tensor, **more: Any) -> Prediction:
             denoise(x_t, t, **more)
@@ -58,7 +70,13 @@ def sampling_memory(
         sampler.sample(once, x, process, lambda step: torch.empty_like(x))
 
     turns = {"the network": call, "decoding": lambda: backbone.decode(x)}
-    return _largest(turns, [*loaded, x], bytes_of(loaded), _apart(method))
+    return _largest(turns, [*loaded, x], bytes_of(loaded), _apart(method), adding.peak)
+
+
+def _blank(backbone: Backbone, placed: Placed, count: int) -> list[list[Image.Image]]:
+    """A picture a sample for each of what steers, of the samples' size."""
+    height, width = backbone.image_size() or (1, 1)
+    return [[Image.new("RGB", (width, height))] * count for _ in placed.steers]
 
 
 def _base(method: Method) -> list[Backbone]:
@@ -84,10 +102,11 @@ def _apart(method: Method) -> str:
 
 
 def _largest(
-    turns: dict[str, Callable[[], Any]], there: list[Tensor], weights: int, unknown: str
-) -> Memory:
-    """Bytes of the turn that takes most."""
-    most, found = 0, ""
+    turns: dict[str, Callable[[], Any]], there: list[Tensor], weights: int, unknown: str,
+    adding: int,
+) -> Memory:  # fmt: skip
+    """Bytes of the turn that takes most; `adding` are those of putting adapters on."""
+    most, found = adding, "adapters" if adding else ""
     for name, run in turns.items():
         tally = Alive(there)
         try:

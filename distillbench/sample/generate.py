@@ -183,12 +183,13 @@ class BoundDenoiser:
 
     def steer(self, steers: Sequence[Steer], pictures: Sequence[Sequence[Path]]) -> None:
         """Bind a picture a prompt for each ControlNet and IP-Adapter, if there are any."""
-        if steers:
-            read = [
-                [self._picture(steer, path) for path in paths]
-                for steer, paths in zip(steers, pictures, strict=True)
-            ]
-            self.cond, self.uncond = self.backbone.steered(self.cond, self.uncond, read)
+        pairs = zip(steers, pictures, strict=True)
+        self.steer_by([[self._picture(steer, path) for path in paths] for steer, paths in pairs])
+
+    def steer_by(self, pictures: Sequence[Sequence[Image]]) -> None:
+        """The same of pictures as they are taken."""
+        if pictures:
+            self.cond, self.uncond = self.backbone.steered(self.cond, self.uncond, pictures)
 
     def __call__(
         self, x_t: torch.Tensor, t: torch.Tensor, *, end_t: torch.Tensor | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from distillbench.numerics import Meter, repeatable
 from distillbench.sample.generate import SampleWork, generate_images, new_net
 from distillbench.specs.context import Runtime
 from distillbench.specs.stages import SampleSpec
-from distillbench.student.files import Student
+from distillbench.student.files import Student, steer
+from distillbench.student.placed import Placed
 
 __all__ = ["pace"]
 
@@ -68,4 +70,7 @@ def _student(spec: SampleSpec, runtime: Runtime, device: str, precision: str) ->
     if spec.sample_on is not None:
         method.backbone = registry.build_backbone(*spec.plugin("sample_on", runtime))
     method.backbone.load(device, dtype=precision)
-    return Student(method, new_net(method, method.backbone))
+    placed = Placed.of(spec.plain(), {**runtime.plain(), "n": spec.prompts.n}, Path())
+    net = new_net(method, method.backbone)
+    steer(method.backbone, net, placed.steers)
+    return Student(method, net, placed)

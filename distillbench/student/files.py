@@ -32,8 +32,10 @@ __all__ = [
     "Student",
     "default_sampler",
     "load_student",
+    "put_on",
     "read_tensors",
     "replace_teacher_by_run",
+    "steer",
     "write_net",
     "write_recipe",
     "write_student",
@@ -147,20 +149,19 @@ def load_student(
     before = None
     if base is not None and not adapter and (placed.adapters or on is not None):
         before = _plain_net(base, train_dir)
-    for number, published in enumerate(placed.adapters):
-        _put_on(place, published, number)
+    put_on(place, placed.adapters)
     net = _net(place, train_dir, before=before)
-    if placed.steers:
-        _steer(place, net, placed.steers)
+    steer(place, net, placed.steers)
     return Student(method, net, placed)
 
 
-def _steer(backbone: Backbone, net: NetHandle | None, steers: Sequence[Steer]) -> None:
-    """Let ControlNets and IP-Adapters steer what is sampled. Raises BadInput."""
+def steer(backbone: Backbone, net: NetHandle | None, steers: Sequence[Steer]) -> None:
+    """Let ControlNets and IP-Adapters steer what is sampled, if there are any. Raises BadInput."""
     for published in (p for s in steers for p in (s.weights, s.encoder) if p is not None):
         if published.identity().startswith("missing:"):  # other bytes than planned are refused
             raise MissingWeights(published.need().line)
-    backbone.steer(net, steers)
+    if steers:
+        backbone.steer(net, steers)
 
 
 def trained_kind(train_dir: Path) -> str:
@@ -185,18 +186,21 @@ def _elsewhere(
     return backbone
 
 
-def _put_on(backbone: Backbone, published: Published, number: int) -> None:
-    """Add a LoRA of others to the network, whatever role is sampled. Raises BadInput."""
-    published.identity()  # the bytes that were planned with
-    net, _, _ = backbone.adopt(f"on top {number}", published)
-    backbone.replace_teacher(net)
+def put_on(backbone: Backbone, adapters: Sequence[Published]) -> None:
+    """Add LoRAs of others to the network, whatever role is sampled. Raises BadInput."""
+    for number, published in enumerate(adapters):
+        published.identity()  # the bytes that were planned with
+        net, _, _ = backbone.adopt(f"on top {number}", published)
+        backbone.replace_teacher(net)
 
 
 def _plain_net(backbone: Backbone, train_dir: Path) -> dict[str, Tensor]:
     """Tensors of a student that is still its base."""
     record = NetRecord.read(train_dir)
-    made = backbone.make_net("before", record.kind, **record.opts).tensors()
-    return {name: value.detach().clone() for name, value in made.items()}
+    made = backbone.make_net("before", record.kind, **record.opts)
+    found = {name: value.detach().clone() for name, value in made.tensors().items()}
+    backbone.replace_teacher(made)  # by itself: its memory is free again
+    return found
 
 
 def _own_backbone(method: Method, train_dir: Path, weights: str | None) -> Backbone:

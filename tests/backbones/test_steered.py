@@ -13,14 +13,20 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
+from distillbench.analysis.check import checked_plan
 from distillbench.api.published import Published
 from distillbench.api.samplers import OdeSampler
 from distillbench.api.steering import Made, Steer
+from distillbench.backbones._steered import Steering
 from distillbench.data.steering import control_picture
 from distillbench.errors import BadInput, NotSupported
+from distillbench.experiment.load import load_experiment
 from distillbench.sample.generate import generate_images
+from distillbench.sample.pace import pace
+from distillbench.specs.stages import SampleSpec
 from distillbench.student.files import load_student
 from distillbench.student.placed import Placed
+from distillbench.world import weights
 
 HERE = Path(__file__).parent
 made: Any = SourceFileLoader("published", str(HERE / "published.py")).load_module()
@@ -115,6 +121,33 @@ def test_a_teacher_is_steered_too(folders: Folders, tmp_path: Path) -> None:
     plain, one = (drawn(load_student(tmp_path / "run", placed=Placed(steers=steers)))
                   for steers in ((), (steer,)))  # fmt: skip
     assert np.abs(plain - one).max() > 8
+
+
+def test_a_steered_row_is_timed_as_it_is_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unet = stock.UNet2DConditionModel.from_pretrained(weights.folder("tiny-sd") / "unet")
+    small.control_net(unet, tmp_path / "net", times=4)
+    small.pictures(tmp_path / "shown", 2)
+    (tmp_path / "e.yaml").write_text(
+        "name: t\nbase: {backbone: tiny-sd, sample: {n: 2}}\n"
+        "rows: [{method: teacher, nfe: 2, "
+        f"control: [{{weights: {tmp_path}/net, images: {tmp_path}/shown}}]}}]\n"
+    )
+    plan = checked_plan(load_experiment(tmp_path / "e.yaml"))
+    stage, calls = plan.stages[plan.cells[0].sample], []
+    arguments = Steering.arguments
+
+    def counted(self: Any, *given: Any) -> Any:
+        calls.append(given)
+        return arguments(self, *given)
+
+    monkeypatch.setattr(Steering, "arguments", counted)
+    found = pace(
+        stage.read(SampleSpec), stage.options, device="cpu", updates=1, precision="float32"
+    )
+    assert found["updates"] == 2
+    assert len(calls) == 2 * 2  # one batch to begin with, one that is timed
 
 
 def test_edges_are_made_of_pictures(tmp_path: Path) -> None:
