@@ -12,14 +12,22 @@ from distillbench.api.prompts import PromptSet
 from distillbench.api.steering import Made
 from distillbench.data.given import given_samples
 from distillbench.data.pictures import open_picture
+from distillbench.data.rendered import RENDERS, rendered, rendered_identity
 from distillbench.errors import BadInput, NotSupported
 from distillbench.files.hashes import file_sha256
 from distillbench.files.places import images_folder, is_images_path
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["SteeringPictures", "control_picture", "pictures_place", "steering_pictures"]
+    Pixels = NDArray[np.uint8]
+
+__all__ = [
+    "SteeringPictures", "control_picture", "edges_of", "is_there", "pictures_place",
+    "steering_pictures",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,20 +47,39 @@ class SteeringPictures:
 
 
 def pictures_place(images: str) -> Path:
-    """The folder or the picture that is named: one here, else a set of this machine's images."""
+    """The folder or the picture that is named: one here, else a set of this machine's images.
+
+    RENDERS, where no folder here is called so, is itself.
+    """
     place = Path(images).expanduser()
-    return place if place.exists() or is_images_path(images) else images_folder(images)
+    if place.exists() or is_images_path(images) or images == RENDERS:
+        return place
+    return images_folder(images)
 
 
-def steering_pictures(place: Path, prompts: PromptSet, n: int) -> SteeringPictures:
+def is_there(place: Path) -> bool:
+    """Whether there are such pictures, or they are drawn when they are wanted."""
+    return place.exists() or str(place) == RENDERS
+
+
+def steering_pictures(
+    place: Path, prompts: PromptSet, n: int, *, draw: bool = True
+) -> SteeringPictures:
     """The pictures of a folder for the first `n` prompts, or one picture for all of them.
 
-    Files are led to prompts as samples of other tools are; see `data.given`.
+    Files are led to prompts as samples of other tools are; see `data.given`. For RENDERS they are
+    drawn, see `data.rendered`.
+
+    Args:
+        draw: False for a plan, which writes nothing: drawn pictures need not be there yet.
 
     Raises:
         BadInput: there is no such place, prompts lack a picture, or files cannot be read; one line
             for each.
     """
+    if not place.exists() and is_there(place):
+        asked = prompts.prompts[: min(n, len(prompts))]
+        return SteeringPictures(rendered(asked, draw=draw), rendered_identity(asked))
     if place.is_file():
         open_picture(place)
         files: tuple[Path, ...] = (place,)
@@ -76,6 +103,15 @@ def control_picture(path: Path, made: Made, size: tuple[int, int]) -> Image:
         return picture
     import numpy as np
 
+    return fromarray(np.stack([edges_of(np.asarray(picture), made)] * 3, -1))
+
+
+def edges_of(pixels: Pixels, made: Made) -> Pixels:
+    """(H, W) edges of a picture (H, W, 3), 255 on 0, by OpenCV's Canny.
+
+    Raises:
+        NotSupported: OpenCV is not installed.
+    """
     try:
         cv2: Any = import_module("cv2")
     except ImportError:
@@ -83,5 +119,5 @@ def control_picture(path: Path, made: Made, size: tuple[int, int]) -> Image:
             "edges are found by OpenCV, which is not installed",
             hint='pip install "distillbench[control]"',
         ) from None
-    edges = cv2.Canny(np.asarray(picture), made.low, made.high)
-    return fromarray(np.stack([edges] * 3, -1))
+    edges: Pixels = cv2.Canny(pixels, made.low, made.high)
+    return edges

@@ -75,20 +75,24 @@ def _listed(config: CellConfig) -> Iterator[tuple[str, int, Steer]]:
 
 def _pictures(images: str, prompts: PromptSet | None, n: int) -> str:
     """Identity of the pictures; of a named set that is not on this disk "missing:<name>"."""
-    from distillbench.data.steering import pictures_place, steering_pictures
+    from distillbench.data.steering import is_there, pictures_place, steering_pictures
 
     place = pictures_place(images)
-    if not place.exists():
+    if not is_there(place):
         if is_images_path(images):
             raise BadInput(f"no folder {place}")
         return f"missing:{images}"
-    return "" if prompts is None else steering_pictures(place, prompts, n).sha256
+    if prompts is None:
+        return ""
+    return steering_pictures(place, prompts, n, draw=False).sha256
 
 
 def pictures_need(place: str) -> Need:
     """The pictures of a ControlNet or an IP-Adapter, met or not."""
+    from distillbench.data.steering import is_there
+
     path = Path(place)
-    if path.exists():
+    if is_there(path):
         return Need("images", path.name)
     fix = "put pictures there, called as the prompts are or in their order, or name another folder"
     return Need("images", path.name, f"no folder {path}", fix)

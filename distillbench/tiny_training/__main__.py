@@ -36,6 +36,7 @@ class Model(StrEnum):
     tiny_sdxl = "tiny-sdxl"
     tiny_pixart = "tiny-pixart"
     tiny_cogvideox = "tiny-cogvideox"
+    tiny_controlnet = "tiny-controlnet"
     all = "all"
 
 
@@ -48,7 +49,7 @@ def train(
         Model,
         typer.Argument(
             help="Which model; vae and video-vae need inception, unet text and vae, aes hps, "
-            "hps clip and unet; tiny-* train the parts they miss first."
+            "hps clip and unet, tiny-controlnet unet; other tiny-* train the parts they miss first."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and finished models.")] = Path(

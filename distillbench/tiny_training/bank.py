@@ -19,7 +19,7 @@ from distillbench.tiny_training.text import tokens
 from distillbench.tiny_training.vae import to_tensor
 from distillbench.world.data import training_batch
 
-__all__ = ["BATCH", "SEED", "SHARDS", "Bank", "Maker", "pictures", "rows_of"]
+__all__ = ["BATCH", "SEED", "SHARDS", "Bank", "Images", "Maker", "pictures", "rows_of"]
 
 BATCH: Final = 64
 SHARDS: Final = 16
@@ -27,6 +27,7 @@ SHARD = 16384
 PART = 256
 SEED: Final = 10
 Rows = NDArray[np.int64]
+Images = NDArray[np.uint8]
 Maker = Callable[[int], tuple[Tensor, Sequence[str]]]
 """Number of a part -> the latents of PART pictures or clips of the training stream, captions."""
 

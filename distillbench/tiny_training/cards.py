@@ -89,6 +89,15 @@ ABOUT: Final[Mapping[str, About]] = {
         ("text-t5", "video-vae", "video-vae-features", "video-vae-decoder", "cogvideox"),
         f"{_LENGTH} Clips have num_frames=9, height=width=32.",
     ),
+    "tiny-controlnet": About(
+        "ControlNetModel of tiny-sd for the edges of a picture (OpenCV's Canny, thresholds 100 and "
+        "200)",
+        _STREAM,
+        ("text", "inception", "vae", "unet", "tiny-controlnet"),
+        ("tiny-controlnet",),
+        "edges_followed: harmonic mean of the share of edges asked for that the picture has within "
+        "a pixel, and of its own that were asked for.",
+    ),
 }
 
 

@@ -8,11 +8,17 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import (
+    ControlNetModel,
+    DiffusionPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionPipeline,
+)
 from numpy.typing import NDArray
+from PIL.Image import fromarray
 from torch import Tensor
 
-from distillbench.tiny_training import aes, clip, inception, recipes, vae, video
+from distillbench.tiny_training import aes, clip, controlnet, inception, recipes, vae, video
 from distillbench.tiny_training.samples import sample
 from distillbench.world.clips import FRAMES, clips_of
 from distillbench.world.data import renders_of
@@ -25,6 +31,7 @@ USUAL: Final = 2.0
 GUIDANCES: Final = (1.0, 2.0, 3.0, 5.0, 8.0)
 STEP_COUNTS: Final = (1, 4, 25)
 TURNS: Final = 5  # samples a prompt for the Frechet distance: 5,120
+CONTROLLED: Final = 256  # prompts with edges
 CLIP_TURNS: Final = 4  # the same of clips: 1,024
 RENDER_SEED: Final = 77
 Images = NDArray[np.uint8]
@@ -139,6 +146,39 @@ def measure_clips(root: Path, name: str = "tiny-cogvideox") -> Figures:
         "renders": figures(real),
         "samples": table,
         "gates": gates(table),
+    }
+
+
+def measure_control(root: Path) -> Figures:
+    """How far samples follow the edges of real pictures of their captions, and are right.
+
+    Without the ControlNet it is chance, and what the autoencoder gives back of these pictures is
+    the most there can be.
+    """
+    prompts = prompt_set("world-eval").prompts[:CONTROLLED]
+    real, guidance = renders_of(prompts, seed=RENDER_SEED), GUIDANCE["tiny-sd"]
+    asked = controlnet.edge_maps(real)
+    plain = StableDiffusionPipeline.from_pretrained(root / "tiny-sd")
+    net = ControlNetModel.from_pretrained(root / controlnet.NAME)
+    steered = StableDiffusionControlNetPipeline(**plain.components, controlnet=net)
+    shown = [fromarray(np.stack([edges] * 3, -1)) for edges in asked]
+    pictures = {
+        "with": sample(steered, prompts, steps=25, guidance=guidance, shown=shown),
+        "without": sample(plain, prompts, steps=25, guidance=guidance),
+        "rebuilt": vae.reconstruct(plain.vae, real),
+    }
+    judged = load_net(root / "tiny-oracle")
+    return {
+        "n": len(prompts),
+        "guidance": guidance,
+        "edges_followed": {
+            name: controlnet.followed(asked, controlnet.edge_maps(images))
+            for name, images in pictures.items()
+        },
+        "all_right": {
+            name: judge(images, prompts, net=judged).accuracies()["all"]
+            for name, images in pictures.items()
+        },
     }
 
 

@@ -16,6 +16,7 @@ from distillbench.tiny_training.gates import (
     RENDER_SEED,
     load_head,
     measure_clips,
+    measure_control,
     measure_teacher,
 )
 from distillbench.world.data import draws, renders_of
@@ -84,6 +85,7 @@ MEASURES: Final[Mapping[str, Callable[[Path], Figures]]] = {
     "tiny-sd": measure_teacher,
     **{n: partial(measure_teacher, name=n) for n in ("tiny-sdxl", "tiny-pixart", "tiny-sd3")},
     "tiny-cogvideox": measure_clips,
+    "tiny-controlnet": measure_control,
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers import DiffusionPipeline, ModelMixin, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -19,6 +19,7 @@ from distillbench.tiny_training import (
     bank,
     clip,
     cogvideox,
+    controlnet,
     denoise,
     hps,
     inception,
@@ -92,6 +93,20 @@ def _video_vae(run: TrainingRun) -> None:
 def _unet(run: TrainingRun) -> None:
     _need(run.out / "tiny-sd" / "text_encoder", "text", "vae")
     _denoiser(unet.FAMILY, run)
+
+
+def _control(run: TrainingRun) -> None:
+    folder = _need(run.out / "tiny-sd" / "unet", "unet").parent
+    pipe = StableDiffusionPipeline.from_pretrained(folder).to(run.device)
+    steps = run.steps or controlnet.STEPS
+    latents = bank.Bank.of(
+        run.jobs / "latents", bank.pictures(pipe), pipe.tokenizer, steps=steps, device=run.device,
+        shards=controlnet.SHARDS,
+    )  # fmt: skip
+    net = controlnet.train(
+        run.jobs, pipe, latents, steps=steps, seed=run.seed, device=run.device
+    )  # fmt: skip
+    save_net(net, run.out / controlnet.NAME)
 
 
 def _tower(kind: towers.Tower) -> Callable[[TrainingRun], None]:
@@ -174,6 +189,7 @@ RECIPES: Final[Mapping[str, Callable[[TrainingRun], None]]] = {
     "text-t5": _tower(towers.T5),
     "video-vae": _video_vae,
     **{family.name: _with_parts(family) for family in FAMILIES[1:]},
+    controlnet.NAME: _control,
 }
 PARTS: Final[Mapping[str, str]] = {
     "text": "tiny-sd/text_encoder",
@@ -212,18 +228,28 @@ def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
         if isinstance(part, nn.Module):
             part.half()
     pipeline.to("cpu").save_pretrained(folder, safe_serialization=True)
-    # diffusers notes the local path that a part came from.
     for config in (folder / "model_index.json", *folder.glob("*/config.json")):
-        facts = json.loads(config.read_text(encoding="utf-8"))
-        facts.pop("_name_or_path", None)
-        if "dtype" in facts:  # transformers loads in it, whatever the weights are stored in
-            facts["dtype"] = "float32"
-        config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        _tidy(config)
     # The tokenizer's class has this name in every release of transformers that we accept.
     for config in (folder / "model_index.json", *folder.glob("tokenizer*/tokenizer_config.json")):
         text = config.read_text(encoding="utf-8")
         renamed = text.replace("TokenizersBackend", "PreTrainedTokenizerFast")
         config.write_text(renamed, encoding="utf-8")
+
+
+def save_net(net: ModelMixin, folder: Path) -> None:
+    """`save_pretrained` of one diffusers network in half precision."""
+    net.half().to("cpu").save_pretrained(folder, safe_serialization=True)
+    _tidy(folder / "config.json")
+
+
+def _tidy(config: Path) -> None:
+    """Settings without the local path that a part came from, which diffusers notes."""
+    facts = json.loads(config.read_text(encoding="utf-8"))
+    facts.pop("_name_or_path", None)
+    if "dtype" in facts:  # transformers loads in it, whatever the weights are stored in
+        facts["dtype"] = "float32"
+    config.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _save(folder: Path, net: nn.Module, weights: str, name: str, config: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ MANY: Final = 25
 SEED: Final = 70
 CALLS: Final[Mapping[str, Mapping[str, Any]]] = {
     "StableDiffusionPipeline": {},
+    "StableDiffusionControlNetPipeline": {},
     "StableDiffusionXLPipeline": {},
     "StableDiffusion3Pipeline": {"max_sequence_length": LENGTH},
     "PixArtAlphaPipeline": {
@@ -82,10 +83,14 @@ def sample(
     guidance: float,
     seed: int = 0,
     batch: int = 64,
+    shown: Sequence[Any] | None = None,
 ) -> Images:
     """Samples (N, 32, 32, 3), or clips (N, F, 32, 32, 3), by the pipeline's own scheduler.
 
     Each is from its own noise: (seed, position) alone decide it.
+
+    Args:
+        shown: a picture each, for a pipeline with a ControlNet.
     """
     pipeline.set_progress_bar_config(disable=True)
     shape, arguments = _shape(pipeline), _arguments(pipeline, steps)
@@ -94,11 +99,13 @@ def sample(
         some = list(prompts[first : first + batch])
         seeds = [seed * 1_000_003 + first + i for i in range(len(some))]
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        more = {} if shown is None else {"image": list(shown[first : first + batch])}
         out = pipeline(
             prompt=some,
             latents=torch.stack(noise),
             guidance_scale=guidance,
             output_type="np",
+            **more,
             **arguments,
         )
         parts.append((out[0] * 255).round().astype(np.uint8))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from distillbench.data import rendered
+from distillbench.data.prompts import load_prompts
+from distillbench.data.steering import pictures_place, steering_pictures
 from distillbench.plan.requirements import requirements
 from distillbench.plan.stage import Plan
+from distillbench.run import calibrate
 from distillbench.store.layout import Store
+from distillbench.world.data import renders_of
 
 PlanOf = Callable[..., Plan]
 ErrorsOf = Callable[..., list[str]]
@@ -24,6 +31,7 @@ metrics: [fid]
 reference: {method: teacher}
 """
 CONTROL = "{weights: net, images: shown}"
+PIXELS = "81926c674b04910206a65ff5e7a4ec58bf87519274798848975576fc4904c832"
 
 
 def tensors(path: Path, shapes: dict[str, list[int]]) -> None:
@@ -96,6 +104,55 @@ def test_what_is_missing_or_does_not_fit(plan_of: PlanOf, errors_of: ErrorsOf) -
     plan = plan_of(rows("{weights: a/net, images: shown/1.png}"), head=HEAD)
     lines = [n.need.line for n in requirements(plan, Store("store")) if n.need.problem]
     assert any("hf download a/net" in line for line in lines)
+
+
+def test_pictures_of_the_world_are_drawn_for_its_prompts(
+    plan_of: PlanOf, errors_of: ErrorsOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan knows them without drawing them; a folder of that name goes before."""
+    files()
+    monkeypatch.setenv("DISTILLBENCH_CACHE", str(tmp_path / "cache"))
+    control = "{weights: net, images: world-renders, make: canny}"
+    plan = plan_of(rows(control), head=HEAD)
+    (spec,) = plan.stages[plan.cells[0].sample].spec["control"]
+    assert not (tmp_path / "cache" / "renders").exists()
+    needs = [n.need for n in requirements(plan, Store("store")) if n.need.kind == "images"]
+    assert not [need for need in needs if need.problem]
+    prompts = load_prompts("world-eval")
+    found = steering_pictures(pictures_place("world-renders"), prompts, 4)
+    assert found.sha256 == spec["images"]
+    assert len({path.read_bytes() for path in found.files}) == 4
+    other = plan_of(rows(control), head=HEAD.replace("n: 4", "n: 5")).cells[0]
+    assert plan.cells[0].sample != other.sample
+    Path("words.txt").write_text("a quadratic unicorn\n")
+    head = HEAD.replace("world-eval", "words.txt")
+    assert "images: " in errors_of(rows(control), head=head)[0]
+    Path("shown").rename("world-renders")
+    moved = plan_of(rows(control), head=HEAD).stages[
+        plan_of(rows(control), head=HEAD).cells[0].sample
+    ]
+    assert moved.spec["control"][0]["images"] != spec["images"]
+
+
+def test_the_drawings_are_those_of_their_number() -> None:
+    """Where this fails, raise `rendered.DRAWINGS` too: keys of steered rows must change."""
+    prompts = load_prompts("world-eval").prompts[:8]
+    pixels = renders_of(prompts, seed=rendered.SEED).tobytes()
+    assert rendered.DRAWINGS == 1
+    assert hashlib.sha256(pixels).hexdigest() == PIXELS
+
+
+def test_a_steered_row_has_a_pace_of_its_own(plan_of: PlanOf) -> None:
+    """Its pictures and scales change none."""
+    files()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save("one.png")
+    plan = plan_of(
+        rows("", CONTROL, "{weights: net, images: one.png, scale: 0.5}", f"{CONTROL}, {CONTROL}"),
+        head=HEAD,
+    )
+    paces = [calibrate._digest(plan, plan.stages[cell.sample]) for cell in plan.cells]
+    assert paces[1] == paces[2]
+    assert len(set(paces)) == 3
 
 
 def test_adapters_of_pictures(plan_of: PlanOf, errors_of: ErrorsOf) -> None:
