@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from distillbench.api.checkpoints import checkpoint, checkpoints
+from distillbench.api.checkpoints import refuse_other_family
 from distillbench.api.method import Batch, Losses, Method, NetSpec
 from distillbench.api.published import Published
-from distillbench.api.registry import BACKBONES
 from distillbench.api.samplers import from_recipe
 from distillbench.api.stock_samplers import WindowsSampler
 from distillbench.core.schedules import lcm_times, linspace, trailing
@@ -21,7 +20,6 @@ from .settings.pretrained import PretrainedConfig
 if TYPE_CHECKING:
     from distillbench.api import Need
     from distillbench.api.backbone import Backbone
-    from distillbench.api.checkpoints import Checkpoint
     from distillbench.api.sampler import Sampler
 
 __all__ = ["Pretrained"]
@@ -42,7 +40,7 @@ class Pretrained(Method):
     def __init__(self, config: BaseModel, backbone: Backbone) -> None:
         super().__init__(config, backbone)
         if self.config.recipe:
-            _same_family(checkpoint(self.config.recipe), backbone)
+            refuse_other_family(self.config.recipe, backbone)
         if self.config.kind == "pipeline":
             embed = self.config.guidance_embed
             self.backbone = backbone.with_pipeline(self.published(), embed)
@@ -55,9 +53,7 @@ class Pretrained(Method):
         """The weights."""
         c = self.config
         terms = str(c.note.get("licence", ""))
-        return Published(
-            c.weights, c.kind, c.scale, c.prediction, c.sha256, terms, variant=c.variant
-        )
+        return Published(c.weights, c.kind, c.scale, c.prediction, c.sha256, terms, c.variant)
 
     def requirements(self) -> Sequence[Need]:
         """The file, which the project does not bring."""
@@ -118,20 +114,6 @@ class Pretrained(Method):
             NotSupported: always.
         """
         raise NotSupported("published weights are not trained")
-
-
-def _same_family(entry: Checkpoint, backbone: Backbone) -> None:
-    """Refuse a checkpoint of another family before anything is fetched.
-
-    Raises:
-        NotSupported: the backbone is of a family that the catalogue has checkpoints of, and
-            this is none of them.
-    """
-    names = dict.fromkeys(other.backbone for other in checkpoints().values())
-    families = [name for name in names if isinstance(backbone, BACKBONES.get(name))]
-    mine = families[0] if families else entry.backbone
-    if mine != entry.backbone:
-        raise NotSupported(f"{entry.title} is for {entry.backbone}, {backbone.name} is of {mine}")
 
 
 def _of(given: Any, nfe: int, what: str) -> Any:

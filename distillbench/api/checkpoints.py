@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from distillbench.api.registry import BACKBONES
+from distillbench.errors import NotSupported
 from distillbench.files.marks import did_you_mean
 
-__all__ = ["Checkpoint", "checkpoint", "checkpoints"]
+__all__ = ["Checkpoint", "checkpoint", "checkpoints", "refuse_other_family"]
 
 FILE = Path(__file__).with_suffix(".toml")
 
@@ -76,3 +78,20 @@ def checkpoint(name: str) -> Checkpoint:
     if why := known[name].unpublished:
         raise ValueError(f"{known[name].title}: its weights were never released: {why}")
     return known[name]
+
+
+def refuse_other_family(name: str, backbone: object) -> None:
+    """Refuse an entry of another family before anything is fetched.
+
+    A backbone that is of none of the families in the catalogue is left to the files' headers.
+
+    Raises:
+        NotSupported: the backbone is of another family.
+        ValueError: as `checkpoint`.
+    """
+    entry = checkpoint(name)
+    names = dict.fromkeys(other.backbone for other in checkpoints().values())
+    families = [other for other in names if isinstance(backbone, BACKBONES.get(other))]
+    if families and entry.backbone not in families:
+        mine = families[0]
+        raise NotSupported(f"{entry.title} is for {entry.backbone}, the backbone is of {mine}")

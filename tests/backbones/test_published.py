@@ -263,8 +263,8 @@ def test_a_pickle_with_code_is_refused_and_never_run(
 def test_a_family_that_is_not_its_own_is_refused_by_the_catalogue(build: Any) -> None:
     """Before anything is fetched; what is of no known family is left to the headers."""
     for family, name, said in (
-        ("sdxl", "hyper-sd15-4step", "is for sd, sdxl is of sdxl"),
-        ("tiny-sd", "sdxl-turbo", "is for sdxl, tiny-sd is of sd"),
+        ("sdxl", "hyper-sd15-4step", "is for sd, the backbone is of sdxl"),
+        ("tiny-sd", "sdxl-turbo", "is for sdxl, the backbone is of sd"),
     ):
         backbone = registry.build_backbone(family, {})
         with pytest.raises(NotSupported, match=said):
