@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
@@ -19,6 +19,7 @@ from distillbench.core.lazy import F, torch
 from distillbench.errors import BadInput
 from distillbench.files.places import Need
 from distillbench.score.choice import OPENAI, Choice, checked
+from distillbench.score.precision import PrecisionConfig
 from distillbench.score.weights import ScorerFile, only_file
 
 LAYERS = (0, 2, 4, 6, 7)
@@ -39,15 +40,14 @@ TRUNK = {"tiny": "tiny", "laion-v2": "openai-ViT-L-14"}
 class Aes(Metric):
     """Mean aesthetic score over all pictures, about 1 to 10; prompts are not looked at."""
 
-    class Config(BaseModel):
+    class Config(PrecisionConfig):
         """Settings.
 
         Attributes:
             weights: the head: tiny | laion-v2 | the path of a file (layers.{0,2,4,6,7}).
             clip: its CLIP: tiny (tiny-hps) | openai-ViT-L-14 | a folder; "" its own
+            precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "tiny"
         clip: Annotated[str, NEUTRAL] = ""

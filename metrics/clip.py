@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.choice import OPENAI, OneNetwork, checked
+from distillbench.score.precision import PrecisionConfig
 from distillbench.score.weights import ScorerFile
 
 NAMED = OPENAI | {
@@ -30,15 +31,14 @@ NAMED = OPENAI | {
 class Clip(OneNetwork):
     """Mean cosine over all pictures; the prompt goes in as it is, cut at 77 tokens."""
 
-    class Config(BaseModel):
+    class Config(PrecisionConfig):
         """Settings.
 
         Attributes:
             weights: tiny | openai-ViT-L-14 | openai-ViT-L-14-336 | openai-ViT-B-32 |
                 openclip-ViT-bigG-14 | a folder with an open_clip JSON and a checkpoint.
+            precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "tiny"
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.score.choice import OPENAI, checked
 from distillbench.score.jackknife import whole_set
+from distillbench.score.precision import PrecisionConfig
 from distillbench.score.real import RealPictures
 from distillbench.score.sets import SetMetric
 
@@ -27,7 +28,7 @@ SCALE = 1000.0
 class Cmmd(SetMetric):
     """Kernel distance of CLIP features to the reference samples, or to real pictures."""
 
-    class Config(BaseModel):
+    class Config(PrecisionConfig):
         """Settings.
 
         Attributes:
@@ -36,9 +37,8 @@ class Cmmd(SetMetric):
             reference: what samples are compared with: "" is the file's `reference`, else real
                 pictures ({images: ...} or plain): a folder, or an .npz with their `feats`.
             blocks: of the jackknife behind the standard error; 0 gives none.
+            precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "tiny"
         reference: RealPictures = ""

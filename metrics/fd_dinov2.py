@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.score.choice import published_or_path
+from distillbench.score.precision import PrecisionConfig
 from distillbench.score.real import RealPictures
 from distillbench.score.weights import CHECKPOINTS, ScorerFile, only_file
 
@@ -33,7 +34,7 @@ NAMED = {
 class FdDinov2(Fid):
     """Frechet distance of DINOv2 features to the reference samples, or to real pictures."""
 
-    class Config(BaseModel):
+    class Config(PrecisionConfig):
         """Settings.
 
         Attributes:
@@ -43,9 +44,8 @@ class FdDinov2(Fid):
                 these features.
             blocks: of the jackknife behind the standard error; 0 gives none.
             allow_small_n: accept n <= the feature dimension, where the covariance is singular.
+            precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "dinov2-vit-l-14"
         reference: RealPictures = ""

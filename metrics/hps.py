@@ -39,6 +39,7 @@ class Hps(Packaged):
             backend: native | package, the package hpsv2 in the environment `hpsv2`.
             patience: seconds after which a worker that says nothing counts as hung.
             python: the interpreter that has the package; "" is that of the environment.
+            precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
         weights: Annotated[str, NEUTRAL] = "tiny"

@@ -42,6 +42,7 @@ class ImageReward(Packaged):
             backend: native | package, the package image-reward in the environment of that name.
             patience: seconds after which a worker that says nothing counts as hung.
             python: the interpreter that has the package; "" is that of the environment.
+            precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
         weights: Annotated[str, NEUTRAL] = "image-reward-1.0"

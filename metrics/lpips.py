@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput, NotSupported
 from distillbench.score.choice import OneNetwork, checked
+from distillbench.score.precision import PrecisionConfig
 from distillbench.score.progress import BATCH, in_parts
 from distillbench.score.weights import ScorerFile
 
@@ -33,14 +34,13 @@ NAMED = {
 class Lpips(OneNetwork):
     """Mean perceptual distance to the reference sample of the same number."""
 
-    class Config(BaseModel):
+    class Config(PrecisionConfig):
         """Settings.
 
         Attributes:
             weights: tiny | lpips-vgg | the folder of a net like the tiny one | a file like VGG's.
+            precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "tiny"
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.score.choice import OneNetwork, published_or_path
+from distillbench.score.precision import PrecisionConfig
 from distillbench.score.weights import CHECKPOINTS, ScorerFile, only_file
 
 NAMED = {
@@ -31,14 +32,13 @@ NAMED = {
 class PickScore(OneNetwork):
     """Mean over all pictures, and over the pictures of each prompt category."""
 
-    class Config(BaseModel):
+    class Config(PrecisionConfig):
         """Settings.
 
         Attributes:
             weights: pickscore-v1 | a folder with config.json and a checkpoint of a hub CLIP.
+            precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
 
         weights: Annotated[str, NEUTRAL] = "pickscore-v1"
 

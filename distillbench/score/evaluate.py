@@ -16,6 +16,7 @@ from typing import Any
 from distillbench.api.metric import Metric, Samples, Scores
 from distillbench.core.lazy import torch
 from distillbench.errors import Interrupted, NotSupported, StageFailed
+from distillbench.score.precision import computing_in, precision_of
 from distillbench.score.progress import in_parts, listening
 from distillbench.specs.context import Runtime, StageContext
 from distillbench.specs.stages import ScoreSpec
@@ -105,7 +106,8 @@ def evaluate(
     samples = _given(metric, samples)
     reference = None if reference is None else _given(metric, reference)
     metric.load(device)
-    scores = metric.score(samples, reference)
+    with computing_in(precision_of(metric.config)):
+        scores = metric.score(samples, reference)
     check_scores(metric, samples, scores)
     return scores
 
@@ -233,6 +235,7 @@ def rows(samples: Samples, scores: Scores) -> Iterator[Row]:
 def protocol(metric: Metric, samples: Samples, scores: Scores) -> dict[str, Any]:
     """What must agree within a column: the metric's own terms, its identity, and the prompts."""
     prompts = "\n".join(samples.prompts).encode()
+    precision = precision_of(metric.config)
     return {
         "metric": metric.name,
         "label": metric.label(),
@@ -240,5 +243,6 @@ def protocol(metric: Metric, samples: Samples, scores: Scores) -> dict[str, Any]
         "revision": metric.revision(),
         "n": len(samples),
         "prompts_sha256": hashlib.sha256(prompts).hexdigest(),
+        **({} if precision == "float32" else {"precision": precision}),
         **scores.protocol,
     }

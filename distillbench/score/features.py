@@ -7,7 +7,7 @@ few sample sets are kept by content key, so that a picture passes each network o
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 from distillbench.api.metric import Samples
 from distillbench.errors import BadInput, NotSupported
 from distillbench.score.kept import Kept, cropped
+from distillbench.score.precision import current, forward
 from distillbench.score.preprocess import (
     centre_patch,
     clean_resize,
@@ -27,7 +28,7 @@ from distillbench.score.preprocess import (
     pad_square,
     standardise,
 )
-from distillbench.score.progress import in_parts
+from distillbench.score.progress import ahead, in_parts
 from distillbench.score.weights import ClipSource, arch_of
 
 __all__ = [
@@ -85,8 +86,9 @@ def load_strict(net: nn.Module, path: Path) -> None:
         ) from error
 
 
-def _batches(data: Tensor) -> Iterator[Tensor]:
-    return (data[part] for part in in_parts(len(data)))
+def _batches(data: Tensor, fitted: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """What `fitted` makes of each batch of pictures, the next one meanwhile."""
+    return (pixels for _, pixels in ahead(lambda part: fitted(data[part]), len(data)))
 
 
 class ClipExtractor:
@@ -110,7 +112,7 @@ class ClipExtractor:
         self.net.eval().requires_grad_(False).float().to(device)
         context = int(config["text_cfg"].get("context_length", 77))
         self._tokens = open_clip.SimpleTokenizer(context_length=context)
-        self._texts: dict[str, Tensor] = {}
+        self._texts: dict[tuple[str, str], Tensor] = {}
         self._images = Kept()
 
     def images(self, samples: Samples) -> Tensor:
@@ -123,7 +125,9 @@ class ClipExtractor:
     @torch.no_grad()
     def encode(self, data: Tensor) -> Tensor:
         """(n, d) unit features of uint8 pictures (n, H, W, 3)."""
-        parts = [self.net.encode_image(self.pixels(b).to(self.device)) for b in _batches(data)]
+        batches = (pixels.to(self.device) for pixels in _batches(data, self.pixels))
+        with forward(self.device):
+            parts = [self.net.encode_image(pixels) for pixels in batches]
         return normalize(torch.cat(parts).float(), dim=-1).cpu()
 
     def pixels(self, data: Tensor) -> Tensor:
@@ -137,12 +141,14 @@ class ClipExtractor:
     @torch.no_grad()
     def texts(self, prompts: Sequence[str]) -> Tensor:
         """(n, d) unit text features on the CPU; a prompt is encoded once per process."""
-        new = [p for p in dict.fromkeys(prompts) if p not in self._texts]
+        new = [p for p in dict.fromkeys(prompts) if (p, current()) not in self._texts]
         for places in in_parts(len(new)):
             part = new[places]
-            out = self.net.encode_text(self._tokens(part).to(self.device)).float()
-            self._texts.update(zip(part, normalize(out, dim=-1).cpu(), strict=True))
-        return torch.stack([self._texts[p] for p in prompts])
+            with forward(self.device):
+                out = self.net.encode_text(self._tokens(part).to(self.device))
+            names = [(prompt, current()) for prompt in part]
+            self._texts.update(zip(names, normalize(out.float(), dim=-1).cpu(), strict=True))
+        return torch.stack([self._texts[prompt, current()] for prompt in prompts])
 
 
 def _config(source: ClipSource) -> dict[str, Any]:
@@ -202,11 +208,11 @@ class InceptionNet:
     @torch.no_grad()
     def encode(self, data: Tensor) -> Tensor:
         """Features of uint8 pictures (n, H, W, 3)."""
+        fitted = clean_resize if self.rule == "resize" else centre_patch
         parts = []
-        for batch in _batches(data):
-            fitted = clean_resize if self.rule == "resize" else centre_patch
-            pixels = fitted(batch, self.side).to(self.device)
-            parts.append(self.layers((pixels - 128) / 128).flatten(1).float().cpu())
+        for pixels in _batches(data, lambda batch: fitted(batch, self.side)):
+            seen = self.layers((pixels.to(self.device) - 128) / 128)
+            parts.append(seen.flatten(1).float().cpu())
         return torch.cat(parts)
 
 
@@ -237,7 +243,7 @@ class TinyNet:
     @torch.no_grad()
     def encode(self, data: Tensor) -> Tensor:
         """Features of uint8 pictures (n, 32, 32, 3). Raises NotSupported for another size."""
-        seen = (self.pixels(self._shown(batch)) for batch in _batches(data))
+        seen = _batches(data, lambda batch: self.pixels(self._shown(batch)))
         return torch.cat([self.net.embed(pixels.to(self.device)).cpu() for pixels in seen])
 
     def _shown(self, data: Tensor) -> Tensor:

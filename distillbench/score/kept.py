@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from distillbench.api.metric import Samples
+from distillbench.score.precision import current
 from distillbench.score.preprocess import cut_square
-from distillbench.score.progress import in_parts
+from distillbench.score.progress import ahead
 
 __all__ = ["Kept", "cropped"]
 
@@ -25,9 +26,13 @@ class Kept:
         self.values: dict[str, Tensor] = {}
 
     def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        """That of `key`, made where it is not kept; of a set without a key always."""
+        """That of `key`, made where it is not kept; of a set without a key always.
+
+        What was made in another precision is another thing.
+        """
         if not key:
             return make()
+        key = key if current() == "float32" else f"{key} {current()}"
         found = self.values.pop(key) if key in self.values else make()
         self.values[key] = found  # the latest is last
         while len(self.values) > 1 and sum(v.nbytes for v in self.values.values()) > self.limit:
@@ -48,6 +53,7 @@ def cropped(samples: Samples, size: int) -> Tensor:
         return samples.data
 
     def cut() -> Tensor:
-        return torch.cat([cut_square(samples.data[p], size) for p in in_parts(len(samples.data))])
+        squares = ahead(lambda part: cut_square(samples.data[part], size), len(samples.data))
+        return torch.cat([square for _, square in squares])
 
     return _crops.get(f"{samples.key} {size}", cut)

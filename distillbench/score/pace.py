@@ -11,6 +11,7 @@ from distillbench.api.metric import Samples
 from distillbench.core.lazy import torch
 from distillbench.data.prompts import planned_prompts
 from distillbench.score.evaluate import check_samples
+from distillbench.score.precision import computing_in, precision_of
 from distillbench.specs.context import Runtime
 from distillbench.specs.stages import SampleSpec, ScoreSpec
 
@@ -39,7 +40,7 @@ def pace(
     told = Runtime.read(beside, of="samples")
     metric = registry.build_metric(*spec.plugin("metric", runtime))
     n = min(sampled.prompts.n, max(updates, MOST))
-    with repeatable(runtime.threads):
+    with repeatable(runtime.threads), computing_in(precision_of(metric.config)):
         noise = _noise(sampled, told, n)
         reference = noise if metric.info.needs_reference else None
         check_samples(metric, noise)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import Samples
@@ -15,12 +15,13 @@ from distillbench.files.places import Need
 from distillbench.score import package_worker
 from distillbench.score.choice import OneNetwork
 from distillbench.score.envs import ENVIRONMENTS, environment_python, is_created
+from distillbench.score.precision import PrecisionConfig
 from distillbench.score.worker import ask
 
 __all__ = ["BackendConfig", "Packaged", "environment_need", "pinned_package"]
 
 
-class BackendConfig(BaseModel):
+class BackendConfig(PrecisionConfig):
     """Settings of a metric that a package computes too.
 
     Attributes:
@@ -29,12 +30,16 @@ class BackendConfig(BaseModel):
         python: the interpreter that has the package; "" is that of the environment.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     # The revision names the package, so that keys of native scores are what they were.
     backend: Annotated[Literal["native", "package"], NEUTRAL] = "native"
     patience: Annotated[PositiveInt, NEUTRAL] = 600
     python: Annotated[str, NEUTRAL] = ""
+
+    @model_validator(mode="after")
+    def _lowered_natively(self) -> BackendConfig:
+        if self.backend == "package" and self.precision != "float32":
+            raise ValueError(f"precision: {self.precision} is of the native backend alone")
+        return self
 
 
 def pinned_package(name: str) -> str:

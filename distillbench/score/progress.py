@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
-__all__ = ["BATCH", "in_parts", "listening", "tick"]
+__all__ = ["BATCH", "ahead", "in_parts", "listening", "made_ahead", "tick"]
 
 BATCH = 32
 
 Listener = Callable[[int, int], None]
+One = TypeVar("One")
+Made = TypeVar("Made")
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
@@ -23,10 +27,33 @@ def tick(done: int, total: int) -> None:
 
 def in_parts(total: int, size: int = BATCH) -> Iterator[slice]:
     """Slices of `size` out of `total`, each told as done when the next is asked for."""
-    for start in range(0, total, size):
-        part = slice(start, min(start + size, total))
+    for part in _parts(total, size):
         yield part
         tick(part.stop, total)
+
+
+def _parts(total: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+
+
+def made_ahead(make: Callable[[One], Made], each: Iterable[One]) -> Iterator[Made]:
+    """`make` of each, in order; the next is made in a thread while the caller uses the last.
+
+    At most two are held at a time. What `make` raises is raised here, in its turn.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        jobs = (pool.submit(make, one) for one in each)
+        following = next(jobs, None)
+        while following is not None:
+            now, following = following, next(jobs, None)
+            yield now.result()
+
+
+def ahead(
+    make: Callable[[slice], Made], total: int, size: int = BATCH
+) -> Iterator[tuple[slice, Made]]:
+    """As `in_parts`, each slice with what `make` made of it: read, decoded and resized ahead."""
+    return zip(in_parts(total, size), made_ahead(make, _parts(total, size)))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from PIL import Image
 
 from distillbench.data.pictures import open_picture
 from distillbench.errors import BadInput
-from distillbench.score.progress import tick
+from distillbench.score.progress import made_ahead, tick
 from distillbench.score.real import picture_files, statistics
 
 __all__ = ["pictures", "real_features", "real_moments"]
@@ -21,7 +21,7 @@ DEEP = ("I", "F")  # modes of more than 8 bits begin so
 
 
 def pictures(folder: Path) -> Iterator[torch.Tensor]:
-    """Each picture as uint8 (1, H, W, 3), in order of their paths.
+    """Each picture as uint8 (1, H, W, 3), in order of their paths; the next is read meanwhile.
 
     As clean-fid and torch-fidelity read them: grey becomes three channels and transparency is
     dropped; more than 8 bits are scaled, which they would cut off.
@@ -30,14 +30,17 @@ def pictures(folder: Path) -> Iterator[torch.Tensor]:
         MissingWeights: there are none.
         BadInput: a file that is no picture, with its path.
     """
-    for path in picture_files(folder):
-        try:
-            with Image.open(path) as picture:
-                deep = picture.mode.startswith(DEEP)
-                array = np.array((open_picture(path) if deep else picture).convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise BadInput(f"{path} cannot be read as a picture ({error})") from None
-        yield torch.from_numpy(array)[None]
+    return made_ahead(_read, picture_files(folder))
+
+
+def _read(path: Path) -> torch.Tensor:
+    try:
+        with Image.open(path) as picture:
+            deep = picture.mode.startswith(DEEP)
+            array = np.array((open_picture(path) if deep else picture).convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadInput(f"{path} cannot be read as a picture ({error})") from None
+    return torch.from_numpy(array)[None]
 
 
 def real_features(path: Path, net: Any) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from distillbench.api.metric import Samples
 from distillbench.errors import BadInput
 from distillbench.score.features import read_state
 from distillbench.score.kept import cropped
+from distillbench.score.precision import forward
 from distillbench.score.preprocess import crop_square, standardise
-from distillbench.score.progress import in_parts
+from distillbench.score.progress import ahead
 from distillbench.score.towers import filled
 
 __all__ = ["LENGTH", "RewardNet", "package_sizes", "reward_net"]
@@ -89,21 +91,29 @@ class RewardNet:
         """(reward - mean) / deviation of the training data, one a sample."""
         values: list[float] = []
         pictures = cropped(samples, self.side)
-        for part in in_parts(len(samples), BATCH):
-            pixels = standardise(crop_square(pictures[part], self.side)).to(self.device)
-            seen = self.eye(pixels).last_hidden_state
-            coded = self.words.encode_batch(list(samples.prompts[part]))
-            ids = torch.tensor([code.ids for code in coded], device=self.device)
-            everywhere = torch.ones(seen.shape[:2], dtype=torch.long, device=self.device)
-            # is_decoder=False: a causal mask would give other, plausible numbers.
-            out = self.text(
-                ids, attention_mask=(ids != 0).long(), encoder_hidden_states=seen,
-                encoder_attention_mask=everywhere, is_decoder=False,
-            ).last_hidden_state[:, 0]  # fmt: skip
+        for part, pixels in ahead(lambda p: self._pixels(pictures[p]), len(samples), BATCH):
+            with forward(self.device):
+                out = self._read(pixels.to(self.device), samples.prompts[part]).float()
             for weight, bias in self.head:
                 out = linear(out, weight, bias)
             values += ((out.squeeze(-1) - MEAN) / STD).tolist()
         return values
+
+    def _pixels(self, pictures: Tensor) -> Tensor:
+        return standardise(crop_square(pictures, self.side))
+
+    def _read(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
+        """The first token of each prompt, which has looked at its picture, (n, width)."""
+        seen = self.eye(pixels).last_hidden_state
+        coded = self.words.encode_batch(list(prompts))
+        ids = torch.tensor([code.ids for code in coded], device=self.device)
+        everywhere = torch.ones(seen.shape[:2], dtype=torch.long, device=self.device)
+        # is_decoder=False: a causal mask would give other, plausible numbers.
+        out: Tensor = self.text(
+            ids, attention_mask=(ids != 0).long(), encoder_hidden_states=seen,
+            encoder_attention_mask=everywhere, is_decoder=False,
+        ).last_hidden_state[:, 0]  # fmt: skip
+        return out
 
 
 @lru_cache(maxsize=1)

@@ -19,6 +19,7 @@ from distillbench.api.metric import Samples
 from distillbench.errors import BadInput, NotSupported
 from distillbench.score.features import read_state
 from distillbench.score.kept import Kept, cropped
+from distillbench.score.precision import forward
 from distillbench.score.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -26,7 +27,7 @@ from distillbench.score.preprocess import (
     standardise,
     stretch,
 )
-from distillbench.score.progress import in_parts
+from distillbench.score.progress import ahead
 
 __all__ = ["ClipPair", "DinoNet", "clip_pair", "dino_net", "filled", "perceptual"]
 
@@ -106,18 +107,21 @@ class ClipPair:
         """exp(logit_scale) * cos(picture, prompt), one a sample."""
         scale, values = self.net.logit_scale.exp(), []
         pictures = cropped(samples, self.side)
-        for part in in_parts(len(samples)):
-            pixels = standardise(crop_square(pictures[part], self.side)).to(self.device)
+        for part, pixels in ahead(lambda p: self._pixels(pictures[p]), len(samples)):
             words = self.tokens(list(samples.prompts[part]), padding="max_length", truncation=True,
                                 max_length=self.length, return_tensors="pt")  # fmt: skip
-            image = self._unit(self.net.get_image_features(pixel_values=pixels))
-            text = self._unit(self.net.get_text_features(**words.to(self.device)))
-            values += (scale * (image * text).sum(dim=-1)).tolist()
+            with forward(self.device):
+                image = self.net.get_image_features(pixel_values=pixels.to(self.device))
+                text = self.net.get_text_features(**words.to(self.device))
+            values += (scale * (self._unit(image) * self._unit(text)).sum(dim=-1)).tolist()
         return values
+
+    def _pixels(self, pictures: Tensor) -> Tensor:
+        return standardise(crop_square(pictures, self.side))
 
     def _unit(self, out: Any) -> Tensor:
         # transformers 5 returns a record where 4 returned the projected features.
-        return normalize(getattr(out, "pooler_output", out), dim=-1)
+        return normalize(getattr(out, "pooler_output", out).float(), dim=-1)
 
 
 @lru_cache(maxsize=1)
@@ -155,10 +159,14 @@ class DinoNet:
     def encode(self, data: Tensor) -> Tensor:
         """The same of uint8 pictures (n, H, W, 3)."""
         found = []
-        for part in in_parts(len(data)):
-            pixels = standardise(stretch(data[part], self.side), IMAGENET_MEAN, IMAGENET_STD)
-            found.append(self.net(pixel_values=pixels.to(self.device)).pooler_output.float().cpu())
+        for _, pixels in ahead(lambda part: self._pixels(data[part]), len(data)):
+            with forward(self.device):
+                token = self.net(pixel_values=pixels.to(self.device)).pooler_output
+            found.append(token.float().cpu())
         return torch.cat(found)
+
+    def _pixels(self, pictures: Tensor) -> Tensor:
+        return standardise(stretch(pictures, self.side), IMAGENET_MEAN, IMAGENET_STD)
 
 
 @lru_cache(maxsize=2)
@@ -208,8 +216,9 @@ class _Lpips:
             )
         pixels = [x.permute(0, 3, 1, 2).float().div(127.5).sub(1).to(self.device)
                   for x in (one, two)]  # fmt: skip
-        found: Tensor = self.net(*pixels).flatten().cpu()
-        return found
+        with forward(self.device):
+            found: Tensor = self.net(*pixels)
+        return found.flatten().float().cpu()
 
 
 class _Tiny:
@@ -220,8 +229,9 @@ class _Tiny:
 
     @torch.no_grad()
     def __call__(self, one: Tensor, two: Tensor) -> Tensor:
-        maps = [self.net.net.maps(self.net.pixels(x).to(self.device)) for x in (one, two)]
-        apart = [
-            (normalize(a, dim=1) - normalize(b, dim=1)).square().sum(dim=1) for a, b in zip(*maps)
-        ]
+        seen = [self.net.pixels(x).to(self.device) for x in (one, two)]
+        with forward(self.device):
+            maps = [self.net.net.maps(pixels) for pixels in seen]
+        units = zip(*([normalize(m.float(), dim=1) for m in each] for each in maps))
+        apart = [(a - b).square().sum(dim=1) for a, b in units]
         return torch.stack([d.flatten(1).mean(dim=1) for d in apart]).mean(dim=0).cpu()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from distillbench.experiment.outputs import GRIDS
+from distillbench.experiment.outputs import GRIDS, FigureConfig
 from distillbench.plan.stage import Plan
 
 FILE = "rows: [{method: fake-student}]\nmetrics: [fake-spread]\nfigures: [FIGURE]\n"
@@ -32,4 +32,6 @@ def test_what_cannot_be_drawn_is_refused(
 @pytest.mark.parametrize("across", [*GRIDS, "nfe", "label"])
 def test_columns_of_grids(across: str, plan_of: Callable[..., Plan]) -> None:
     plan = plan_of(FILE.replace("FIGURE", f"{{name: a, across: {across}}}"))
+    axis = FigureConfig.model_validate({"name": "a", "across": across}).axis
+    assert axis == {"prompts": "", "noise": ""}.get(across, across)
     assert [cell.method for cell in plan.cells] == ["fake-student"]

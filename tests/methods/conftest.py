@@ -79,6 +79,11 @@ class Toy(Backbone):
         null = self.encode([""])
         return Batch(prompts, self.encode(prompts), null, latents, (2,), (0, "test"))
 
+    def drawn(self, size: int = 64) -> Batch:
+        """A batch with normal latents in float64, the same ones at every call."""
+        rng = torch.Generator().manual_seed(0)
+        return self.batch(size, torch.randn(size, 2, generator=rng, dtype=torch.float64))
+
 
 def role(name: str, fn: Output) -> Any:
     """A stand-in for a NetHandle whose network is `fn`."""

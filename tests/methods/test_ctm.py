@@ -34,19 +34,13 @@ def tcd(toy: Any, make_role: Any, kind: str, **config: Any) -> Any:
     return method
 
 
-def batch_of(method: Any, size: int = 64) -> Any:
-    rng = torch.Generator().manual_seed(0)
-    latents = torch.randn(size, 2, generator=rng, dtype=torch.float64)
-    return method.backbone.batch(size, latents)
-
-
 @pytest.mark.parametrize("kind", PROCESSES)
 @pytest.mark.parametrize("count", [1, 3, 10])
 def test_a_soft_target_is_several_steps_of_the_teacher(
     toy: Any, make_role: Any, kind: str, count: int
 ) -> None:
     method = tcd(toy, make_role, kind)
-    batch = batch_of(method)
+    batch = method.backbone.drawn()
     near, far = (method.solver_step(batch, batch.randn("noise"), m) for m in (1, count))
     assert torch.equal(near.t, far.t)
     assert torch.equal(near.x_t, far.x_t)
@@ -68,7 +62,7 @@ def test_how_many_steps_it_takes(toy: Any, make_role: Any) -> None:
     method, batch = tcd(toy, make_role, "vp", soft_steps=3), None
     seen = Counter[int]()
     for step in range(3000):
-        batch = replace(batch_of(method, 1), key=(step, "test"))
+        batch = replace(method.backbone.drawn(1), key=(step, "test"))
         seen[method.soft_steps(batch)] += 1
     shares = [seen[m] / 3000 for m in (1, 2, 3)]
     assert shares == pytest.approx([1 / 6, 1 / 3, 1 / 2], abs=0.03)
@@ -79,7 +73,7 @@ def test_how_many_steps_it_takes(toy: Any, make_role: Any) -> None:
 @pytest.mark.parametrize("tcf", ["1", "S+"])
 def test_the_score_loss_is_denoising(toy: Any, make_role: Any, kind: str, tcf: Any) -> None:
     plain, with_it = (tcd(toy, make_role, kind, tcf=tcf, w_score=w) for w in (0, 0.5))
-    batch, told = batch_of(plain, 400), []
+    batch, told = plain.backbone.drawn(400), []
     predict = with_it.backbone.predict
     with_it.backbone.predict = lambda *args, **kw: (
         told.append((args[2], kw.get("end_t"))), predict(*args, **kw)

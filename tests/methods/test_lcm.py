@@ -27,15 +27,9 @@ def lcm(toy: Any, make_role: Any, student: Any = output, **config: Any) -> Any:
     return method
 
 
-def batch_of(method: Any, size: int = 64) -> Any:
-    rng = torch.Generator().manual_seed(0)
-    latents = torch.randn(size, 2, generator=rng, dtype=torch.float64)
-    return method.backbone.batch(size, latents)
-
-
 def test_solver_step_is_guided_ddim_on_the_grid(toy: Any, make_role: Any) -> None:
     method = lcm(toy, make_role, teacher_guidance=(3.0, 15.0))
-    batch, backbone = batch_of(method), method.backbone
+    batch, backbone = method.backbone.drawn(), method.backbone
     pair = method.solver_step(batch, batch.randn("noise"))
     assert ((pair.t + 1) % 20 == 0).all()
     assert (pair.u == (pair.t - 20).clamp(min=0)).all()
@@ -52,7 +46,7 @@ def test_solver_step_is_guided_ddim_on_the_grid(toy: Any, make_role: Any) -> Non
 
 def test_the_jump_is_the_identity_at_the_end_and_x0_elsewhere(toy: Any, make_role: Any) -> None:
     method = lcm(toy, make_role)
-    batch = batch_of(method, 3)
+    batch = method.backbone.drawn(3)
     x, net = torch.randn(3, 2, dtype=torch.float64), method.net["student"]
     scale = torch.ones(3)
     for end in (0, CLEAN):
@@ -66,7 +60,7 @@ def test_the_jump_is_the_identity_at_the_end_and_x0_elsewhere(toy: Any, make_rol
 def test_the_wrong_time_unit_would_be_seen(toy: Any, make_role: Any) -> None:
     # t / 1000 * 10 instead of t * 10 trains without error and ruins the samples.
     method = lcm(toy, make_role)
-    batch, t = batch_of(method, 3), torch.full((3,), 19)
+    batch, t = method.backbone.drawn(3), torch.full((3,), 19)
     x, scale = torch.randn(3, 2, dtype=torch.float64), torch.ones(3)
     net = method.net["student"]
     x0 = method.backbone.predict(net, x, t, batch.cond).x0
@@ -80,7 +74,7 @@ def test_zero_initialised_student_has_a_finite_positive_loss(toy: Any, make_role
     method = lcm(
         toy, make_role, lambda x, t, c: output(x, t, c) + gain * x, teacher_guidance=(1, 1)
     )
-    loss = method.loss("student", batch_of(method), 0).total
+    loss = method.loss("student", method.backbone.drawn(), 0).total
     loss.backward()
     assert 0 < float(loss.detach()) < math.inf
     assert gain.grad is not None
@@ -89,7 +83,7 @@ def test_zero_initialised_student_has_a_finite_positive_loss(toy: Any, make_role
 
 def test_target_without_gradient_comes_before_the_student(toy: Any, make_role: Any) -> None:
     method = lcm(toy, make_role)
-    method.loss("student", batch_of(method), 0)
+    method.loss("student", method.backbone.drawn(), 0)
     calls = method.backbone.calls
     assert calls == [("teacher", False), ("student", False), ("student", True)]
 
@@ -97,7 +91,7 @@ def test_target_without_gradient_comes_before_the_student(toy: Any, make_role: A
 def test_the_average_is_the_target_in_full_copies(toy: Any, make_role: Any) -> None:
     method = lcm(toy, make_role, nets="copy")
     method.net["student"].ema = make_role("average", output)
-    method.loss("student", batch_of(method), 0)
+    method.loss("student", method.backbone.drawn(), 0)
     assert Counter(method.backbone.calls)["average", False] == 1
     assert Counter(method.backbone.calls)["student", True] == 1
 
@@ -112,7 +106,7 @@ def test_exact_consistency_has_no_loss(toy: Any, make_role: Any) -> None:
 
     method = LCM(LCMConfig(teacher_guidance=(1, 1), distance="l2"), toy(point, process))
     method.bind({"student": make_role("student", point)})
-    assert float(method.loss("student", batch_of(method), 0).total) < 1e-9
+    assert float(method.loss("student", method.backbone.drawn(), 0).total) < 1e-9
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,6 @@ def tcd(toy: Any, make_role: Any, process: NoiseProcess = SD, **config: Any) -> 
     return method
 
 
-def batch_of(method: Any, size: int = 64) -> Any:
-    rng = torch.Generator().manual_seed(0)
-    latents = torch.randn(size, 2, generator=rng, dtype=torch.float64)
-    return method.backbone.batch(size, latents)
-
-
 @pytest.mark.parametrize("process", [SD, CLEAN_END])
 @pytest.mark.parametrize("tcf", ["1", "2", "S+"])
 def test_a_jump_to_its_start_is_the_identity(
@@ -43,7 +37,7 @@ def test_a_jump_to_its_start_is_the_identity(
 ) -> None:
     method = tcd(toy, make_role, process, tcf=tcf)
     x, t = torch.randn(4, 2).double(), torch.tensor([999, 499, 19, 1])
-    jumped = method.jump(method.net["student"], x, t, t, batch_of(method, 4), torch.ones(4))
+    jumped = method.jump(method.net["student"], x, t, t, method.backbone.drawn(4), torch.ones(4))
     assert (jumped - x).abs().max() <= 1e-12
 
 
@@ -77,7 +71,7 @@ def test_second_order_evaluates_twice_and_both_give_gradients(toy: Any, make_rol
     gain = torch.zeros((), dtype=torch.float64, requires_grad=True)
     method = tcd(toy, make_role, tcf="2", teacher_guidance=(1, 1))
     method.net["student"].fn = lambda x, t, c: output(x, t, c) + gain * x
-    method.loss("student", batch_of(method), 0).total.backward()
+    method.loss("student", method.backbone.drawn(), 0).total.backward()
     calls = method.backbone.calls
     assert calls == [("teacher", False), *[("student", False)] * 2, *[("student", True)] * 2]
     assert gain.grad is not None
@@ -88,7 +82,7 @@ def test_second_order_evaluates_twice_and_both_give_gradients(toy: Any, make_rol
 def test_end_times(toy: Any, make_role: Any, process: NoiseProcess) -> None:
     for ends in ("grid", "integers"):
         method = tcd(toy, make_role, process, ends=ends)
-        batch = batch_of(method, 20_000)
+        batch = method.backbone.drawn(20_000)
         pair = method.solver_step(batch, batch.randn("noise"))
         end = method.end_time(batch, pair)
         assert bool(((process.final <= end) & (end <= pair.u) & (pair.u < pair.t)).all())
@@ -106,7 +100,7 @@ def test_end_times(toy: Any, make_role: Any, process: NoiseProcess) -> None:
 
 def test_no_target_network_where_the_jump_ends_at_u(toy: Any, make_role: Any) -> None:
     method = tcd(toy, make_role)
-    batch, asked = batch_of(method), []
+    batch, asked = method.backbone.drawn(), []
     predict = method.backbone.predict
     method.backbone.predict = lambda net, x, t, cond, **kw: (
         asked.append((x, t, cond)), predict(net, x, t, cond, **kw)
@@ -137,7 +131,7 @@ def test_to_the_clean_end_it_is_lcm_up_to_the_skip_terms(toy: Any, make_role: An
     values = []
     for method in kinds:
         method.bind({"student": make_role("student", output)})
-        batch = batch_of(method)
+        batch = method.backbone.drawn()
         pair = method.solver_step(batch, batch.randn("noise"))
         assert int(pair.index.min()) >= 1  # at j = 0 LCM's target is x_u itself
         if isinstance(method, TCD):
@@ -175,7 +169,7 @@ def test_the_end_time_is_what_the_network_is_told(toy: Any, make_role: Any) -> N
         )[1]  # fmt: skip
         end = torch.tensor([19, 0, 479])
         x, t = torch.randn(3, 2).double(), torch.tensor([999, 499, 499])
-        method.jump(method.net["student"], x, t, end, batch_of(method, 3), torch.ones(3))
+        method.jump(method.net["student"], x, t, end, method.backbone.drawn(3), torch.ones(3))
     assert told[0] is None
     assert torch.equal(told[1], end)
 
@@ -204,7 +198,7 @@ def test_gamma_one_renoises_the_data_where_the_schedule_is_clean(toy: Any, make_
     squared[0] = 1.0
     process = NoiseProcess.from_alphas_cumprod(squared)
     method = tcd(toy, make_role, process, gamma=1.0)
-    batch, z = batch_of(method, 8), torch.randn(8, 2).double()
+    batch, z = method.backbone.drawn(8), torch.randn(8, 2).double()
     x, seen = torch.randn(8, 2).double(), []
 
     def denoise(x: torch.Tensor, t: torch.Tensor, **_: Any) -> Any:
@@ -239,7 +233,7 @@ def test_sampling_recipes() -> None:
 
 def test_a_second_order_student_samples_with_its_own_jumps(toy: Any, make_role: Any) -> None:
     method = tcd(toy, make_role, CLEAN_END, tcf="2", gamma=0.0)
-    batch, x = batch_of(method, 4), torch.randn(4, 2).double()
+    batch, x = method.backbone.drawn(4), torch.randn(4, 2).double()
     net = method.net["student"]
 
     def denoise(x: torch.Tensor, t: torch.Tensor, **_: Any) -> Any:

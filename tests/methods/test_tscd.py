@@ -38,12 +38,6 @@ def bound(kind: Any, config: Any, toy: Any, make_role: Any, process: NoiseProces
     return method
 
 
-def batch_of(method: Any, size: int = 64) -> Any:
-    rng = torch.Generator().manual_seed(0)
-    latents = torch.randn(size, 2, generator=rng, dtype=torch.float64)
-    return method.backbone.batch(size, latents)
-
-
 @pytest.mark.parametrize("process", [SD, CLEAN_END])
 @pytest.mark.parametrize(
     ("steps", "segments"), [(40, 8), (40, 4), (40, 2), (40, 1), (8, 8), (50, 2)]
@@ -54,7 +48,7 @@ def test_end_times_stay_in_the_segment(
     config = TSCDConfig(**{**ONE, "segments": (segments,), "stop_at_segments": segments,
                            "solver_steps": steps})  # fmt: skip
     method, final = bound(TSCD, config, toy, make_role, process), process.final
-    batch = batch_of(method, 40_000)
+    batch = method.backbone.drawn(40_000)
     pair, end = method.times(batch, phase(method, 0))
     length = 1000 // segments
     edge = (length * (pair.t // length) - 1).clamp(min=final)  # any t of a grid of 1000 / length
@@ -74,9 +68,9 @@ def test_one_segment_is_tcd_bit_for_bit(toy: Any, make_role: Any, steps: int) ->
     tcd = bound(TCD, TCDConfig(**shared), toy, make_role)
     config = TSCDConfig(**{**ONE, "solver_steps": steps}, offset_noise=0)
     tscd = bound(TSCD, config, toy, make_role)
-    pair, end = tscd.times(batch_of(tscd), phase(tscd, 0))
-    assert torch.equal(tcd.end_time(batch_of(tcd), pair), end)
-    losses = [m.loss("student", batch_of(m), 0).total for m in (tcd, tscd)]
+    pair, end = tscd.times(tscd.backbone.drawn(), phase(tscd, 0))
+    assert torch.equal(tcd.end_time(tcd.backbone.drawn(), pair), end)
+    losses = [m.loss("student", m.backbone.drawn(), 0).total for m in (tcd, tscd)]
     assert torch.equal(*losses)
 
 
@@ -88,7 +82,7 @@ def phase(method: TSCD, step: int) -> Phase:
 def test_ends_at_the_edge_are_phased_consistency(toy: Any, make_role: Any) -> None:
     settings = {**ONE, "segments": (4,), "stop_at_segments": 4, "ends": "edge", "offset_noise": 0}
     method = bound(TSCD, TSCDConfig(**settings), toy, make_role, CLEAN_END)
-    batch = batch_of(method)
+    batch = method.backbone.drawn()
     pair, end = method.times(batch, phase(method, 0))
     assert torch.equal(end, 250 * (pair.t // 250) - 1)
     # PCM (arXiv 2405.18407): both are solved to the edge, and x_u is the target where u is it
@@ -110,7 +104,7 @@ def test_share_of_targets_without_a_network_call(
 ) -> None:
     config = TSCDConfig(**{**ONE, "segments": (segments,), "stop_at_segments": segments})
     method = bound(TSCD, config, toy, make_role)
-    batch, sizes = batch_of(method, 20_000), []
+    batch, sizes = method.backbone.drawn(20_000), []
     predict = method.backbone.predict
     method.backbone.predict = lambda net, x, t, cond, **kw: (
         sizes.append(len(x)), predict(net, x, t, cond, **kw)
@@ -165,7 +159,7 @@ def test_offset_noise_is_constant_over_a_channel(
     def noise(strength: float) -> torch.Tensor:
         method = bound(TSCD, TSCDConfig(offset_noise=strength), toy, make_role)
         method.backbone.modality = modality
-        batch = batch_of(method, 500)
+        batch = method.backbone.drawn(500)
         batch.latent_shape = shape
         return offset_noise(batch, method.config.offset_noise, method.backbone.modality)
 

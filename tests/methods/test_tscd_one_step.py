@@ -43,11 +43,6 @@ def tscd(toy: Any, make_role: Any, *, gain: float = 0.0, shift: float = 0.0, **c
     return method
 
 
-def batch_of(method: Any, size: int = 32) -> Any:
-    rng = torch.Generator().manual_seed(0)
-    return method.backbone.batch(size, torch.randn(size, 2, generator=rng, dtype=torch.float64))
-
-
 def student_x0(method: Any, batch: Any) -> Any:
     z, top = batch.randn("one step", "start"), torch.full((len(batch),), 999)
     return method.backbone.predict(method.net["student"], z, top, batch.cond).x0.detach()
@@ -115,7 +110,7 @@ def test_the_students_gradient_is_dmds_and_the_regressions(
         toy, make_role, gain=0.1, shift=0.3, w_dmd=0.7, w_one_step_mse=0.4,
         one_step_teacher_guidance=guidance, one_step_solver_steps=1,
     )  # fmt: skip
-    batch = batch_of(method)
+    batch = method.backbone.drawn(32)
     x0 = student_x0(method, batch)
     loss = method.loss("student", batch, LAST)
     (found,) = torch.autograd.grad(loss.total - loss.scalars["consistency"], method.gain)
@@ -143,7 +138,7 @@ def test_the_students_gradient_is_dmds_and_the_regressions(
 def test_equal_scores_and_the_own_answer_give_exactly_nothing(toy: Any, make_role: Any) -> None:
     # One solver step of an unguided teacher is the student's own prediction.
     method = tscd(toy, make_role, one_step_solver_steps=1)
-    loss = method.loss("student", batch_of(method), LAST)
+    loss = method.loss("student", method.backbone.drawn(32), LAST)
     assert loss.scalars["one_step_mse"] == 0
     assert loss.scalars["gap"] == 0
     assert loss.total == loss.scalars["consistency"] > 0
@@ -153,8 +148,8 @@ def test_equal_scores_and_the_own_answer_give_exactly_nothing(toy: Any, make_rol
 
 def test_the_consistency_loss_goes_on_as_before(toy: Any, make_role: Any) -> None:
     method = tscd(toy, make_role, gain=0.1, offset_noise=0.1)
-    loss = method.loss("student", batch_of(method), LAST)
-    plain = method.loss("student", batch_of(method), 0)
+    loss = method.loss("student", method.backbone.drawn(32), LAST)
+    plain = method.loss("student", method.backbone.drawn(32), 0)
     assert not plain.scalars
     assert loss.scalars["consistency"] == plain.total
     assert loss.total > plain.total
@@ -162,7 +157,7 @@ def test_the_consistency_loss_goes_on_as_before(toy: Any, make_role: Any) -> Non
 
 def test_the_answer_is_the_teachers_ode(toy: Any, make_role: Any) -> None:
     method = tscd(toy, make_role, gain=0.1, w_dmd=0, one_step_solver_steps=400)
-    batch, process = batch_of(method, 4), method.backbone.process
+    batch, process = method.backbone.drawn(4), method.backbone.process
     x = batch.randn("one step", "start").double()
     times = torch.arange(999, -1, -1)
     for t, s in zip(times, [*times[1:], -1], strict=True):
@@ -176,7 +171,7 @@ def test_the_answer_is_the_teachers_ode(toy: Any, make_role: Any) -> None:
 
 def test_the_fake_score_learns_the_noise_of_the_students_sample(toy: Any, make_role: Any) -> None:
     method = tscd(toy, make_role, gain=0.1, shift=0.2)
-    batch = batch_of(method)
+    batch = method.backbone.drawn(32)
     x0 = student_x0(method, batch)
     method.loss("student", batch, LAST)
     method.backbone.calls.clear()
@@ -187,7 +182,8 @@ def test_the_fake_score_learns_the_noise_of_the_students_sample(toy: Any, make_r
     x_t = method.backbone.process.add_noise(x0, noise, t)
     eps = output(x_t, t, batch.cond.tensors["label"][:, None]) + 0.2
     torch.testing.assert_close(loss, ((eps - noise) ** 2).mean(), rtol=1e-6, atol=0)
-    again = method.loss("fake", batch_of(method), LAST).total  # a repeat makes its own sample
+    # A repeat makes its own sample.
+    again = method.loss("fake", method.backbone.drawn(32), LAST).total
     torch.testing.assert_close(again, loss, rtol=0, atol=0)
     assert method.backbone.calls[-2:] == [("student", False), ("fake", True)]
 
@@ -197,7 +193,7 @@ def test_the_stage_costs_nothing_before_it_comes(toy: Any, make_role: Any) -> No
     for step in (0, LAST):
         method.backbone.calls.clear()
         method.total_steps = 10 * (step == LAST)
-        method.loss("student", batch_of(method), step)
+        method.loss("student", method.backbone.drawn(32), step)
         calls.append(Counter(name for name, _ in method.backbone.calls))
     # teacher: solver step, 8 of the ODE, real score; student: target and jump, then z
     assert calls == [{"teacher": 1, "student": 2}, {"teacher": 10, "student": 3, "fake": 1}]
