@@ -31,10 +31,11 @@ class ControlConfig(Section):
     """A ControlNet; several are added up.
 
     Attributes:
-        weights: its folder in diffusers format, or `owner/name@revision` of the hub.
+        weights: its folder in diffusers format, `owner/name@revision` of the hub, or
+            `tiny-controlnet`, which is shipped.
         sha256: of those bytes; a repository without one is trusted on first use.
-        images: a folder of pictures for the prompts, or one picture for all of them; they are
-            brought to the samples' size.
+        images: a folder of pictures for the prompts, one picture for all of them, or
+            `world-renders`, drawn for prompts of the tiny world; brought to the samples' size.
         make: how its pictures are made of those: "" takes them as they are, "canny" their edges.
         low, high: thresholds of these edges.
         scale: multiplies what it adds.

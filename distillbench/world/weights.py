@@ -20,6 +20,7 @@ NAMES: Final = (
     "tiny-aes",
     "tiny-inception",
     "tiny-oracle",
+    "tiny-controlnet",
 )
 CARD: Final = _CARD
 _UNLISTED: Final = (CARD, "card.md")

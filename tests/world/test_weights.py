@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
 
+from distillbench.api import registry
+from distillbench.api.published import Published
+from distillbench.api.steering import Made, Steer
 from distillbench.errors import BadInput, MissingWeights
-from distillbench.tiny_training import clip, degrade, gates, inception, recipes, samples, vae
+from distillbench.sample.generate import generate_images
+from distillbench.student.files import Student, steer
+from distillbench.student.placed import Placed
+from distillbench.tiny_training import (
+    clip,
+    controlnet,
+    degrade,
+    gates,
+    inception,
+    recipes,
+    samples,
+    vae,
+)
 from distillbench.world import data, oracle, prompts, weights
 
 PROMPTS = prompts.prompt_set("world-eval").prompts[:64]
@@ -60,6 +78,34 @@ def test_the_gates_hold_on_the_cards(name: str) -> None:
         slack = 2 * (guided["hps_stderr"] ** 2 + quality_["renders"]["hps_stderr"] ** 2) ** 0.5
         assert quality_["renders"]["hps"] >= guided["hps"] - slack
     assert quality_["n"] >= 1000
+
+
+def test_the_card_says_that_edges_are_followed() -> None:
+    quality_ = weights.card("tiny-controlnet")["quality"]
+    followed, right = quality_["edges_followed"], quality_["all_right"]
+    assert quality_["n"] >= 256
+    assert followed["rebuilt"] > followed["with"] > followed["without"] + 0.1
+    assert right["with"] > right["without"] - 0.05
+
+
+def test_samples_follow_edges(tmp_path: Path) -> None:
+    """Through the backbone of rows, which is given pictures and makes their edges."""
+    pytest.importorskip("cv2", reason="OpenCV is not installed: no edges were made")
+    images = data.renders_of(PROMPTS[:16], seed=5)
+    paths = [tmp_path / f"{i:02d}.png" for i in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    method = registry.build_method("teacher", {}, registry.build_backbone("tiny-sd", {}))
+    method.backbone.load()
+    shown = Published("tiny-controlnet", "network")
+    steers = (Steer("control", shown, str(tmp_path), made=Made("canny")),)
+    asked, made = controlnet.edge_maps(images), []
+    for placed in (Placed(), Placed(steers=steers)):
+        steer(method.backbone, None, placed.steers)
+        student = Student(method, None, placed)
+        found = generate_images(student, PROMPTS[:16], sampler=method.sampler(8))
+        made.append(controlnet.followed(asked, controlnet.edge_maps(found.numpy())))
+    assert made[1] > made[0] + 0.05, made
 
 
 def test_the_judge_is_right_on_renders_and_not_on_others() -> None:
