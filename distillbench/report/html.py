@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["report_html"]
 
+LONG = 60
+"""Lines of a table from which on the page shows the first of them, and the others when asked."""
+
 
 def report_html(report: Report, figures: Sequence[Path], outdir: Path) -> str:
     """The page; `figures` are files whose .png pictures are inlined.
@@ -50,6 +53,7 @@ def report_html(report: Report, figures: Sequence[Path], outdir: Path) -> str:
         cost=report.cost,
         folds=_folds,
         kept=_kept,
+        long=lambda table: len(table.lines) > LONG,
         verdicts=[(v, claim_texts(v, report.infos), why(v)) for v in report.verdicts],
         forest=any(claim["difference"] is not None for claim in data["claims"]),
         heads=HEADS,

@@ -41,7 +41,7 @@ def made(shared_world: Any, make_experiment: Any, tmp_path_factory: Any) -> Path
         (folder / "samples.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
         images = np.random.default_rng(number).integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
         save_file({"samples": images}, folder / "samples-00000.safetensors")
-        log = [{"step": n + 1, "student/loss": 1 / (n + 1), HOSTILE: 0.5} for n in range(60)]
+        log = [{"step": n + 1, "student/loss": 1 / (n + 1) + number / 99, HOSTILE: 0.5} for n in range(60)]
         (world.store.path("train", cell.train) / "train.jsonl").write_text(
             "".join(json.dumps(x) + "\n" for x in log)
         )
@@ -164,6 +164,8 @@ def test_curves_have_bands_of_seeds_and_other_axes(page: Any) -> None:
     part.locator("summary").click()
     part.locator(".numbers tbody tr").first.wait_for()
     assert part.locator(".numbers tbody tr").count() == 7
+    part.locator(".plot").press("n")
+    assert part.locator(".lit").count() == 1
 
 
 def test_losses_are_drawn_and_smoothed(page: Any) -> None:
@@ -177,6 +179,46 @@ def test_losses_are_drawn_and_smoothed(page: Any) -> None:
     first.click()
     assert first.get_attribute("aria-pressed") == "false"
     assert part.locator(".line").count() == number - 1
+    assert "LCM, 3 seeds" in part.locator(".legend").inner_text()
+    bands = part.locator(".band").count()
+    assert 0 < bands < number
+    part.get_by_label("each seed").check()
+    assert "LCM, seed 2" in part.locator(".legend").inner_text()
+    assert part.locator(".line").count() > number
+
+
+@pytest.fixture
+def swept(world: Any, make_experiment: Any, tmp_path: Path) -> Path:
+    """A sweep of 80 runs at one NFE."""
+    for n in range(80):
+        rate, decay = 1e-5 * (1 + n % 10), 0.1 * (n // 10)
+        varied = {"params.lr": rate, "params.decay": decay}
+        world.row(f"TDM (lr={rate:g}, decay={decay:g})", 30 + n % 7, 9.0, varied=varied)
+    experiment = make_experiment(tables=[{"name": "main"}], claims=[])
+    write_reports(build_report(experiment, world.plan, world.store, infos=INFOS), tmp_path)
+    return tmp_path / "report.html"
+
+
+def test_a_sweep_can_be_read(browser: Any, swept: Path) -> None:
+    """Long tables show their first rows, curves what varies, and many series can be sought."""
+    page = opened_page(browser, swept, DESK)
+    assert len(column(page, 0)) == 40
+    page.fill("#table-main input[type=search]", "decay=0.7)")
+    assert len(column(page, 0)) == 10
+    page.fill("#table-main input[type=search]", "")
+    page.get_by_role("button", name="Show all 80 rows").first.click()
+    assert len(column(page, 0)) == 80
+    curves, tradeoff = (page.locator(f"[data-part={n}]") for n in ("curves", "tradeoff"))
+    assert curves.get_by_label("Over").locator("option:checked").inner_text() == "lr"
+    assert curves.get_by_label("log x").is_checked()
+    assert curves.locator(".line").count() == 8
+    assert not curves.get_by_label("Show only").is_visible()
+    assert tradeoff.locator("svg.crowd").count() == 1
+    tradeoff.get_by_label("Show only").fill("lr=1e-05")
+    assert tradeoff.locator(".legend button").count() == 8
+    assert tradeoff.locator("[data-point]").count() == 8
+    assert page.problems == []
+    page.close()
 
 
 def test_the_front_is_of_ranked_rows_that_nothing_beats(page: Any) -> None:

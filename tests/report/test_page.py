@@ -78,7 +78,7 @@ def test_losses_are_thinned_and_keep_their_ends(world: Any, monkeypatch: Any) ->
     )
     results = Results(world.plan, world.store)
     (whole,) = loss_curves(results)
-    assert whole["name"] == "a, seed 0"
+    assert (whole["name"], whole["seed"]) == ("a", 0)
     assert whole["steps"] == list(range(1, 201))
     assert whole["losses"]["student/loss"][:2] == [None, 1.0]
     monkeypatch.setattr("distillbench.report.page.losses.NUMBERS", 100)

@@ -18,8 +18,11 @@ _FEWEST = 20
 
 
 def loss_curves(results: Results) -> list[dict[str, Any]]:
-    """One for each finished training: its name, its steps, and by loss the value at each step."""
-    found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    """One for each finished training: its row, its seed, its steps, and by loss the values there.
+
+    Trainings of one name are the seeds of one row.
+    """
+    found: dict[str, tuple[tuple[str, int], list[dict[str, Any]]]] = {}
     several = len({cell.backbone for cell in results.plan.cells}) > 1
     for cell in results.plan.cells:
         if not cell.final or not cell.train:
@@ -28,21 +31,23 @@ def loss_curves(results: Results) -> list[dict[str, Any]]:
             rows = read_losses(results.store.path("train", cell.train) / "train.jsonl")
             backbone = f" ({cell.backbone})" if several else ""
             if rows:
-                found[cell.train] = f"{cell.name}{backbone}, seed {cell.seed}", rows
+                found[cell.train] = (f"{cell.name}{backbone}", cell.seed), rows
     total = sum(len(rows) * len(rows[-1]) for _, rows in found.values())
     share = min(1.0, NUMBERS / total) if total else 1.0
-    names = _distinct([name for name, _ in found.values()])
+    names = _distinct([run for run, _ in found.values()])
     parts = [_columns(_thinned(rows, share)) for _, rows in found.values()]
-    return [{"name": name, **part} for name, part in zip(names, parts, strict=True)]
+    return [{"name": name, "seed": seed, **part}
+            for (name, seed), part in zip(names, parts, strict=True)]  # fmt: skip
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names of their own for all: the second of one gets its number."""
-    seen: Counter[str] = Counter()
+def _distinct(runs: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Names that say each seed once: the second of one name and seed gets its number."""
+    seen: Counter[tuple[str, int]] = Counter()
     made = []
-    for name in names:
-        seen[name] += 1
-        made.append(f"{name} ({seen[name]})" if seen[name] > 1 else name)
+    for name, seed in runs:
+        seen[name, seed] += 1
+        count = seen[name, seed]
+        made.append((f"{name} ({count})" if count > 1 else name, seed))
     return made
 
 

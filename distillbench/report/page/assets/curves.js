@@ -79,9 +79,15 @@ function valuesOf(series) {
   return unique(series.flatMap((one) => one.points.map((p) => p.x)));
 }
 
+/** NFE where rows differ in it, else what the experiment varies: one place says nothing of a curve. */
+function firstAxis(axes) {
+  if (unique(DATA.rows.filter((row) => row.ranked).map((row) => row.nfe)).length > 1) return "nfe";
+  return Object.keys(axes).find((name) => !AXES[name]) ?? (axes.updates ? "updates" : "nfe");
+}
+
 function startCurves(host) {
   const axes = axesOf(DATA.rows);
-  const wished = DATA.curves.find((c) => axes[c.x]) ?? { x: "nfe", y: "" };
+  const wished = DATA.curves.find((c) => axes[c.x]) ?? { x: firstAxis(axes), y: "" };
   const state = { x: wished.x, y: Math.max(0, DATA.metrics.findIndex((m) => m.id === wished.y)) };
   const bar = el("div", { class: "bar" });
   host.append(bar);
@@ -127,13 +133,39 @@ function smoothed(values, weight) {
   });
 }
 
+/** Trainings as lines: those of one row with the same steps together, unless each is asked for. */
+function linesOf(runs, name, weight, apart) {
+  const groups = new Map();
+  for (const run of runs) {
+    const key = apart ? `${run.name}, seed ${run.seed}` : `${run.name}\n${run.steps.length} ${run.steps.at(-1)}`;
+    if (!groups.has(key)) groups.set(key, []);
+    groups.get(key).push({ ...run, values: smoothed(run.losses[name], weight) });
+  }
+  const lines = [...groups.values()].map((own) => ({
+    name: apart || own.length === 1 ? `${own[0].name}, seed ${own[0].seed}` : `${own[0].name}, ${own.length} seeds`,
+    points: own[0].steps.map((x, at) => lossPoint(own, x, at)).filter((p) => p.y !== null),
+  }));
+  return lines.map((line, n) => ({ ...line, ...look(n), shape: null, line: true, band: true }));
+}
+
+/** The mean over the seeds of a row at one step, and the lowest and the highest of them. */
+function lossPoint(runs, x, at) {
+  const values = runs.map((run) => run.values[at]).filter((v) => v !== null);
+  if (!values.length) return { x, y: null };
+  const y = values.reduce((a, b) => a + b) / values.length;
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const spread = values.length > 1 ? ` (${values.length} seeds, ${short(low)} to ${short(high)})` : "";
+  return { x, y, low, high, title: `${runs[0].name}: ${short(y)}${spread} at update ${x}` };
+}
+
 function startLosses(host) {
   const names = unique(DATA.losses.flatMap((run) => Object.keys(run.losses)));
   const state = { name: names.find((n) => n.endsWith("loss")) ?? names[0], weight: 0 };
   const bar = el("div", { class: "bar" });
   host.append(bar);
   const plot = new Plot(host, "Training losses");
-  const [xlog, ylog] = ["log x", "log y"].map((text) => checkbox(text, false, () => show()));
+  const [xlog, ylog, apart] = ["log x", "log y", "each seed"].map((text) => checkbox(text, false, () => show()));
+  const several = unique(DATA.losses.map((run) => run.name)).length < DATA.losses.length;
   const choose = (name) => {
     state.name = name;
     ylog.box.checked = farApart(DATA.losses.filter((run) => run.losses[name]), name);
@@ -144,15 +176,11 @@ function startLosses(host) {
 
   function show(keepView = false) {
     const runs = DATA.losses.filter((run) => run.losses[state.name]);
-    const series = runs.map((run, n) => {
-      const values = smoothed(run.losses[state.name], state.weight);
-      const points = run.steps.map((x, i) => ({ x, y: values[i], title: `${run.name}: ${short(values[i])} at update ${x}` }));
-      return { name: run.name, ...look(n), shape: null, line: true, points: points.filter((p) => p.y !== null) };
-    });
+    const series = linesOf(runs, state.name, state.weight, apart.box.checked);
     plot.show({ x: { label: "update", log: xlog.box.checked }, y: { label: state.name, log: ylog.box.checked }, series }, keepView);
   }
   bar.append(
     select("Loss", names.map((name) => [name, name]), state.name, choose).field,
-    el("label", {}, el("span", {}, "Smoothing"), slider), xlog.field, ylog.field);
+    el("label", {}, el("span", {}, "Smoothing"), slider), xlog.field, ylog.field, ...(several ? [apart.field] : []));
   choose(state.name);
 }

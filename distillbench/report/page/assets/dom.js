@@ -46,7 +46,7 @@ function checkbox(label, checked, changed) {
 function short(value) {
   if (value === null || value === undefined) return "--";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return Number(value.toPrecision(3)).toExponential();
   return String(Number(value.toPrecision(4)));
 }
 

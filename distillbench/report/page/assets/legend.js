@@ -1,7 +1,23 @@
 // What stands round a plot: its legend, its numbers as a table, and what mouse and keys do.
 
+const MANY = 14;
+
+/** Of many series those that have all the words; few are told apart by their buttons alone. */
+function finder(plot) {
+  const input = el("input", { type: "search", placeholder: "words of their names", on: { input: () => { drawLegend(plot); plot.draw(); } } });
+  return el("div", { class: "bar", hidden: true }, el("label", {}, el("span", {}, "Show only"), input));
+}
+
+function sought(plot, name) {
+  if (plot.find.hidden) return true;
+  const words = plot.find.querySelector("input").value.toLowerCase().split(/\s+/).filter(Boolean);
+  return words.every((word) => name.toLowerCase().includes(word));
+}
+
 function drawLegend(plot) {
-  const keys = plot.what.series.map((series) => {
+  const many = plot.what.series.length > MANY;
+  plot.find.hidden = !many;
+  const keys = plot.what.series.filter((series) => sought(plot, series.name)).map((series) => {
     const sample = svg("svg", { width: 30, height: 14, viewBox: "0 0 30 14", "aria-hidden": true });
     if (series.line) {
       sample.append(svg("line", { x1: 1, x2: 29, y1: 7, y2: 7, stroke: series.colour, "stroke-width": 2, "stroke-dasharray": series.dash }));
@@ -17,7 +33,7 @@ function drawLegend(plot) {
     }, sample, series.name);
   });
   plot.keys.replaceChildren(...(plot.what.series.length > 1 ? keys : []));
-  plot.keys.classList.toggle("many", plot.what.series.length > 14);
+  plot.keys.classList.toggle("many", many);
 }
 
 function toggle(plot, name, button) {

@@ -16,6 +16,11 @@ function drawingOf(set, row, place, whole = false) {
 
 /** The square that holds the points of all rows but the far ones. */
 function areaOf(set, place) {
+  set.areas ??= [];
+  return (set.areas[place] ??= areaOfAll(set, place));
+}
+
+function areaOfAll(set, place) {
   const points = set.rows.flatMap((row) => row.pictures[place]);
   const ends = [0, 1].map((axis) => {
     const sorted = points.map((p) => p[axis]).sort((a, b) => a - b);

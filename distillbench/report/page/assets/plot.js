@@ -35,6 +35,7 @@ class Plot {
     this.reading = el("output", { class: "reading note" }, KEYS);
     this.svg = svg("svg", { class: "plot", tabindex: 0, role: "group", "aria-label": `${label}. ${KEYS}` });
     this.keys = el("div", { class: "legend" });
+    this.find = finder(this);
     this.view = null;
     this.hidden = new Set();
     const button = (text, title, act) => el("button", { type: "button", title, "aria-label": title, on: { click: act } }, text);
@@ -42,7 +43,7 @@ class Plot {
       button("+", "Zoom in", () => this.zoom(0.6)), button("\u2212", "Zoom out", () => this.zoom(1 / 0.6)),
       button("All", "Show all", () => this.reset()));
     this.numbers = numbersOf(() => this.shown());
-    host.append(el("div", { class: "frame" }, this.svg), el("div", { class: "under" }, this.reading, this.bar), this.keys, this.numbers);
+    host.append(el("div", { class: "frame" }, this.svg), el("div", { class: "under" }, this.reading, this.bar), this.find, this.keys, this.numbers);
     listen(this);
     new ResizeObserver(() => this.draw()).observe(host);
   }
@@ -58,7 +59,7 @@ class Plot {
   }
 
   shown() {
-    return this.what.series.filter((series) => !this.hidden.has(series.name));
+    return this.what.series.filter((series) => !this.hidden.has(series.name) && sought(this, series.name));
   }
 
   reset() {
@@ -91,7 +92,8 @@ class Plot {
         x: PAD.left, y: PAD.top, width: Math.max(1, width - PAD.left - PAD.right), height: height - PAD.top - PAD.bottom,
       })), ...axes(this, width, height), inside);
     for (const level of this.what.levels ?? []) inside.append(drawLevel(this, level));
-    for (const series of this.shown()) drawSeries(this, series, inside);
+    this.svg.classList.toggle("crowd", this.shown().length > MANY);
+    for (const series of this.shown()) inside.append(series.drawn = drawSeries(this, series, svg("g")));
     if (this.what.front) drawFront(this, inside);
     this.ring = svg("circle", { r: 9, class: "ring", visibility: "hidden" });
     this.box = svg("rect", { class: "box", visibility: "hidden" });
@@ -118,9 +120,16 @@ class Plot {
     this.draw();
   }
 
-  /** Say what the point is, and ring it. */
+  /** Say what the point is, ring it, and bring its series to the front. */
   read(point) {
     if (!point) return;
+    if (point !== this.at) {
+      for (const series of this.shown()) {
+        const lit = series.points.includes(point);
+        series.drawn.classList.toggle("lit", lit);
+        if (lit) series.drawn.parentNode.append(series.drawn);
+      }
+    }
     this.at = point;
     this.ring.setAttribute("cx", this.x.place(point.x));
     this.ring.setAttribute("cy", this.y.place(point.y));
@@ -189,6 +198,7 @@ function drawSeries(plot, series, inside) {
       if (p.text) inside.append(tagOf(plot, p));
     }
   }
+  return inside;
 }
 
 /** The name beside a point, on the side where there is room. */

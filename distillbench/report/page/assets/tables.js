@@ -47,11 +47,24 @@ function sortable(table) {
   }
 }
 
+/** Of a long table the first rows stand there, in whatever order it has, until all are asked for. */
+function unclip(table) {
+  const count = table.querySelectorAll("tbody tr:not(.group)").length;
+  const button = el("button", { type: "button", on: { click: () => clip(!table.classList.contains("clipped")) } });
+  const clip = (on) => {
+    table.classList.toggle("clipped", on);
+    button.textContent = on ? `Show all ${count} rows` : "Show the first rows";
+  };
+  clip(true);
+  table.parentNode.after(el("div", { class: "bar" }, button));
+}
+
 /** Hide rows that lack any of the words, and headings of groups that are left without rows. */
 function filterRows(table, text, count) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   const shown = new Set();
   let number = 0;
+  table.classList.toggle("filtered", words.length > 0);
   for (const row of table.tBodies[0].rows) {
     if (row.classList.contains("group")) continue;
     const own = `${row.dataset.group ?? ""} ${row.textContent}`.toLowerCase();
@@ -87,6 +100,7 @@ function enhanceTable(table) {
     bar.append(checkbox("columns of each category", false, (on) => fold(table, !on)).field);
     fold(table, true);
   }
+  if (table.classList.contains("clipped")) unclip(table);
   if (bar.children.length) table.parentNode.before(bar);
   sortable(table);
 }

@@ -14,7 +14,8 @@ function paretoFront(points, higher) {
 function startTradeoff(host) {
   const ranked = DATA.metrics.map((m, n) => [n, m]).filter(([, m]) => m.higher !== null);
   const costs = COSTS.filter((name) => DATA.rows.some((row) => AXES[name][1](row) !== null && AXES[name][1](row) !== undefined));
-  const state = { x: costs[0], y: ranked[0][0] };
+  const varies = (name) => unique(DATA.rows.filter((row) => row.ranked).map(AXES[name][1])).length > 1;
+  const state = { x: costs.find(varies) ?? costs[0], y: ranked[0][0] };
   const bar = el("div", { class: "bar" });
   host.append(bar);
   const plot = new Plot(host, "Quality against cost");
