@@ -89,17 +89,27 @@ def _serve(folder: Path, host: str, port: int) -> None:
 def _count(files: list[Path], folder: Path, *, as_json: bool) -> None:
     from distillbench.report.study.key import Key
     from distillbench.report.study.make import KEY
+    from distillbench.report.study.row import write_tally
     from distillbench.report.study.tally import read_answers, tally
 
     if not files:
         raise BadInput("study --tally: needs files of answers", hint="e.g. study/answers-*.json")
-    files = [path for path in files if path.name != KEY]
-    key = Key.read(folder / KEY)
-    found = tally(key, read_answers(key, files))
+    place = _key_file(files, folder / KEY)
+    key = Key.read(place)
+    found = tally(key, read_answers(key, [path for path in files if path.name != KEY]))
+    written = write_tally(found, place.parent / "tally")
     if as_json:
-        print_json({**asdict(found), "claim": found.claim})
+        print_json({**asdict(found), "claim": found.claim, "files": [str(p) for p in written]})
     else:
         print(_text(found))
+        print(f"as a row of a table: {place.parent / 'tally'}")
+
+
+def _key_file(files: list[Path], default: Path) -> Path:
+    """The key that is named among the answers, or lies beside them, or in the study's folder."""
+    named = [path for path in files if path.name == default.name]
+    beside = [path.parent / default.name for path in files]
+    return next(path for path in (*named, *beside, default) if path.is_file() or path == default)
 
 
 def _text(found: Tally) -> str:

@@ -43,8 +43,11 @@ def test_a_tally_is_text_or_json(cli: Any, monkeypatch: pytest.MonkeyPatch) -> N
     answers = [{"pair": n, "choice": "left" if n else "tie"} for n in range(20)]
     record = {"study": "id", "rater": "ann", "answers": answers}
     Path("study/answers-ann.json").write_text(json.dumps(record))
-    words = ("study", "--tally", "study/answers-ann.json", "study/key.json")
+    Path("study").rename("blind")  # the key is found among the answers, or beside them
+    words = ("study", "--tally", "blind/answers-ann.json", "blind/key.json")
     shown = cli(*words).out.splitlines()
     assert shown[0].startswith("A against B: preferred in 97.5% of 20 pairs (95 % Wilson interval")
     assert shown[1] == "wins 19, ties 1, losses 0"
-    assert cli(*words, "--json").json["verdict"] == "A is preferred"
+    assert cli(*words[:3], "--json").json["verdict"] == "A is preferred"
+    assert "97.5%" in Path("blind/tally/study.md").read_text()
+    assert cli("study", "--tally", *map(str, Path("blind").glob("*.json"))).code == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -19,6 +21,7 @@ from distillbench.analysis.aggregate import Results
 from distillbench.errors import ArtifactError, BadInput
 from distillbench.report.study.key import Key
 from distillbench.report.study.make import make_study
+from distillbench.report.study.row import tally_table, write_tally
 from distillbench.report.study.serve import server_of
 from distillbench.report.study.tally import read_answers, tally
 
@@ -106,7 +109,8 @@ def test_a_tally_has_win_rate_interval_and_agreement(key: Key, tmp_path: Path) -
         ({"answers": [{"pair": 99, "choice": "left"}]}, "pairs that are not there"),
         ({"answers": [{"pair": True, "choice": "left"}]}, "pairs that are not there"),
         ({"answers": [{"pair": 1, "choice": "left"}] * 2}, "a pair twice"),
-        ({"answers": [{"pair": 1, "choice": "A"}]}, "none of left, right, tie"),
+        ({"answers": [{"pair": 0, "choice": "A"}]}, "none of left, right, tie"),
+        ({"answers": [{"pair": n, "choice": "tie"} for n in (0, 2)]}, "not pair 1: .* in order"),
         ({"answers": 3}, "not a file of answers"),
         ({"rater": ""}, "no rater"),
         ({"rater": 7}, "no rater"),
@@ -166,24 +170,86 @@ def served(key: Key, tmp_path: Path) -> Iterator[str]:
 def test_a_server_gives_the_page_keeps_answers_and_nothing_else(
     served: str, key: Key, tmp_path: Path
 ) -> None:
-    def post(body: bytes) -> int:
-        try:
-            return int(urllib.request.urlopen(f"{served}/answers", data=body).status)
-        except urllib.error.HTTPError as error:
-            return int(error.code)
-
     assert b"Which picture" in urllib.request.urlopen(served).read()
     for path in ("/key.json", "/../key.json", "/study.html", "/answers"):
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(served + path)
     good = {"study": key.study, "rater": "../../x y", "started": "t", "answers": []}
-    assert post(json.dumps(good).encode()) == 200
-    assert post(json.dumps({**good, "study": "no"}).encode()) == 400
-    assert post(b"[]") == 400
+    assert posted(served, good) == 200
+    assert posted(served, {**good, "study": "no"}) == 400
+    assert posted(served, b"[]") == 400
     (kept,) = (tmp_path / "study").glob("answers-*")
     assert kept.name == "answers-_x_y-t.json"
     with pytest.raises(BadInput, match="in use"):
         server_of(tmp_path / "study", host="127.0.0.1", port=int(served.rpartition(":")[2]))
+
+
+def posted(served: str, answers: Any) -> int:
+    body = answers if isinstance(answers, bytes) else json.dumps(answers).encode()
+    try:
+        return int(urllib.request.urlopen(f"{served}/answers", data=body).status)
+    except urllib.error.HTTPError as error:
+        return int(error.code)
+
+
+def test_older_answers_never_replace_newer_ones(served: str, key: Key, tmp_path: Path) -> None:
+    """Requests that overtake each other, or come from a second window."""
+    answers = {"study": key.study, "rater": "ann", "started": "t"}
+    given = [{"pair": n, "choice": "left"} for n in range(3)]
+    assert posted(served, {**answers, "turn": 4, "answers": given}) == 200
+    assert posted(served, {**answers, "turn": 3, "answers": given[:2]}) == 409
+    (kept,) = (tmp_path / "study").glob("answers-*")
+    assert len(json.loads(kept.read_bytes())["answers"]) == 3
+    kept.write_text("{")  # what a person broke is no reason to refuse answers
+    assert posted(served, {**answers, "turn": 5, "answers": given}) == 200
+    assert read_answers(key, [kept])[0].choices == dict.fromkeys(range(3), "left")
+    assert list((tmp_path / "study").glob("*.part")) == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[1]", b"1", b"[" * 90_000, b'{"turn": 1e999}', b'{"turn": {}}', b"\xff"]
+)
+def test_what_is_no_answers_is_refused(served: str, key: Key, body: bytes) -> None:
+    if b"turn" in body:
+        body = (
+            json.dumps({"study": key.study, "rater": "a", "started": "", "answers": []}).encode()[
+                :-1
+            ]
+            + b", "
+            + body[1:]
+        )
+    assert posted(served, body) == 400
+    assert urllib.request.urlopen(served).status == 200
+
+
+def test_a_browser_that_closes_midway_is_not_talked_of(
+    served: str, capfd: pytest.CaptureFixture[str], key: Key, tmp_path: Path
+) -> None:
+    host, port = served.removeprefix("http://").split(":")
+    linger = struct.pack("ii", 1, 0)
+    for body in (
+        b"POST /answers HTTP/1.0\r\nContent-Length: 900\r\n\r\n{",
+        b"GET / HTTP/1.0\r\n\r\n",
+    ):
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(body)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)  # reset, not closed
+    good = {"study": key.study, "rater": "ann", "started": "t", "answers": []}
+    assert posted(served, good) == 200
+    assert len([*(tmp_path / "study").glob("answers-*")]) == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_a_disk_that_takes_nothing_is_told_to_the_browser(
+    served: str, key: Key, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("distillbench.report.study.serve.os.replace", full)
+    good = {"study": key.study, "rater": "ann", "started": "t", "answers": []}
+    assert posted(served, good) == 507
+    assert {p.name for p in (tmp_path / "study").iterdir()} == {"study.html", "key.json"}
 
 
 def judge(page: Any, pairs: int) -> None:
@@ -224,6 +290,45 @@ def test_a_rater_judges_in_a_browser_and_a_closed_page_goes_on(
     assert [a["choice"] for a in json.loads(kept.read_text())["answers"]] == choices
     assert read_answers(key, [taken])[0].rater == "ann"
     context.close()
+
+
+def test_a_server_that_was_down_gets_what_was_answered(
+    browser: Any, key: Key, tmp_path: Path
+) -> None:
+    """It dies, the rater goes on, it comes back under the same address: nothing is lost."""
+    folder = tmp_path / "study"
+    with server_of(folder, host="127.0.0.1", port=0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_port
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{port}")
+        page.fill("#rater", "ann")
+        with page.expect_response("**/answers"):
+            page.keyboard.press("Enter")
+        server.shutdown()
+    judge(page, 3)
+    page.get_by_text("could not be sent").wait_for()
+    with server_of(folder, host="127.0.0.1", port=port) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with page.expect_response("**/answers"):
+            pass
+        page.wait_for_function("document.getElementById('told').textContent === ''")
+        server.shutdown()
+    (kept,) = folder.glob("answers-*")
+    assert [a["choice"] for a in json.loads(kept.read_text())["answers"]] == ["left"] * 3
+    page.close()
+
+
+def test_a_tally_is_a_row_of_a_table(key: Key, tmp_path: Path) -> None:
+    files = [answered(tmp_path / f"{n}.json", key, n, for_a) for n in ("ann", "bob")]
+    found = tally(key, read_answers(key, files))
+    (line,) = tally_table(found).lines
+    assert [cell.text for cell in line.cells] == [
+        "A", "B", "6", "6", "0", "0", "2", "100.0%", "61.0% to 100.0%", "100%", "A is preferred",
+    ]  # fmt: skip
+    paths = write_tally(found, tmp_path / "tally")
+    assert sorted(path.suffix for path in paths) == [".csv", ".json", ".md", ".tex", ".tex"]
+    assert json.loads((tmp_path / "tally/study.json").read_text())["rows"][0]["cells"]["wins"] == 6
 
 
 def test_hostile_prompts_are_shown_and_never_run(

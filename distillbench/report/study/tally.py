@@ -75,7 +75,14 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Answers]:
     for path in paths:
         try:
             found.append(_read(key, path))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             what = str(error) if type(error) is ValueError else "not a file of answers"
             problems.append(f"{path}: {what}")
     for rater, count in Counter(a.rater for a in found).items():
@@ -97,6 +104,9 @@ def _read(key: Key, path: Path) -> Answers:
         raise ValueError(f"answers to pairs that are not there (0 to {len(key.pairs) - 1} are)")
     if len(set(numbers)) < len(numbers):
         raise ValueError("answers a pair twice")
+    if sorted(numbers) != list(range(len(numbers))):
+        missing = min(set(range(len(key.pairs))) - set(numbers))
+        raise ValueError(f"answers later pairs and not pair {missing}: the page asks in order")
     if set(choices) - set(CHOICES):
         raise ValueError(f"a choice that is none of {', '.join(CHOICES)}")
     rater = raw["rater"]

@@ -3,8 +3,15 @@
 const HOME = document.getElementById("study");
 const PLACE = `distillbench-study-${DATA.study}`;
 const SERVED = location.protocol.startsWith("http");
-const state = restored() ?? { study: DATA.study, rater: "", started: new Date().toISOString(), answers: [] };
+const state = restored() ?? fresh();
+let sending = false;
 let since = performance.now();
+const AGAIN_MS = 2000;
+const REFUSED = "The server does not take these answers: they are of another study, or another window went on. Reload the page, or download them at the end.";
+
+function fresh() {
+  return { study: DATA.study, rater: "", started: new Date().toISOString(), answers: [], turn: 0 };
+}
 
 /** What was answered before in this browser; a record that is not ours is left alone. */
 function restored() {
@@ -17,15 +24,39 @@ function restored() {
 }
 
 function keep() {
+  state.turn = (state.turn ?? 0) + 1;
   try {
     localStorage.setItem(PLACE, JSON.stringify(state));
   } catch {
     // Private windows may keep nothing: the download at the end still has all answers.
   }
-  if (SERVED) {
-    fetch("answers", { method: "POST", body: JSON.stringify(state) }).then(
-      (response) => told(response.ok ? "" : "The answers could not be sent; download them at the end."),
-      () => told("The answers could not be sent; download them at the end."));
+  send();
+}
+
+/** Send what was answered until the server has all of it: one request at a time, none overtakes. */
+async function send() {
+  if (!SERVED || sending || !state.rater) return;
+  sending = true;
+  for (let kept = null; kept !== state.turn;) {
+    const turn = state.turn;
+    const status = await posted(JSON.stringify(state));
+    if (status === 200) kept = turn;
+    else if (status >= 400 && status < 500) return told(REFUSED);
+    else {
+      told("The answers could not be sent. They are kept in this browser, and sent again.");
+      await new Promise((go) => setTimeout(go, AGAIN_MS));
+    }
+  }
+  sending = false;
+  told("");
+}
+
+/** The status of the server's reply; 0 when there is none. A request outlives its page. */
+async function posted(body) {
+  try {
+    return (await fetch("answers", { method: "POST", body, keepalive: body.length < 60000 })).status;
+  } catch {
+    return 0;
   }
 }
 
@@ -88,8 +119,15 @@ function back() {
 function thanks() {
   const text = JSON.stringify({ ...state, finished: true }, null, 1);
   const link = el("a", { href: `data:application/json;charset=utf-8,${encodeURIComponent(text)}`, download: `answers-${state.rater.replace(/[^\w-]+/g, "_")}.json` }, "Download your answers");
-  HOME.replaceChildren(el("h1", {}, "Thank you"), el("p", {}, SERVED ? "Your answers were sent. You can also keep them:" : "Please send this file back:"),
-    el("p", {}, link), el("p", { class: "note", id: "told", role: "status" }));
+  HOME.replaceChildren(el("h1", {}, "Thank you"), el("p", {}, SERVED ? "Your answers are sent as you give them. You can also keep them:" : "Please send this file back:"),
+    el("p", {}, link), el("div", { class: "row" }, el("button", { type: "button", on: { click: another } }, "Begin as another person")),
+    el("p", { class: "note", id: "told", role: "status" }));
+}
+
+/** A machine may have several raters; what was answered stays with the server or in the download. */
+function another() {
+  Object.assign(state, fresh());
+  show();
 }
 
 document.addEventListener("keydown", (event) => {
@@ -99,3 +137,4 @@ document.addEventListener("keydown", (event) => {
   answer(choice);
 });
 show();
+send();
