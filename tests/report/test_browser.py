@@ -41,7 +41,10 @@ def made(shared_world: Any, make_experiment: Any, tmp_path_factory: Any) -> Path
         (folder / "samples.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
         images = np.random.default_rng(number).integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
         save_file({"samples": images}, folder / "samples-00000.safetensors")
-        log = [{"step": n + 1, "student/loss": 1 / (n + 1) + number / 99, HOSTILE: 0.5} for n in range(60)]
+        log = [
+            {"step": n + 1, "student/loss": 1 / (n + 1) + number / 99, HOSTILE: 0.5}
+            for n in range(60)
+        ]
         (world.store.path("train", cell.train) / "train.jsonl").write_text(
             "".join(json.dumps(x) + "\n" for x in log)
         )
