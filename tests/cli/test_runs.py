@@ -140,3 +140,29 @@ def test_a_training_can_be_named_by_experiment_row_and_seed(cli: Any, store: Sto
         answer = cli("logs", name)
         assert answer.code == 2
         assert text in answer.err
+
+
+def test_a_label_is_meant_before_a_title(cli: Any, store: Store) -> None:
+    """Rows of one method have its title in common; a label is of one row, or of a grid."""
+    rows = [
+        ("TDM", {}),
+        ("TDM on tuned", {}),
+        ("Swept", {"params.lr": 1}),
+        ("Swept", {"params.lr": 2}),
+    ]
+    cells = [
+        {"label": label, "title": "TDM", "method": "tdm", "seed": 0, "varied": varied,
+         "train": f"{n}bbb"}
+        for n, (label, varied) in enumerate(rows)
+    ]  # fmt: skip
+    for cell in cells:
+        begun(store, str(cell["train"]))
+    Path("results/t").mkdir()
+    Path("results/t/plan.json").write_text(json.dumps({"cells": cells}))
+    assert cli("logs", "t:TDM:seed0", "--json").json["key"] == "0bbb"
+    assert cli("logs", "t:Swept[lr=2]", "--json").json["key"] == "3bbb"
+    for name, told in (
+        ("t:Swept", "2bbb (lr=1, seed 0), 3bbb (lr=2, seed 0)"),
+        ("t:tdm", "0bbb (TDM, seed 0), 1bbb (TDM on tuned, seed 0), 2bbb (Swept, lr=1, seed 0)"),
+    ):
+        assert told in cli("logs", name).err
