@@ -83,14 +83,17 @@ class Finished:
         Raises:
             BadInput: it names no row or metric, or the two were measured in different ways.
         """
+        from distillbench.analysis.claims import as_side
         from distillbench.analysis.verdicts import decide_claims
         from distillbench.report.infos import metric_infos
 
-        text = f"{a} > {b} on {metric}"
+        found = self._results()
+        names = {row.name for row in found.rows}
+        text = f"{as_side(a, names)} > {as_side(b, names)} on {metric}"
         asked = self.experiment.model_validate(
             {**self.experiment.model_dump(), "claims": [{"text": text}]}
         )
-        (verdict,) = decide_claims(asked, self._results(), metric_infos(asked))
+        (verdict,) = decide_claims(asked, found, metric_infos(asked))
         if verdict.difference is None:
             raise BadInput(f"{text}: {verdict.reason}")
         return verdict

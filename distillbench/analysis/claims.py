@@ -17,14 +17,14 @@ Metrics without a direction are always compared as numbers.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from distillbench.analysis.rows import Row, chosen
 from distillbench.experiment.select import matches, refusal
 
-__all__ = ["Claim", "Operator", "Side", "parse_claim", "resolve"]
+__all__ = ["Claim", "Operator", "Side", "as_side", "parse_claim", "resolve"]
 
 Operator = Literal[">", ">=", "<", "<="]
 GRAMMAR = (
@@ -140,6 +140,16 @@ def parse_claim(text: str) -> Claim:
     if reader.tokens:
         raise reader.error(f"does not end after the metric: {reader.next[1]!r}")
     return Claim(text, left, operator, factor, right, metric, where)  # type: ignore[arg-type]
+
+
+def as_side(text: str, names: Collection[str]) -> str:
+    """`text` as a side of a claim: a row's very name is quoted, whatever stands in it."""
+    for name in sorted(names, key=len, reverse=True):
+        rest = text.removeprefix(name)
+        if text.startswith(name) and (not rest or rest.startswith("[")):
+            quote = "'" if '"' in name else '"'
+            return f"{quote}{name}{quote}{rest}"
+    return text
 
 
 def resolve(claim: Claim, rows: Sequence[Row]) -> tuple[Row, Row]:

@@ -158,6 +158,17 @@ def test_rows_that_cannot_be_compared_are_refused(
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("label", ["ours (v2), 50 %", "a 'b' *", 'say "x" > y'])
+def test_rows_are_taken_by_their_very_labels(
+    world: Any, results: Results, tmp_path: Path, label: str
+) -> None:
+    world.row(label, 30.0, 5.0, seeds=(0, 1))
+    stored(world)
+    found = Results(world.plan, world.store)
+    for rows in ((label, "A"), ("A", f"{label}[nfe=4]")):
+        assert make_study(found, rows, pairs=2, checks=0, seed=0, out=tmp_path / "s").a == rows[0]
+
+
 @pytest.fixture
 def served(key: Key, tmp_path: Path) -> Iterator[str]:
     with server_of(tmp_path / "study", host="127.0.0.1", port=0) as server:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.analysis.aggregate import Results
-from distillbench.analysis.claims import parse_claim, resolve
+from distillbench.analysis.claims import as_side, parse_claim, resolve
 from distillbench.errors import BadInput
 from distillbench.files.io import storage_guard
 from distillbench.report.page.build import asset, embedded
@@ -65,8 +65,10 @@ def make_study(
 
 
 def _strips(results: Results, rows: tuple[str, str]) -> tuple[Strip, Strip]:
+    names = {row.name for row in results.rows}
+    left, right = (as_side(row, names) for row in rows)
     try:
-        found = resolve(parse_claim(f"{rows[0]} > {rows[1]} on study"), results.rows)
+        found = resolve(parse_claim(f"{left} > {right} on study"), results.rows)
     except ValueError as error:
         raise BadInput(str(error).replace(" on study", "").replace("claim", "rows")) from error
     a, b = strips_of(results, found, {})
