@@ -95,6 +95,7 @@ class Plot {
     this.svg.classList.toggle("crowd", this.shown().length > MANY);
     for (const series of this.shown()) inside.append(series.drawn = drawSeries(this, series, svg("g")));
     if (this.what.front) drawFront(this, inside);
+    inside.append(drawTags(this, this.points().filter((p) => p.text)));
     this.ring = svg("circle", { r: 9, class: "ring", visibility: "hidden" });
     this.box = svg("rect", { class: "box", visibility: "hidden" });
     this.svg.append(this.ring, this.box);
@@ -195,20 +196,36 @@ function drawSeries(plot, series, inside) {
         ...style, ...(series.hollow ? { fill: "var(--page)", "stroke-width": 1.5 } : {}),
         transform: `translate(${at(p)})`, "data-point": true,
       }));
-      if (p.text) inside.append(tagOf(plot, p));
     }
   }
   return inside;
 }
 
-/** The name beside a point, on the side where there is room. */
-function tagOf(plot, p) {
-  const x = plot.x.place(p.x);
-  const right = x > 0.75 * plot.x.range[1];
-  const text = p.text.length > 30 ? `${p.text.slice(0, 29)}\u2026` : p.text;
-  return svg("text", {
-    x: right ? x - 8 : x + 8, y: plot.y.place(p.y) - 7, "text-anchor": right ? "end" : "start", class: "tag",
-  }, text);
+/** The names beside points, each where nothing is written yet; one that finds no place is left out. */
+function drawTags(plot, points) {
+  const taken = [];
+  const written = points.map((p) => {
+    const text = p.text.length > 30 ? `${p.text.slice(0, 29)}\u2026` : p.text;
+    const box = tagBoxes(plot, p, text.length * 6.4).find((b) => b.fits && !taken.some((other) => overlap(b, other)));
+    if (!box) return null;
+    taken.push(box);
+    return svg("text", { x: box.at, y: box.y + 11, "text-anchor": box.anchor, class: "tag" }, text);
+  });
+  return svg("g", {}, ...written);
+}
+
+/** Places for a name round its point: right or left of it, above or below. */
+function tagBoxes(plot, p, width) {
+  const [x, y] = [plot.x.place(p.x), plot.y.place(p.y)];
+  const sides = [[x + 8, x + 8, "start"], [x - 8 - width, x - 8, "end"]];
+  return [-17, 3, -7].flatMap((down) => sides.map(([left, at, anchor]) => ({
+    x: left, y: y + down, width, at, anchor,
+    fits: left > plot.x.range[0] && left + width < plot.x.range[1] && y + down > PAD.top,
+  })));
+}
+
+function overlap(a, b) {
+  return a.x < b.x + b.width && b.x < a.x + a.width && Math.abs(a.y - b.y) < 13;
 }
 
 /** The seeds of a point that is alone on its line. */
