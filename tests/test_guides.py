@@ -37,6 +37,10 @@ def write_examples(page: Path, folder: Path) -> list[str]:
         ("methods", ["regression.py", "my.yaml", "test_regression.py"]),
         ("metrics", ["contrast.py", "test_contrast.py"]),
         ("backbones", ["ring.py", "points.yaml", "test_ring.py"]),
+        (
+            "own-parts",
+            ["matching.py", "jump.py", "own.yaml", "grey_kid.py", "pictures.yaml", "test_own.py"],
+        ),
     ],
 )
 def test_the_examples_keep_their_contract(page: str, files: list[str], tmp_path: Path) -> None:
@@ -45,6 +49,12 @@ def test_the_examples_keep_their_contract(page: str, files: list[str], tmp_path:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout
+    (tmp_path / "prompts.txt").write_text("\n".join("01234567"))
+    for file in tmp_path.glob("*.yaml"):
+        plan = [sys.executable, "-m", "distillbench", "plan", file.name]
+        own = [] if "plugins:" in file.read_text() else ["--plugin", files[0]]
+        ended = subprocess.run(plan + own, cwd=tmp_path, env=environment, capture_output=True)
+        assert ended.returncode == 0, ended.stderr
 
 
 def test_the_example_experiments_plan(tmp_path: Path) -> None:
