@@ -31,9 +31,10 @@ GRAMMAR = (
     "allowed: `A > B on METRIC [at FIELD=VALUE, ...]`, with >, >=, < or <=, a factor as in "
     "`A <= 0.6 * B`, conditions of one side as in `A[nfe=4]`, and quotes around names with spaces"
 )
+_WORD = re.compile(r"""[^\s"'<>=*,\[\]]+""")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<op>>=|<=|>|<)|(?P<sign>[*,=\[\]])"""
-    r"""|(?P<word>[^\s"'<>=*,\[\]]+))"""
+    rf"""|(?P<word>{_WORD.pattern}))"""
 )
 
 
@@ -143,10 +144,12 @@ def parse_claim(text: str) -> Claim:
 
 
 def as_side(text: str, names: Collection[str]) -> str:
-    """`text` as a side of a claim: a row's very name is quoted, whatever stands in it."""
+    """`text` as a side of a claim: a row's very name is quoted where it is more than a word."""
     for name in sorted(names, key=len, reverse=True):
         rest = text.removeprefix(name)
         if text.startswith(name) and (not rest or rest.startswith("[")):
+            if _WORD.fullmatch(name):
+                return text
             quote = "'" if '"' in name else '"'
             return f"{quote}{name}{quote}{rest}"
     return text
