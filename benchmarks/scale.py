@@ -1,6 +1,6 @@
 """What large grids cost: plan, survey and tables of 100 to 100,000 cells, everything cached.
 
-    python benchmarks/scale.py [--cells 100 1000 10000] [--json scale.json]
+    python benchmarks/scale.py [--cells 100 1000 10000] [--only table ...] [--json scale.json]
 
 Two grids of each size are made: students of one teacher, two NFE of every training, five seeds; and
 pairs of rows, where each student takes a trained teacher by its link. For the first a store is
@@ -19,8 +19,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,61 +83,81 @@ def fill(file: Path, store: Path) -> int:
 
     _, plan = open_experiment(file)
     contents: dict[str, str] = {}
-    prompts = [(f"prompt {i}", STYLES[i % len(STYLES)]) for i in range(SAMPLES)]
-    known: dict[str, Any] = {}
+    known: dict[str, bytes] = {}
     for key, stage in plan.stages.items():
         names = ",".join(plugin.name for plugin in stage.record.plugins.values())
         if names not in known:
-            known[names] = {"attempts": [provenance(stage, device="cpu", attempt=1)]}
+            known[names] = as_json({"attempts": [provenance(stage, device="cpu", attempt=1)]})
         identity = {"kind": stage.kind, "key": key, "label": stage.label, "spec": stage.spec,
                     "needs": list(stage.needs), "runtime": stage.runtime}  # fmt: skip
-        files = {
-            "spec.json": json_text(identity),
-            "log.txt": "made up\n",
-            "provenance.json": json_text(known[names]),
-            **made_up(stage.kind, key, prompts),
-        }
+        raw = {"spec.json": as_json(identity), "provenance.json": known[names],
+               **made_up(stage.kind)}  # fmt: skip
+        if stage.kind == "score":
+            raw["scores.jsonl"] = scores(int(key[:6], 16) / 0xFFFFFF)
         kinds = {"score": "sample"}
         inputs = {f"{kinds.get(stage.kind, 'train')}/{k}": contents[k] for k in stage.needs}
-        raw = {name: text.encode() for name, text in files.items()}
-        done = Done({name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        done = Done({name: {"size": len(data), "sha256": digest(data)}
                      for name, data in raw.items()}, inputs=inputs)  # fmt: skip
         contents[key] = done.content
         raw["done.json"] = json_text(seal(asdict(done))).encode()
-        folder = store / stage.kind / key
-        folder.mkdir(parents=True)
+        folder = f"{store}/{stage.kind}/{key}"
+        os.makedirs(folder)
         for name, data in raw.items():
-            (folder / name).write_bytes(data)
+            handle = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT, 0o644)
+            os.write(handle, data)
+            os.close(handle)
     return len(plan.stages)
 
 
-def made_up(kind: str, key: str, prompts: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Files that a stage of a kind leaves for others."""
-    from distillbench.files.io import json_text
-
+@cache
+def made_up(kind: str) -> Mapping[str, bytes]:
+    """Files that all stages of a kind leave for others, but scores."""
+    files = {"log.txt": b"made up\n"}
+    if kind == "score":
+        return {**files, "protocol.json": as_json({"n": SAMPLES})}
     cost = {"device": "cpu", "seconds": 12.5, "cpu_seconds": 12.0, "student_updates": 100,
             "peak_memory_bytes": 2**28, "samples": SAMPLES,
             "evaluations": {"teacher": 300, "student": 200}}  # fmt: skip
-    if kind != "score":
-        names = [{"index": i, "prompt": p, "category": c} for i, (p, c) in enumerate(prompts)]
-        more = {"samples.jsonl": lines(names)} if kind == "sample" else {"recipe.json": "{}\n"}
-        return {"cost.json": json_text(cost), **more}
-    base = int(key[:6], 16) / 0xFFFFFF
-    rows: list[dict[str, Any]] = [
-        {"kind": "sample", "index": i, "prompt": p, "category": c, "column": "",
-         "value": 20 + base + (i * 37 % 100) / 50}
-        for i, (p, c) in enumerate(prompts)
-    ]  # fmt: skip
-    for column in ("", *STYLES):
-        values = [row["value"] for row in rows[:SAMPLES] if column in ("", row["category"])]
-        mean = sum(values) / len(values)
-        rows.append({"kind": "aggregate", "column": column, "value": mean, "n": len(values)})
-    return {"scores.jsonl": lines(rows), "protocol.json": json_text({"n": SAMPLES})}
+    files["cost.json"] = as_json(cost)
+    if kind != "sample":
+        return {**files, "recipe.json": b"{}\n"}
+    rows = [{"index": i, "prompt": f"prompt {i}", "category": style(i)} for i in range(SAMPLES)]
+    return {**files, "samples.jsonl": b"".join(map(as_json, rows))}
 
 
-def lines(rows: Sequence[Mapping[str, Any]]) -> str:
-    """JSON lines."""
-    return "".join(json.dumps(row) + "\n" for row in rows)
+def scores(base: float) -> bytes:
+    """Rows of a metric: one a sample, and their means over all and over each style."""
+    values = [20 + base + (i * 37 % 100) / 50 for i in range(SAMPLES)]
+    lines = [f"{head}{value!r}}}" for head, value in zip(heads(), values, strict=True)]
+    of_styles = {name: values[i :: len(STYLES)] for i, name in enumerate(STYLES)}
+    for column, own in {"": values, **of_styles}.items():
+        row = {"kind": "aggregate", "column": column, "value": sum(own) / len(own), "n": len(own)}
+        lines.append(json.dumps(row))
+    return ("\n".join(lines) + "\n").encode()
+
+
+@cache
+def heads() -> tuple[str, ...]:
+    """Samples' rows up to their value."""
+    rows = ({"kind": "sample", "index": i, "prompt": f"prompt {i}", "category": style(i),
+             "column": ""} for i in range(SAMPLES))  # fmt: skip
+    return tuple(f'{json.dumps(row)[:-1]}, "value": ' for row in rows)
+
+
+def style(index: int) -> str:
+    """That of a prompt."""
+    return STYLES[index % len(STYLES)]
+
+
+def as_json(value: Any) -> bytes:
+    """One line."""
+    return (json.dumps(value, sort_keys=True) + "\n").encode()
+
+
+@lru_cache(2**10)
+def digest(data: bytes) -> str:
+    """sha256."""
+    return hashlib.sha256(data).hexdigest()
 
 
 # ---- measuring -----------------------------------------------------------------------------
@@ -159,37 +180,48 @@ def measured(cells: int, name: str, words: Sequence[str], folder: Path) -> Figur
     return Figure(cells, name, round(cpu, 2), round(wall, 2), round(usage.ru_maxrss / 1024), code)
 
 
-def figures(cells: int, folder: Path) -> Iterator[Figure]:
-    """All commands on grids of one size."""
+def figures(cells: int, folder: Path, only: Collection[str]) -> Iterator[Figure]:
+    """The commands of these names, or all, on grids of one size."""
     plain, linked = experiments(folder, cells)
     results = folder / "results"
-    yield measured(cells, "validate", ["validate", str(plain)], folder)
     here = ["--results", str(results)]
-    yield measured(cells, "plan, nothing stored", ["plan", str(plain), *here], folder)
-    yield measured(cells, "plan, linked rows", ["plan", str(linked), *here], folder)
+    edited = ["--set", "base.train.updates=200"]
+
+    def all_of(commands: Mapping[str, Sequence[str]]) -> Iterator[Figure]:
+        for name, words in commands.items():
+            if not only or name in only:
+                yield measured(cells, name, words, folder)
+
+    yield from all_of({
+        "validate": ["validate", str(plain)],
+        "plan, nothing stored": ["plan", str(plain), *here],
+        "plan, linked rows": ["plan", str(linked), *here],
+    })  # fmt: skip
     began = time.monotonic()
     count = fill(plain, results / "store")
     print(f"{cells} cells: {count} stages made in {time.monotonic() - began:.0f} s", flush=True)
     time.sleep(2.5)  # files that have just changed are not remembered
-    edited = ["--set", "base.train.updates=200"]
-    yield measured(cells, "plan, cached, first look", ["plan", str(plain), *here], folder)
-    yield measured(cells, "plan, cached", ["plan", str(plain), *here], folder)
-    yield measured(cells, "plan after an edit", ["plan", str(plain), *edited, *here], folder)
-    yield measured(cells, "table", ["table", str(plain), *here], folder)
-    yield measured(cells, "run, all cached", ["run", str(plain), *here], folder)
+    yield from all_of({
+        "plan, cached, first look": ["plan", str(plain), *here],
+        "run, all cached": ["run", str(plain), *here],
+        "table": ["table", str(plain), *here],
+        "plan, cached": ["plan", str(plain), *here],
+        "plan after an edit": ["plan", str(plain), *edited, *here],
+    })  # fmt: skip
 
 
 def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--only", nargs="+", default=[], help="commands by their names below")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found: list[Figure] = []
     print(f"{'cells':>7}  {'command':<26}{'CPU s':>9}{'wall s':>9}{'MiB':>8}")
     for cells in options.cells:
         with tempfile.TemporaryDirectory(prefix="scale-") as name:
-            for one in figures(cells, Path(name)):
+            for one in figures(cells, Path(name), options.only):
                 found.append(one)
                 end = f"  exit {one.exit_code}" if one.exit_code else ""
                 print(f"{one.cells:>7}  {one.command:<26}{one.cpu_seconds:>9.2f}"
