@@ -22,7 +22,10 @@ from distillbench.boot import command
 from distillbench.errors import NotSupported, StageFailed
 from distillbench.train.work import TrainWork
 
-__all__ = ["Team", "team"]
+__all__ = ["Team", "buckets", "team"]
+
+BUCKET = 25 << 20
+"""Bytes of gradients that travel together, as many as in torch's own data parallelism."""
 
 
 class Team:
@@ -43,12 +46,17 @@ class Team:
         self.scaler: Any = self._accelerator.scaler
 
     def average(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace each gradient by its mean over ranks."""
-        if self.size > 1:
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    dist.all_reduce(parameter.grad)
-                    parameter.grad /= self.size
+        """Replace each gradient by its mean over ranks; small ones travel together."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        for bucket in buckets(gradients):
+            joined = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            dist.all_reduce(joined)
+            joined /= self.size
+            parts = joined.split([gradient.numel() for gradient in bucket])
+            for gradient, part in zip(bucket, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any rank."""
@@ -77,6 +85,23 @@ class Team:
         AcceleratorState._reset_state(reset_partial_state=True)
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def buckets(gradients: Iterable[torch.Tensor], size: int = BUCKET) -> Iterator[list[torch.Tensor]]:
+    """Gradients in their order, of one dtype and at most so many bytes together; larger ones alone.
+
+    An adapter has a thousand of them, and each message has its price.
+    """
+    bucket: list[torch.Tensor] = []
+    held = 0
+    for gradient in gradients:
+        if bucket and (held + gradient.nbytes > size or gradient.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, held = [], 0
+        bucket.append(gradient)
+        held += gradient.nbytes
+    if bucket:
+        yield bucket
 
 
 @contextmanager

@@ -11,8 +11,31 @@ from safetensors.torch import load_file
 
 from distillbench.errors import Interrupted
 from distillbench.testing.method import train, train_spec
+from distillbench.train.ranks import buckets
 
 LCM = {"nets": "copy", "lr": 1e-3, "teacher_guidance": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "size", "expected"),
+    [
+        ([1, 2, 3], 100, [[1, 2, 3]]),
+        ([1, 2, 3], 12, [[1, 2], [3]]),
+        ([9, 1, 9, 1, 1], 12, [[9], [1], [9], [1, 1]]),
+        ([5], 4, [[5]]),
+        ([], 4, []),
+    ],
+)
+def test_small_gradients_travel_together(
+    numbers: list[int], size: int, expected: list[list[int]]
+) -> None:
+    found = buckets([torch.zeros(n) for n in numbers], size)
+    assert [[t.numel() for t in bucket] for bucket in found] == expected
+
+
+def test_gradients_of_two_dtypes_travel_apart() -> None:
+    half = torch.zeros(3, dtype=torch.bfloat16)
+    assert [len(b) for b in buckets([torch.zeros(1), half, half, torch.zeros(1)])] == [1, 2, 1]
 
 
 def test_two_processes_equal_one_with_twice_the_accumulation(tmp_path: Path) -> None:
