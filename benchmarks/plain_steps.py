@@ -16,7 +16,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from distillbench.backbones._pipeline import UNET_LAYERS
+from distillbench.backbones._layouts import UNET_LAYERS
 from distillbench.core.noise import generator
 
 __all__ = ["STEPS", "Plain"]

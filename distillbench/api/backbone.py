@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from distillbench.api.nets import NetHandle
     from distillbench.core.process import NoiseProcess
 
-__all__ = ["Backbone", "Cond", "Footprint", "Modality", "Prediction"]
+__all__ = ["RESTING_PLACE", "Backbone", "Cond", "Footprint", "Modality", "Prediction"]
 
 Modality = Literal["image", "video", "point"]
+
+RESTING_PLACE = "cpu"
+"""The device that networks wait on which are not called."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class Backbone(Adopting, Times, ABC):
         Config: the keys an experiment may set for it (path, revision, dtype and the like).
         modality: what a decoded sample is.
         train_prompts, eval_prompts: prompt sets used where an experiment names none.
+        costly_text: it encodes each prompt once and keeps that on disk.
         forward_mode: whether its networks, real times included, have derivatives in forward mode
             (torch.func.jvp), which fused attention kernels lack.
         process: alpha_t and sigma_t; available after `load`.
@@ -102,6 +106,7 @@ class Backbone(Adopting, Times, ABC):
     modality: ClassVar[Modality] = "image"
     train_prompts: ClassVar[str] = ""
     eval_prompts: ClassVar[str] = ""
+    costly_text: ClassVar[bool] = False
     forward_mode: ClassVar[bool] = False
     latent_shape: tuple[int, ...]
     prediction_type: str
@@ -290,3 +295,6 @@ class Backbone(Adopting, Times, ABC):
             merge_adapters: an adapter's passes without gradient go through merged weights.
             compile: blocks are compiled.
         """
+
+    def rest(self, *, text: bool, latents: bool) -> None:
+        """Free the device of text encoders, or of the autoencoder, until they are called again."""

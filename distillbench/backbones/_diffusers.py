@@ -13,11 +13,13 @@ import transformers
 from torch import Tensor
 
 from distillbench.backbones._folder import Folder
+from distillbench.backbones._kept import KEPT
 from distillbench.backbones._layouts import Layout
 from distillbench.backbones._parts import fetched, load_parts, readable
+from distillbench.backbones._resting import Resting
 from distillbench.core.process import CLEAN, NoiseProcess
 from distillbench.errors import NotSupported
-from distillbench.files.source import Source
+from distillbench.files.source import UNPINNED, Source
 from distillbench.finite import require_finite
 
 __all__ = ["ImageCodec", "VideoCodec", "load_pipeline", "process_of"]
@@ -41,6 +43,8 @@ def load_pipeline(
 ) -> Any:
     """A pipeline of class `kind` on `device`: its VAE in float32, all else in `dtype`.
 
+    Weights whose content is known are those of an earlier stage where a worker kept them.
+
     Args:
         check: refuses a folder whose settings are not honoured, and says what it holds.
 
@@ -51,16 +55,23 @@ def load_pipeline(
     transformers.utils.logging.disable_progress_bar()
     path = fetched(kind, source, variant)
     folder = check(path)
-    with readable(f"{kind} weights {source}", "that folder"):
-        dtypes = {"vae": torch.float32, "default": dtype}
-        parts = load_parts(path, folder, layout, dtypes, device=device)
-        pipe = getattr(diffusers, kind).from_pretrained(
-            path, local_files_only=True, **parts, **options
-        )
-    for part in pipe.components.values():
-        if isinstance(part, torch.nn.Module):
-            part.requires_grad_(False).eval()
-    return pipe.to(device)
+
+    def read() -> Any:
+        with readable(f"{kind} weights {source}", "that folder"):
+            dtypes = {"vae": torch.float32, "default": dtype}
+            parts = load_parts(path, folder, layout, dtypes, device=device)
+            pipe = getattr(diffusers, kind).from_pretrained(
+                path, local_files_only=True, **parts, **options
+            )
+        for part in pipe.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.requires_grad_(False).eval()
+        return pipe
+
+    content = source.revision(unused=options)
+    if content.startswith(UNPINNED):
+        return read().to(device)
+    return KEPT.pipeline((kind, content, variant, device, dtype), read).to(device)
 
 
 # ---- noise process ------------------------------------------------------------------------
@@ -157,11 +168,24 @@ class _Scale:
         return deviation * self.factor / self.spread[1].to(deviation.device)
 
 
-class ImageCodec:
-    """An AutoencoderKL in float32 over uint8 images, a few at a time."""
+class _Codec:
+    """An autoencoder in float32 with the scale of its latents, which have `rank` dimensions."""
+
+    def __init__(self, vae: Any, rank: int) -> None:
+        self._resting, self.scale = Resting(vae), _Scale(vae.config, rank)
+        self.rest = self._resting.rest
+
+    @property
+    def vae(self) -> Any:
+        """The autoencoder, on its device."""
+        return self._resting.awake()
+
+
+class ImageCodec(_Codec):
+    """An AutoencoderKL over uint8 images, a few at a time."""
 
     def __init__(self, vae: Any) -> None:
-        self.vae, self.scale = vae, _Scale(vae.config, 4)
+        super().__init__(vae, 4)
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     def _chunk(self, height: int, width: int) -> int:
@@ -191,11 +215,11 @@ class ImageCodec:
         return require_finite(mean, "latents of pictures"), deviation
 
 
-class VideoCodec:
-    """A causal 3-D autoencoder in float32, one video at a time."""
+class VideoCodec(_Codec):
+    """A causal 3-D autoencoder, one video at a time."""
 
     def __init__(self, vae: Any) -> None:
-        self.vae, self.scale = vae, _Scale(vae.config, 5)
+        super().__init__(vae, 5)
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> Tensor:

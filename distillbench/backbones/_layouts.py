@@ -10,12 +10,14 @@ from distillbench.backbones._honoured_text import CLIP, T5, TOKENIZER
 from distillbench.backbones._rules import Rule, Rules, flag, one_of, only, unread, whole
 
 __all__ = [
+    "ATTENTION_AND_MLP",
     "BY_PIPELINE",
     "COGVIDEOX",
     "PIXART",
     "SD",
     "SD3",
     "SDXL",
+    "UNET_LAYERS",
     "Component",
     "Layout",
     "Shape",
@@ -23,6 +25,14 @@ __all__ = [
 
 
 Shape = tuple[str | None, ...]
+
+ATTENTION_AND_MLP = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+# The layers LCM-LoRA adapts (arXiv 2311.05556): attention, MLPs, residual convolutions, time
+# projections; not the first and last convolution, not the time MLP.
+UNET_LAYERS = (
+    *ATTENTION_AND_MLP, "proj_in", "proj_out", "conv1", "conv2", "conv_shortcut",
+    "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from distillbench.api.backbone import Cond, Prediction
 from distillbench.api.fields import NEUTRAL, split
+from distillbench.backbones._layouts import UNET_LAYERS
 from distillbench.backbones._published import PublishedWeights
 from distillbench.core.lazy import torch
 from distillbench.core.parameterization import guided, x0_eps
@@ -22,21 +23,10 @@ if TYPE_CHECKING:
     from distillbench.backbones._diffusers import ImageCodec, VideoCodec
     from distillbench.backbones._network import Network
 
-__all__ = [
-    "ATTENTION_AND_MLP", "UNET_LAYERS", "NetworkConfig", "PipelineBackbone", "PipelineConfig",
-    "Resolution",
-]  # fmt: skip
+__all__ = ["NetworkConfig", "PipelineBackbone", "PipelineConfig", "Resolution"]
 
 Resolution = PositiveInt | tuple[PositiveInt, PositiveInt]
 """Side of square images in pixels, or [height, width]."""
-
-ATTENTION_AND_MLP = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
-# The layers LCM-LoRA adapts (arXiv 2311.05556): attention, MLPs, residual convolutions, time
-# projections; not the first and last convolution, not the time MLP.
-UNET_LAYERS = (
-    *ATTENTION_AND_MLP, "proj_in", "proj_out", "conv1", "conv2", "conv_shortcut",
-    "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
-)  # fmt: skip
 
 
 class NetworkConfig(BaseModel):
@@ -73,14 +63,12 @@ class PipelineBackbone(PublishedWeights):
         time_mlp: path of the time embedding's MLP in that part.
         targets: layers that get adapters by default.
         middle: path of the layer that `features` calls "mid".
-        costly_text: encode each prompt once and keep it on disk.
         image_output: which of a layer's outputs is the image, where layers have several.
     """
 
     pipeline: ClassVar[str]
     time_mlp: ClassVar[str] = "time_embedding"
     targets: ClassVar[tuple[str, ...]] = UNET_LAYERS
-    costly_text: ClassVar[bool] = False
     image_output: ClassVar[int] = 0
 
     pipe: Any
@@ -124,6 +112,7 @@ class PipelineBackbone(PublishedWeights):
         """Read the pipeline; its VAE stays float32."""
         from distillbench.backbones._diffusers import load_pipeline, process_of
         from distillbench.backbones._network import Network
+        from distillbench.backbones._resting import Resting
         from distillbench.backbones._text import TextCache
 
         self.device = device
@@ -150,7 +139,9 @@ class PipelineBackbone(PublishedWeights):
         )  # fmt: skip
         # Settings such as the text's length decide an encoding too; where the weights lie does not.
         settings = json.dumps(split(config).decisive, sort_keys=True)
-        text = [name for name in self.pipe.components if name.startswith(("text_", "tokenizer"))]
+        parts = self.pipe.components
+        self._encoders = [Resting(p) for n, p in parts.items() if n.startswith("text_") and p]
+        text = [name for name in parts if name.startswith(("text_", "tokenizer"))]
         encoders = self.source().revision(unused=self.load_options, only=text)
         identity = f"{self.name} {encoders} {dtype} {settings}"
         self._text = TextCache(self._finite_encode, identity, device) if self.costly_text else None
@@ -175,6 +166,8 @@ class PipelineBackbone(PublishedWeights):
         return self._finite_encode(prompts)
 
     def _finite_encode(self, prompts: Sequence[str]) -> Cond:
+        for encoder in self._encoders:
+            encoder.awake()
         try:
             with torch.no_grad():
                 cond = self._encode(prompts)
@@ -267,6 +260,13 @@ class PipelineBackbone(PublishedWeights):
         if not isinstance(self.codec, ImageCodec):
             raise NotSupported(f"{self.name} encodes no images")
         return self.codec.posterior(images)
+
+    def rest(self, *, text: bool, latents: bool) -> None:
+        """See `Backbone.rest`."""
+        for encoder in self._encoders if text else ():
+            encoder.rest()
+        if latents:
+            self.codec.rest()
 
     def latents_identity(self) -> str:
         """The autoencoder's weights."""

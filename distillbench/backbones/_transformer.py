@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineBackbone
+from distillbench.backbones._layouts import ATTENTION_AND_MLP
+from distillbench.backbones._pipeline import PipelineBackbone
 from distillbench.core.lazy import torch
 
 __all__ = ["TransformerBackbone"]

@@ -11,8 +11,8 @@ from distillbench.api.backbone import Cond
 from distillbench.api.fields import SIZE
 from distillbench.backbones._fits import equal, text
 from distillbench.backbones._folder import Folder
-from distillbench.backbones._layouts import SD3
-from distillbench.backbones._pipeline import ATTENTION_AND_MLP, PipelineConfig, Resolution
+from distillbench.backbones._layouts import ATTENTION_AND_MLP, SD3
+from distillbench.backbones._pipeline import PipelineConfig, Resolution
 from distillbench.backbones._transformer import TransformerBackbone
 from distillbench.core.lazy import torch
 

@@ -120,6 +120,24 @@ class DataSource:
         self._chunks: dict[int, Cond] = {}
         self._cached: bool | None = None
 
+    def settle(self, draws: int, tick: Callable[[], None]) -> None:
+        """Encode ahead what is drawn anyway, and let networks rest that nothing is left for.
+
+        Args:
+            draws: samples that will be drawn; of a larger set not all may be.
+            tick: called as it goes on.
+        """
+        all_drawn = draws >= len(self.prompts)
+        text = all_drawn and (self._fits() or self.backbone.costly_text)
+        if text:
+            for start in range(0, len(self.prompts), ENCODE_CHUNK):
+                self._encode(range(start, min(start + ENCODE_CHUNK, len(self.prompts))))
+                tick()
+        latents = not self.latents
+        if self._kept is not None and all_drawn:
+            latents = self._kept.fill(len(self.prompts), tick)
+        self.backbone.rest(text=text, latents=latents)
+
     def batch(self, step: int, micro: int, repeat: int = 0) -> Batch:
         """The batch of a step.
 
@@ -146,7 +164,7 @@ class DataSource:
         if not self.latents:
             return None
         if self._kept is not None:
-            return self._kept.batch(indices, key).to(self.device)
+            return _moved(self._kept.batch(indices, key), self.device)
         made = self.backbone.training_latents(prompts, generator(*key, "latents"))
         if made is None:
             raise NotSupported(
@@ -164,7 +182,8 @@ class DataSource:
         if not self._fits():
             return self.backbone.encode([self.prompts[i] for i in indices]).to(self.device)
         rows = [self._chunk(i // ENCODE_CHUNK)[_row(i)] for i in indices]
-        return type(rows[0]).cat(rows).to(self.device)
+        cond = type(rows[0]).cat(rows)
+        return type(cond)({n: _moved(value, self.device) for n, value in cond.tensors.items()})
 
     def _fits(self) -> bool:
         if self._cached is None:
@@ -179,6 +198,13 @@ class DataSource:
             prompts = self.prompts[start : start + ENCODE_CHUNK]
             self._chunks[index] = self.backbone.encode(prompts).to("cpu")
         return self._chunks[index]
+
+
+def _moved(value: torch.Tensor, device: str) -> torch.Tensor:
+    """On a device; a GPU copies pinned memory while others go on."""
+    if device.startswith("cuda"):
+        return value.pin_memory().to(device, non_blocking=True)
+    return value.to(device)
 
 
 def _row(index: int) -> slice:

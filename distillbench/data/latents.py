@@ -102,6 +102,10 @@ class Rows:
         except OSError as error:
             self._give_up(error)
 
+    def keeps(self, count: int) -> bool:
+        """Whether so many rows are found again, on disk or in memory."""
+        return self._writes or count * self._size <= MEMORY_BYTES
+
     def _remember(self, index: int, payload: bytes) -> None:
         if (len(self._rows) + 1) * self._size <= MEMORY_BYTES:
             self._rows[index] = payload
@@ -159,6 +163,18 @@ class Latents:
             return rows[:, 0]
         noise = torch.randn(rows[:, 0].shape, generator=generator(*key, "posterior"))
         return rows[:, 0] + rows[:, 1] * noise
+
+    def fill(self, count: int, tick: Callable[[], None]) -> bool:
+        """Encode the pictures 0 to `count` - 1 ahead; whether all of them are found again.
+
+        Args:
+            tick: called after each.
+        """
+        for index in range(count):
+            for flip in (0, 1) if self._flip else (0,):
+                self._row(index, flip)
+                tick()
+        return self._rows.keeps((1 + self._flip) * count)
 
     def _row(self, index: int, flip: int) -> torch.Tensor:
         number = 2 * index + flip if self._flip else index

@@ -14,11 +14,13 @@ from distillbench.errors import MissingWeights
 from distillbench.files.hashes import file_sha256
 from distillbench.files.weight_files import weight_files
 
-__all__ = ["CARD", "Source", "content_hash", "loaded_files"]
+__all__ = ["CARD", "UNPINNED", "Source", "content_hash", "loaded_files"]
 
 INDEX = "model_index.json"
 CARD = "card.json"
 """What the project says of weights that it ships; no part of them."""
+UNPINNED = "unpinned:"
+"""How the identity begins of what may be other bytes tomorrow."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NEVER_READ = {".md", ".rst", ".pdf", ".html", ".log", ".png", ".jpg", ".jpeg", ".gif", ".webp",
                ".bmp", ".svg", ".mp4", ".ipynb"}  # fmt: skip
@@ -65,7 +67,7 @@ class Source:
             return content_hash(folder, unused=unused, only=only, variant=self.variant)
         if _COMMIT.fullmatch(self.commit):
             return self.commit
-        return f"unpinned:{self.model}@{self.commit or 'main'}"
+        return f"{UNPINNED}{self.model}@{self.commit or 'main'}"
 
     def __str__(self) -> str:
         return f"{self.model}@{self.commit}" if self.commit else self.model

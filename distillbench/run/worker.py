@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from distillbench.backbones._kept import KEPT
 from distillbench.errors import (
     ArtifactError,
     BadInput,
@@ -231,7 +232,8 @@ def _call(
     module, _, name = STAGE_FUNCTIONS["given" if given else stage.kind].partition(":")
     function = getattr(importlib.import_module(module), name)
     context = StageContext(job.device, progress, should_stop, stage.options)
-    function(stage.record, context, **inputs, out=tmp)
+    with KEPT.stage(lends=stage.kind != "score" and not given):
+        function(stage.record, context, **inputs, out=tmp)
     return contents
 
 
