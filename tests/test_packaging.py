@@ -36,6 +36,7 @@ def test_every_import_is_a_declared_and_pinned_dependency() -> None:
     wanted = [
         "pydantic_core",
         *project["dependencies"],
+        *project["optional-dependencies"]["adamw8bit"],
         *project["optional-dependencies"]["ray"],
         *project["optional-dependencies"]["frames"],
         "pytest",

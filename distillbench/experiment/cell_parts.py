@@ -25,6 +25,7 @@ class TrainConfig(Section):
         merge_adapters: compute an adapter's passes without gradient through a copy of the base's
             weights with it added, made anew after each update; in float32 alone.
         compile: compile the networks' blocks (torch.compile).
+        optimizer: AdamW with moments in float32, or in 8 bits (by torchao), a quarter of them.
         save_every: updates between checkpoints a killed run resumes from.
     """
 
@@ -36,6 +37,7 @@ class TrainConfig(Section):
     processes: Annotated[int, Field(gt=0, le=1024)] = 1
     merge_adapters: bool = False
     compile: bool = False
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     save_every: PositiveInt = 200
 
 

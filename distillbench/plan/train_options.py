@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HALF_ARITHMETIC", "OPTIONS", "needs", "problems", "stated"]
 
-OPTIONS = ("merge_adapters", "compile")
+OPTIONS = ("merge_adapters", "compile", "optimizer")
 HALF_ARITHMETIC = 2
 """Part of keys in half precision: since 2 adapters compute in the load dtype, not in float32."""
 
@@ -37,6 +37,8 @@ def stated(train: TrainConfig, method: Method) -> dict[str, Any]:
         settings["merge_adapters"] = True
     if train.compile:
         settings["compile"] = True
+    if train.optimizer != "adamw":
+        settings["optimizer"] = train.optimizer
     return settings
 
 
@@ -54,10 +56,15 @@ def problems(train: TrainConfig, method: Method) -> Iterator[tuple[str, str]]:
 
 def needs(train: TrainSettings, *, gpu: bool) -> Iterator[Need]:
     """What the settings take of a machine."""
-    if not train.compile:
-        return
-    if gpu:
-        yield package("triton", "pip install triton, or set train.compile: false")
+    eight = train.optimizer == "adamw8bit"
+    if eight:
+        yield package(
+            "torchao", 'pip install "distillbench[adamw8bit]", or set train.optimizer: adamw'
+        )
+    if gpu and (train.compile or eight):
+        instead = "train.compile: false" if train.compile else "train.optimizer: adamw"
+        yield package("triton", f"pip install triton, or set {instead}")
+    if gpu or not train.compile:
         return
     names = ("g++", "clang++", "c++")
     there = os.environ.get("CXX") or next(filter(shutil.which, names), "")

@@ -117,6 +117,8 @@ def _told(plan: Plan, stage: Stage) -> list[Any] | None:
         return None
     nets = [_shaped(stage.plugin("backbone")), _shaped(stage.plugin("method"))]
     told = [stage.kind, *nets, _batch(spec), _precision(plan, spec)]
+    if isinstance(spec, TrainSpec):
+        told.append(spec.train.optimizer)
     if isinstance(spec, SampleSpec):
         there = _shaped(stage.plugin("sample_on")) if spec.sample_on else None
         told += [there, spec.sampler.kind, spec.sampler.guidance_scale != 1]
@@ -191,7 +193,8 @@ def _of_networks(plan: Plan, stage: Stage, other: Changed) -> tuple[Memory | Non
     if isinstance(spec, SampleSpec):
         placed = Placed.of(spec.plain(), stage.options.plain(), Path())
         return sampling_memory(made, spec.sampler, on=there, placed=placed, **how), ""
-    return training_memory(made, **how), ""
+    assert isinstance(spec, TrainSpec)
+    return training_memory(made, optimizer=spec.train.optimizer, **how), ""
 
 
 def _weights_of_others(stage: Stage) -> list[Need]:

@@ -13,19 +13,20 @@ from torch import Tensor
 
 from distillbench.api.method import Batch, Method
 from distillbench.outlines import META, Alive, Kernels, Memory, bytes_of, tensors_of
+from distillbench.train.optimizer import MOMENTS, Kind
 from distillbench.train.role import Role, make_role, only
 
 __all__ = ["training_memory"]
 
-MOMENTS = 2
-"""Of Adam, for every trained weight."""
 
-
-def training_memory(method: Method, *, precision: str, batch_size: int) -> Memory:
+def training_memory(
+    method: Method, *, precision: str, batch_size: int, optimizer: Kind = "adamw"
+) -> Memory:
     """Reckon the training of a method on its backbone, neither of them loaded yet.
 
     Args:
         batch_size: samples of a micro-batch.
+        optimizer: kind of the roles' optimizers.
     """
     backbone = method.backbone
     backbone.load(META, dtype=precision)
@@ -48,8 +49,8 @@ def training_memory(method: Method, *, precision: str, batch_size: int) -> Memor
             continue
         if found > most:
             most, turn = found, name
-    trained = bytes_of(own)
-    return Memory(loaded, trained + bytes_of(means), MOMENTS * trained, most, turn, unknown)
+    moments = round(MOMENTS[optimizer] * sum(parameter.numel() for parameter in own))
+    return Memory(loaded, bytes_of([*own, *means]), moments, most, turn, unknown)
 
 
 def _turn(

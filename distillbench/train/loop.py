@@ -14,17 +14,16 @@ import torch
 
 from distillbench.api.method import Batch, Losses
 from distillbench.api.published import Published
-from distillbench.data.batches import DataSource
-from distillbench.data.imageset import planned_images
-from distillbench.data.prompts import planned_prompts
+from distillbench.data.ahead import Make
 from distillbench.errors import Interrupted, PluginError
 from distillbench.files.io import write_json
 from distillbench.numerics import Meter, repeatable
-from distillbench.specs.context import Runtime, StageContext
-from distillbench.specs.stages import DataSpec, TrainSpec
+from distillbench.specs.context import StageContext
+from distillbench.specs.stages import TrainSpec
 from distillbench.student import files as export
 from distillbench.train import ranks, state
 from distillbench.train.build import build
+from distillbench.train.feed import feed, source
 from distillbench.train.ranks import Team
 from distillbench.train.role import Role, make_role, only
 from distillbench.train.watch import Watch
@@ -62,11 +61,14 @@ class Trainer:
     roles: dict[str, Role] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     saved_at: str = "none yet"
+    beat: float = 0.0
 
     def __post_init__(self) -> None:
         self.spec, self.context = self.work.spec, self.work.context
         self.out, self.checkpoints = self.work.out, self.work.checkpoints
         self.train = self.spec.train
+        size = self.team.size
+        self.micros = range(self.team.rank, self.train.accumulate * size, size)
         self.meter = Meter(self.team.device)
         self.method = build(self.spec, self.context.runtime)
         self.watch = Watch.of(self.method.name, self.team)
@@ -80,7 +82,9 @@ class Trainer:
         if self.method.nets():
             self._set_up()
             self._resume()
-            self._steps()
+            steps = range(self.step, self.stop)
+            with feed(self.data, self.method, self.micros, steps, self._tick) as self.batch:
+                self._steps()
         elif published := self.method.published():
             self._adopt(published)
         self._finish()
@@ -100,7 +104,7 @@ class Trainer:
     def _steps(self) -> None:
         total, save_every = self.train.updates, self.context.runtime.save_every
         every, first = max(1, total // LOG_ROWS), self.step
-        started, beat = time.perf_counter(), 0.0
+        started = time.perf_counter()
         self._write_log()
         while self.step < self.stop:
             if self.team.any(self.context.should_stop()):
@@ -116,8 +120,8 @@ class Trainer:
             if self.step in (total // 2, total):
                 self._warn()
             now = time.perf_counter()
-            if logged or now - beat > HEARTBEAT_SECONDS:
-                beat, rate = now, (self.step - first) / (now - started)
+            if logged or now - self.beat > HEARTBEAT_SECONDS:
+                self.beat, rate = now, (self.step - first) / (now - started)
                 self.context.progress({
                     "kind": "train", "step": self.step, "steps": self.stop,
                     "steps_per_second": rate, "losses": losses,
@@ -144,16 +148,15 @@ class Trainer:
         self, turn: str, batches: dict[tuple[int, int], Batch], repeat: int
     ) -> list[Mapping[str, torch.Tensor]]:
         """One update of the roles a turn trains; returns what each micro-batch reported."""
-        trained, accumulate = self.method.trains(turn), self.train.accumulate
+        trained = self.method.trains(turn)
         only(trained, self.roles.items())
         reported: list[Mapping[str, torch.Tensor]] = []
         with self.roles[turn].net.active():  # for backward too: checkpointed layers run again in it
-            for i in range(accumulate):
-                micro = i * self.team.size + self.team.rank
+            for micro in self.micros:
                 if (repeat, micro) not in batches:
-                    batches[repeat, micro] = self.data.batch(self.step, micro, repeat)
+                    batches[repeat, micro] = self.batch(self.step, micro, repeat)
                 losses = self.method.loss(turn, batches[repeat, micro], self.step)
-                self._backward(turn, losses.total / accumulate)
+                self._backward(turn, losses.total / len(self.micros))
                 reported.append(_detached(losses))
         losses_good = torch.stack([r["loss"] for r in reported]).isfinite().all()
         roles = [self.roles[name] for name in trained]
@@ -188,15 +191,13 @@ class Trainer:
             merged, compiled = self.train.merge_adapters, self.train.compile
             backbone.tune(merge_adapters=merged, compile=compiled)
         self.meter.watch(backbone)
-        self.data = DataSource(
-            backbone, _prompts(spec.data, told), seed=spec.seed, batch_size=self.train.batch_size,
-            latents="latents" in method.needs, images=planned_images(spec.data, told.images),
-            fit=spec.data.fit, device=device, content=spec.data.images_sha256, tell=self._tell,
-        )  # fmt: skip
+        self.data = source(spec, told, method, device, self._tell)
+        self.batch: Make = self.data.batch
         for name, net in method.nets().items():
             self.roles[name] = make_role(
-                method, name, net, seed=spec.seed, lr_scale=self.train.lr_scale, device=device
-            )
+                method, name, net, seed=spec.seed, lr_scale=self.train.lr_scale, device=device,
+                kind=self.train.optimizer,
+            )  # fmt: skip
         if spec.init:
             self.roles[method.student].start_from(export.read_tensors(runs / spec.init))
         method.bind({name: role.net for name, role in self.roles.items()})
@@ -249,6 +250,15 @@ class Trainer:
             self._tell(f"{self.method.name}: at step {self.step} {text}")
             self.log.append(json.dumps({"step": self.step, "warning": text}) + "\n")
 
+    def _tick(self) -> None:
+        """A sign of life before the first step, and the place to stop at."""
+        if self.context.should_stop():
+            raise Interrupted(f"stopped after step {self.step} of {self.train.updates}")
+        now = time.perf_counter()
+        if now - self.beat > HEARTBEAT_SECONDS:
+            self.beat = now
+            self.context.progress({"kind": "train", "step": self.step, "steps": self.stop})
+
     def _tell(self, text: str) -> None:
         """A line for the user; ranks above 0 see the same and say nothing (see `follower`)."""
         self.context.progress({"kind": "train", "note": text})
@@ -279,9 +289,3 @@ class Trainer:
 
 def _detached(losses: Losses) -> Mapping[str, torch.Tensor]:
     return {"loss": losses.total.detach(), **{n: v.detach() for n, v in losses.scalars.items()}}
-
-
-def _prompts(data: DataSpec, runtime: Runtime) -> tuple[str, ...]:
-    if data.images_sha256 or runtime.images:
-        return ()
-    return planned_prompts(runtime.prompts, data.prompts_sha256).prompts

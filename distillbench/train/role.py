@@ -11,7 +11,8 @@ import torch
 from distillbench.api.method import Method, NetSpec, Optim
 from distillbench.api.nets import NetHandle, head_handle
 from distillbench.core.noise import generator
-from distillbench.train import state
+from distillbench.train import optimizer, state
+from distillbench.train.optimizer import Tensors
 from distillbench.train.ranks import Team
 
 __all__ = ["Role", "make_role", "only"]
@@ -24,13 +25,13 @@ class Role:
     Attributes:
         net: the trained net.
         optim: its settings, the learning rate scaled by the run's `lr_scale`.
-        optimizer: AdamW over `parameters`.
+        optimizer: AdamW over `parameters`, of whatever kind.
         updates: updates so far.
     """
 
     net: NetHandle
     optim: Optim
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     parameters: list[torch.nn.Parameter]
     updates: int = 0
 
@@ -45,13 +46,7 @@ class Role:
 
     def step(self, team: Team) -> None:
         """Update the weights by the gathered gradients; the scaler is updated by the caller."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
-        if team.scaler:
-            team.scaler.step(self.optimizer)
-        else:
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizer.step(self.optimizer, self._rate(), team.scaler)
         self.updates += 1
         self.net.update_ema()
 
@@ -59,14 +54,14 @@ class Role:
         warmup = self.optim.warmup_steps
         return self.optim.lr * (min(1.0, (self.updates + 1) / warmup) if warmup else 1.0)
 
-    def tensors(self) -> state.Tensors:
+    def tensors(self) -> Tensors:
         """Weights, average and Adam moments for a checkpoint."""
-        parts = {"net": self.net.tensors(), "adam": state.flatten_adam(self.optimizer)}
+        parts = {"net": self.net.tensors(), "adam": optimizer.flatten(self.optimizer)}
         if self.net.ema is not None:
             parts["ema"] = self.net.ema.tensors()
         return {f"{part}/{key}": v for part, values in parts.items() for key, v in values.items()}
 
-    def start_from(self, tensors: state.Tensors) -> None:
+    def start_from(self, tensors: Tensors) -> None:
         """Take another run's weights before the first update; an average starts there too."""
         self.net.load_tensors(tensors)
         if self.net.ema is not None:
@@ -78,13 +73,14 @@ class Role:
         self.net.load_tensors(saved.part(f"{name}/net"))
         if self.net.ema is not None:
             self.net.ema.load_tensors(saved.part(f"{name}/ema"))
-        state.restore_adam(self.optimizer, saved.part(f"{name}/adam"))
+        optimizer.restore(self.optimizer, saved.part(f"{name}/adam"))
         self.updates = saved.state["updates"][name]
 
 
 def make_role(
-    method: Method, name: str, spec: NetSpec, *, seed: int, lr_scale: float, device: str
-) -> Role:
+    method: Method, name: str, spec: NetSpec, *, seed: int, lr_scale: float, device: str,
+    kind: optimizer.Kind = "adamw",
+) -> Role:  # fmt: skip
     """Build a role; its random initial weights depend on (seed, name) alone."""
     with torch.random.fork_rng():
         torch.manual_seed(generator(seed, "init", name).initial_seed())
@@ -99,11 +95,7 @@ def make_role(
         given.lr * lr_scale, given.betas, given.weight_decay, given.eps, given.clip_norm,
         given.warmup_steps,
     )  # fmt: skip
-    optimizer = torch.optim.AdamW(
-        parameters, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay,
-        fused=device.startswith("cuda") or None,
-    )  # fmt: skip
-    return Role(net, optim, optimizer, parameters)
+    return Role(net, optim, optimizer.make(kind, parameters, optim, device), parameters)
 
 
 def only(trained: Collection[str], roles: Iterable[tuple[str, Role]]) -> None:

@@ -17,17 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from distillbench.errors import ArtifactError
 from distillbench.files.io import fsync_dir, fsync_file, write_json
 from distillbench.store.record import Done
+from distillbench.train.optimizer import Tensors
 
-__all__ = ["Saved", "flatten_adam", "latest", "restore_adam", "save", "sweep"]
+__all__ = ["Saved", "latest", "save", "sweep"]
 
 KEEP = 2
-Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -107,22 +106,6 @@ def _read(folder: Path) -> Saved:
     log = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     tensors = load_file(folder / "tensors.safetensors")
     return Saved(folder, state["step"], tensors, state, tuple(log))
-
-
-def flatten_adam(optimizer: torch.optim.Optimizer) -> Tensors:
-    """Adam's moments and counters as "<parameter index>/<moment>" -> tensor."""
-    state = optimizer.state_dict()["state"]
-    return {f"{i}/{name}": value for i, part in state.items() for name, value in part.items()}
-
-
-def restore_adam(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put back what `flatten_adam` gave."""
-    state: dict[int, Tensors] = {}
-    for key, value in tensors.items():
-        index, name = key.split("/")
-        state.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _up_to(root: Path, step: int) -> list[Path]:

@@ -32,8 +32,8 @@ CASES = {
         "rows:\n  - method: fake-student\n    train: {updatse: 4}\n",
         "e.yaml:6:13: rows[0].train.updatse: unknown key. 'train' has: updates, batch_size, "
         "accumulate, "
-        "precision, lr_scale, processes, merge_adapters, compile, save_every. Did you mean "
-        "'updates'?",
+        "precision, lr_scale, processes, merge_adapters, compile, optimizer, save_every. "
+        "Did you mean 'updates'?",
     ),
     "value of a wrong type": (
         "rows: [{method: fake-student, train: {updates: many}}]\n",

@@ -8,6 +8,7 @@ import pytest
 
 from distillbench.api import registry
 from distillbench.experiment.cell_parts import TrainConfig
+from distillbench.files import places
 from distillbench.plan import train_options
 from distillbench.specs.stages import TrainSettings
 
@@ -25,7 +26,7 @@ def test_a_training_without_them_has_the_key_of_before() -> None:
     assert stated == TrainConfig().model_dump(exclude={"save_every", *train_options.OPTIONS})
 
 
-@pytest.mark.parametrize("option", train_options.OPTIONS)
+@pytest.mark.parametrize("option", ["merge_adapters", "compile"])
 def test_they_are_stated_where_they_do_anything(option: str) -> None:
     train = TrainConfig(**{option: True})
     assert train_options.stated(train, method())[option] is True
@@ -73,6 +74,23 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not need.problem
     (need,) = train_options.needs(compiled, gpu=True)
     assert need.name == "triton"
+
+
+def test_another_optimizer_is_stated_and_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = TrainConfig(optimizer="adamw8bit")
+    assert train_options.stated(train, method())["optimizer"] == "adamw8bit"
+    assert said({"optimizer": "adamw8bit"}, method(backbone="gmm")) == []
+    settings = TrainSettings(optimizer="adamw8bit")
+    assert settings.plain() == {"optimizer": "adamw8bit"}
+    monkeypatch.setattr(places.importlib.util, "find_spec", lambda name: None)
+    (need,) = train_options.needs(settings, gpu=False)
+    assert need.line == (
+        'package torchao: is not installed; pip install "distillbench[adamw8bit]", or set '
+        "train.optimizer: adamw"
+    )
+    package, compiler = train_options.needs(settings, gpu=True)
+    assert (package.name, compiler.name) == ("torchao", "triton")
+    assert "set train.optimizer: adamw" in compiler.line
 
 
 def test_half_precision_states_its_arithmetic() -> None:
