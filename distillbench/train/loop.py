@@ -14,7 +14,6 @@ import torch
 
 from distillbench.api.method import Batch, Losses
 from distillbench.api.published import Published
-from distillbench.data.ahead import Make
 from distillbench.errors import Interrupted, PluginError
 from distillbench.files.io import write_json
 from distillbench.numerics import Meter, repeatable
@@ -192,7 +191,7 @@ class Trainer:
             backbone.tune(merge_adapters=merged, compile=compiled)
         self.meter.watch(backbone)
         self.data = source(spec, told, method, device, self._tell)
-        self.batch: Make = self.data.batch
+        self.batch = self.data.batch
         for name, net in method.nets().items():
             self.roles[name] = make_role(
                 method, name, net, seed=spec.seed, lr_scale=self.train.lr_scale, device=device,

@@ -54,7 +54,7 @@ class Team:
             joined = torch.cat([gradient.reshape(-1) for gradient in bucket])
             dist.all_reduce(joined)
             joined /= self.size
-            parts = joined.split([gradient.numel() for gradient in bucket])
+            parts = torch.split(joined, [gradient.numel() for gradient in bucket])
             for gradient, part in zip(bucket, parts, strict=True):
                 gradient.copy_(part.view_as(gradient))
 
