@@ -8,10 +8,10 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["KEPT", "Kept", "apart"]
+__all__ = ["KEPT", "KeptPipeline", "apart"]
 
 
-class Kept:
+class KeptPipeline:
     """At most one pipeline between the stages of a worker.
 
     A stage puts adapters, hooks and processors into the modules it gets. They are therefore made
@@ -61,7 +61,7 @@ class Kept:
         self._key, self._pipe, self._versions = None, None, []
 
 
-KEPT = Kept()
+KEPT = KeptPipeline()
 
 
 def apart(pipe: Any) -> Any:

@@ -12,12 +12,12 @@ import torch
 
 from distillbench.api.method import Batch
 
-__all__ = ["Ahead", "Key", "Make"]
+__all__ = ["Ahead", "BatchKey", "MakeBatch"]
 
-Key = tuple[int, int, int]
+BatchKey = tuple[int, int, int]
 """Step, micro-batch and repeat of a batch."""
-Make = Callable[[int, int, int], Batch]
-END: Key = (-1, -1, -1)
+MakeBatch = Callable[[int, int, int], Batch]
+END: BatchKey = (-1, -1, -1)
 DEPTH = 2
 PATIENCE = 0.2
 
@@ -34,9 +34,9 @@ class Ahead:
             caller, and so are all after it.
     """
 
-    def __init__(self, make: Make, keys: Iterator[Key]) -> None:
+    def __init__(self, make: MakeBatch, keys: Iterator[BatchKey]) -> None:
         self._make, self._keys = make, keys
-        self._made: queue.Queue[tuple[Key, Batch | BaseException | None]] = queue.Queue(DEPTH)
+        self._made: queue.Queue[tuple[BatchKey, Batch | BaseException | None]] = queue.Queue(DEPTH)
         self._stopped = threading.Event()
         self._threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
@@ -73,7 +73,7 @@ class Ahead:
         except BaseException as error:
             self._put(END, error)
 
-    def _put(self, key: Key, made: Batch | BaseException | None) -> bool:
+    def _put(self, key: BatchKey, made: Batch | BaseException | None) -> bool:
         """Wait for room; False where nobody takes it any more."""
         while not self._stopped.is_set():
             try:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from distillbench.api.method import Batch, Method
 from distillbench.outlines import META, Alive, Kernels, Memory, bytes_of, tensors_of
-from distillbench.train.optimizer import MOMENTS, Kind
+from distillbench.train.optimizer import MOMENTS, OptimizerKind
 from distillbench.train.role import Role, make_role, only
 
 __all__ = ["training_memory"]
 
 
 def training_memory(
-    method: Method, *, precision: str, batch_size: int, optimizer: Kind = "adamw"
+    method: Method, *, precision: str, batch_size: int, optimizer: OptimizerKind = "adamw"
 ) -> Memory:
     """Reckon the training of a method on its backbone, neither of them loaded yet.
 

@@ -10,7 +10,7 @@ import torch
 
 from distillbench.api import backbone as api
 from distillbench.api.method import Method
-from distillbench.data.ahead import Ahead, Key, Make
+from distillbench.data.ahead import Ahead, BatchKey, MakeBatch
 from distillbench.data.batches import DataSource
 from distillbench.data.imageset import planned_images
 from distillbench.data.prompts import planned_prompts
@@ -39,7 +39,7 @@ def source(
     )  # fmt: skip
 
 
-def keys(method: Method, micros: range, steps: range) -> Iterator[Key]:
+def keys(method: Method, micros: range, steps: range) -> Iterator[BatchKey]:
     """What the turns of these steps ask for, each batch once, in their order.
 
     Args:
@@ -47,7 +47,7 @@ def keys(method: Method, micros: range, steps: range) -> Iterator[Key]:
     """
     for step in steps:
         repeats: Counter[str] = Counter()
-        asked: dict[Key, None] = {}
+        asked: dict[BatchKey, None] = {}
         for turn in method.turns(step):
             asked |= dict.fromkeys((step, micro, repeats[turn]) for micro in micros)
             repeats[turn] += 1
@@ -57,7 +57,7 @@ def keys(method: Method, micros: range, steps: range) -> Iterator[Key]:
 @contextmanager
 def feed(
     data: DataSource, method: Method, micros: range, steps: range, tick: Callable[[], None]
-) -> Iterator[Make]:
+) -> Iterator[MakeBatch]:
     """What gives the batches of these steps.
 
     On a processor that is `DataSource.batch` itself: a second thread would take what others were

@@ -14,16 +14,16 @@ import torch
 
 from distillbench.api.method import Optim
 
-__all__ = ["MOMENTS", "Kind", "Tensors", "flatten", "make", "restore", "step"]
+__all__ = ["MOMENTS", "OptimizerKind", "States", "flatten", "make", "restore", "step"]
 
-Kind = Literal["adamw", "adamw8bit"]
-Tensors = dict[str, torch.Tensor]
-MOMENTS: Mapping[Kind, float] = {"adamw": 8.0, "adamw8bit": 2 * (1 + 4 / 256)}
+OptimizerKind = Literal["adamw", "adamw8bit"]
+States = dict[str, torch.Tensor]
+MOMENTS: Mapping[OptimizerKind, float] = {"adamw": 8.0, "adamw8bit": 2 * (1 + 4 / 256)}
 """Bytes of both moments for each trained number."""
 
 
 def make(
-    kind: Kind, parameters: Sequence[torch.nn.Parameter], optim: Optim, device: str
+    kind: OptimizerKind, parameters: Sequence[torch.nn.Parameter], optim: Optim, device: str
 ) -> torch.optim.Optimizer:
     """An optimizer over parameters on a device."""
     told: dict[str, Any] = {"lr": optim.lr, "betas": optim.betas, "eps": optim.eps,
@@ -57,12 +57,12 @@ def _eagerly(optimizer: torch.optim.Optimizer) -> AbstractContextManager[Any]:
     return stance
 
 
-def flatten(optimizer: torch.optim.Optimizer) -> Tensors:
+def flatten(optimizer: torch.optim.Optimizer) -> States:
     """Moments and counters as "<parameter index>/<moment>" -> tensor.
 
     A moment of 8 bits is the tensors that it is made of, "<parameter index>/<moment>/<part>".
     """
-    found: Tensors = {}
+    found: States = {}
     for i, moments in optimizer.state_dict()["state"].items():
         for name, value in moments.items():
             if not hasattr(value, "__tensor_flatten__"):
@@ -73,7 +73,7 @@ def flatten(optimizer: torch.optim.Optimizer) -> Tensors:
     return found
 
 
-def restore(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+def restore(optimizer: torch.optim.Optimizer, tensors: States) -> None:
     """Put back what `flatten` gave."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
@@ -91,7 +91,7 @@ def restore(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _of_8_bits(parts: Tensors, *, signed: bool) -> Any:
+def _of_8_bits(parts: States, *, signed: bool) -> Any:
     from torchao.optim.subclass_8bit import OptimState8bit
 
     return OptimState8bit(**parts, signed=signed, dtype=torch.float32)

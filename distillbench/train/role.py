@@ -12,7 +12,7 @@ from distillbench.api.method import Method, NetSpec, Optim
 from distillbench.api.nets import NetHandle, head_handle
 from distillbench.core.noise import generator
 from distillbench.train import optimizer, state
-from distillbench.train.optimizer import Tensors
+from distillbench.train.optimizer import States
 from distillbench.train.ranks import Team
 
 __all__ = ["Role", "make_role", "only"]
@@ -54,14 +54,14 @@ class Role:
         warmup = self.optim.warmup_steps
         return self.optim.lr * (min(1.0, (self.updates + 1) / warmup) if warmup else 1.0)
 
-    def tensors(self) -> Tensors:
+    def tensors(self) -> States:
         """Weights, average and Adam moments for a checkpoint."""
         parts = {"net": self.net.tensors(), "adam": optimizer.flatten(self.optimizer)}
         if self.net.ema is not None:
             parts["ema"] = self.net.ema.tensors()
         return {f"{part}/{key}": v for part, values in parts.items() for key, v in values.items()}
 
-    def start_from(self, tensors: Tensors) -> None:
+    def start_from(self, tensors: States) -> None:
         """Take another run's weights before the first update; an average starts there too."""
         self.net.load_tensors(tensors)
         if self.net.ema is not None:
@@ -79,7 +79,7 @@ class Role:
 
 def make_role(
     method: Method, name: str, spec: NetSpec, *, seed: int, lr_scale: float, device: str,
-    kind: optimizer.Kind = "adamw",
+    kind: optimizer.OptimizerKind = "adamw",
 ) -> Role:  # fmt: skip
     """Build a role; its random initial weights depend on (seed, name) alone."""
     with torch.random.fork_rng():

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from distillbench.errors import ArtifactError
 from distillbench.files.io import fsync_dir, fsync_file, write_json
 from distillbench.store.record import Done
-from distillbench.train.optimizer import Tensors
+from distillbench.train.optimizer import States
 
 __all__ = ["Saved", "latest", "save", "sweep"]
 
@@ -43,17 +43,17 @@ class Saved:
 
     path: Path
     step: int
-    tensors: Tensors
+    tensors: States
     state: Mapping[str, Any]
     log: tuple[str, ...]
 
-    def part(self, prefix: str) -> Tensors:
+    def part(self, prefix: str) -> States:
         """The tensors under "<prefix>/", without it."""
         head = prefix + "/"
         return {k[len(head) :]: v for k, v in self.tensors.items() if k.startswith(head)}
 
 
-def save(root: Path, step: int, tensors: Tensors, state: Mapping[str, Any], log: list[str]) -> Path:
+def save(root: Path, step: int, tensors: States, state: Mapping[str, Any], log: list[str]) -> Path:
     """Write a checkpoint of `step` under `root`; of those up to it, the two newest stay."""
     folder = root / f"step-{step:08d}"
     building = root / f"{folder.name}.tmp-{os.getpid()}"

@@ -13,7 +13,7 @@ import torch
 
 from distillbench.api import registry
 from distillbench.backbones import _diffusers
-from distillbench.backbones._kept import Kept
+from distillbench.backbones._kept import KeptPipeline
 from distillbench.data.prompts import load_prompts
 from distillbench.sample.generate import sample_stage
 from distillbench.specs.context import Runtime, StageContext
@@ -30,7 +30,7 @@ class Kept_:
     """A keeper of its own for a test, and how often weights were read."""
 
     def __init__(self) -> None:
-        self.kept, self.reads = Kept(), list[str]()
+        self.kept, self.reads = KeptPipeline(), list[str]()
 
     def stage(self, lends: bool = True) -> Any:
         return self.kept.stage(lends=lends)
