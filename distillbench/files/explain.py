@@ -30,7 +30,7 @@ def _sentence(item: dict[str, Any], path: Path, model: type[BaseModel], owner: s
         owner = owner[:1].upper() + owner[1:] if article else owner
         name = owner if len(path) == 1 else f"'{path_text(path[:-1])}'"
         has = f"{name} has: {', '.join(keys)}" if keys else f"{name} takes no parameters"
-        return f"unknown key. {has}.{did_you_mean(path[-1], keys)}"
+        return f"unknown key. {has}.{_meant(str(path[-1]), holder)}"
     if item["type"] == "missing":
         return f"missing; {owner} needs it" if len(path) == 1 else "missing"
     text = str(item["msg"])
@@ -44,6 +44,14 @@ def _sentence(item: dict[str, Any], path: Path, model: type[BaseModel], owner: s
         return now_called(values[given], f"{given!r} was its former name")
     guess = _literal_guess(item)
     return f"{text[:1].lower()}{text[1:]}, got {_shown(item.get('input'))}.{guess}"
+
+
+def _meant(key: str, holder: type[BaseModel] | None) -> str:
+    """Parts of the holder that have this very key, or the nearest key of its own."""
+    fields = holder.model_fields if holder else {}
+    inner = {name: _inner_model(one.annotation) for name, one in fields.items()}
+    parts = [name for name, model in inner.items() if model and key in model.model_fields]
+    return f" It is a key of {', '.join(parts)}." if parts else did_you_mean(key, list(fields))
 
 
 def now_called(name: str, note: str = "") -> str:

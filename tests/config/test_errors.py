@@ -23,6 +23,17 @@ CASES = {
         "for_method, backbones, rows, grid, zip, ablate, exclude, include, seeds, limits, metrics, "
         "reference, tables, figures, claims. Did you mean 'seeds'?",
     ),
+    "key of a row at the top": (
+        "rows: [{method: fake-student}]\nnfe: 4\n",
+        "e.yaml:5:1: nfe: unknown key. An experiment has: name, title, threads, plugins, base, "
+        "for_method, backbones, rows, grid, zip, ablate, exclude, include, seeds, limits, metrics, "
+        "reference, tables, figures, claims. It is a key of base, limits, reference.",
+    ),
+    "key of train in a row": (
+        "rows: [{method: fake-student, batch_size: 4}]\n",
+        f"e.yaml:4:31: rows[0].batch_size: unknown key. A row has: {KEYS}, grid, zip, ablate. It "
+        "is a key of train, sample.",
+    ),
     "unknown key of a row": (
         "rows: [{method: fake-student, nef: 4}]\n",
         f"e.yaml:4:31: rows[0].nef: unknown key. A row has: {KEYS}, grid, zip, ablate. Did you "
