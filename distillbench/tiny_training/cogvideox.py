@@ -96,6 +96,7 @@ FAMILY: Final = Family(
     build=build,
     assemble=assemble,
     condition=condition,
+    muon_lr=2e-3,
     noise=velocity_of(build_scheduler().alphas_cumprod),
     bank="latents-video",
     shards=4,

@@ -51,7 +51,7 @@ class Family:
         assemble: folder of all trained models, denoiser -> the pipeline.
         condition: pipeline and token ids (B, 24) -> the denoiser's arguments beside input and time.
         noise: latents to a regression problem.
-        steps, lr: of the training.
+        steps, lr, muon_lr: of the training (`loop.Job`).
         bank, shards, encoded: folder of its encoded pictures, how many shards of them at most, and
             how they are made with its pipeline.
     """
@@ -65,6 +65,7 @@ class Family:
     noise: Noise
     steps: int = 12_000
     lr: float = 1e-3
+    muon_lr: float = 0.0
     bank: str = "latents"
     shards: int = SHARDS
     encoded: Callable[[Any], Maker] = pictures
@@ -91,8 +92,9 @@ def train(
     net = denoiser_of(pipeline).to(memory_format=torch.channels_last)
     empty = tokens(pipeline.tokenizer, [""])[0].to(device)
     job = Job(
-        name=family.job, out=out, steps=steps, lr=family.lr, seed=seed, device=device, ema=0.999
-    )
+        name=family.job, out=out, steps=steps, lr=family.lr, muon_lr=family.muon_lr, seed=seed,
+        device=device, ema=0.999,
+    )  # fmt: skip
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
         rows = torch.from_numpy(rows_of(seed, step, len(bank.latents))).to(device)

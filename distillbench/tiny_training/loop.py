@@ -1,4 +1,4 @@
-"""The one training loop of the tiny world: AdamW, warm-up and cosine, EMA, exact resume."""
+"""The one training loop of the tiny world: warm-up and cosine, EMA, exact resume."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from distillbench.tiny_training.optimizers import Optimizers
+
 Loss = Callable[[int, torch.Generator], Tensor]
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """How one model is trained; boxed by steps so that the load of the machine changes nothing."""
+    """How one model is trained; boxed by steps so that the load of the machine changes nothing.
+
+    Attributes:
+        lr, muon_lr: see `Optimizers`.
+        ema: decay of the averaged weights; 0 keeps none.
+    """
 
     name: str
     out: Path
@@ -28,9 +35,9 @@ class Job:
     lr: float
     seed: int = 0
     device: str = "cpu"
+    muon_lr: float = 0.0
     warmup: int = 100
-    weight_decay: float = 1e-4
-    ema: float = 0.0  # decay of the averaged weights; 0 keeps none
+    ema: float = 0.0
     save_every: int = 500
     log_every: int = 100
 
@@ -55,21 +62,16 @@ def fit(job: Job, module: _Module, loss_of: Loss) -> _Module:
     job.folder.mkdir(parents=True, exist_ok=True)
     params: dict[str, Tensor] = dict(module.named_parameters())
     average = {k: p.detach().clone() for k, p in params.items()} if job.ema else {}
-    optimizer = torch.optim.AdamW(
-        params.values(), lr=job.lr, betas=(0.9, 0.99), weight_decay=job.weight_decay
-    )
-    state = _resume(job, module, optimizer, average)
+    optimizers = Optimizers(params, lr=job.lr, muon_lr=job.muon_lr)
+    state = _resume(job, module, optimizers, average)
     module.train()
     start, recent = time.monotonic() - state.seconds, []
     for step in range(state.step, job.steps):
         generator = torch.Generator().manual_seed(job.seed * 1_000_003 + step)
-        for group in optimizer.param_groups:
-            group["lr"] = job.lr * schedule(step, job)
         loss = loss_of(step, generator)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(params.values(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizers.step(schedule(step, job))
         _average(average, params, job.ema, step)
         recent.append(float(loss.detach()))
         done = _State(step + 1, time.monotonic() - start)
@@ -77,7 +79,7 @@ def fit(job: Job, module: _Module, loss_of: Loss) -> _Module:
             _log(job, done, sum(recent) / len(recent))
             recent.clear()
         if done.step % job.save_every == 0 or done.step == job.steps:
-            _save(job, module, optimizer, average, done)
+            _save(job, module, optimizers, average, done)
     with torch.no_grad():
         for key, value in average.items():
             params[key].copy_(value)
@@ -112,14 +114,13 @@ def _log(job: Job, state: _State, loss: float) -> None:
 def _save(
     job: Job,
     module: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Optimizers,
     average: dict[str, Tensor],
     state: _State,
 ) -> None:
     tensors = {f"model.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in average.items()}
-    for i, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{i}.{k}": v for k, v in moments.items()}
+    tensors |= dict(optimizers.tensors())
     whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     partial = job.folder / "checkpoint.tmp"
     save_file(whole, str(partial), metadata={"step": str(state.step)})
@@ -134,18 +135,14 @@ def _save(
 
 
 def _resume(
-    job: Job, module: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
+    job: Job, module: nn.Module, optimizers: Optimizers, average: dict[str, Tensor]
 ) -> _State:
     if not (job.folder / "checkpoint.json").exists():
         return _State(0, 0.0)
     tensors = load_file(str(job.folder / "checkpoint.safetensors"), device=job.device)
     module.load_state_dict(_part(tensors, "model."))
     average.update(_part(tensors, "ema."))
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in _part(tensors, "adam.").items():
-        index, name = key.split(".", 1)
-        moments.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    optimizers.load(tensors)
     note = json.loads((job.folder / "checkpoint.json").read_text())
     return _State(int(note["step"]), float(note["seconds"]))
 

@@ -17,7 +17,7 @@ from distillbench.tiny_training.unet import build_scheduler
 __all__ = ["FAMILY", "build", "linear_scheduler"]
 
 
-def build(*, layers: int = 6, heads: int = 3, patch: int = 2) -> PixArtTransformer2DModel:
+def build(*, layers: int = 6, heads: int = 3, patch: int = 1) -> PixArtTransformer2DModel:
     """The untrained transformer over 8x8 latents; it learns no variance."""
     net = PixArtTransformer2DModel(
         num_attention_heads=heads,

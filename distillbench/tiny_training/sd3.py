@@ -24,7 +24,7 @@ __all__ = ["FAMILY", "SHIFT", "build"]
 SHIFT: Final = 3.0
 
 
-def build(*, layers: int = 5, heads: int = 3, patch: int = 2) -> SD3Transformer2DModel:
+def build(*, layers: int = 5, heads: int = 3, patch: int = 1) -> SD3Transformer2DModel:
     """The untrained transformer over 8x8 latents."""
     net = SD3Transformer2DModel(
         sample_size=shared.SIDE,
@@ -78,5 +78,6 @@ FAMILY: Final = Family(
     build=build,
     assemble=assemble,
     condition=condition,
+    muon_lr=2e-3,
     noise=flow(SHIFT),
 )

@@ -22,7 +22,7 @@ __all__ = [
 
 CHANNELS: Final = 16
 FRAMES_BY_LATENT: Final = 4
-STEPS: Final = 6000
+STEPS: Final = 4000
 BATCH: Final = 8
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from distillbench.tiny_training import (
 )
 from distillbench.tiny_training.__main__ import app
 from distillbench.tiny_training.loop import Job, fit
+from distillbench.tiny_training.optimizers import Optimizers
 from distillbench.world import data
 
 
@@ -36,10 +38,12 @@ class _Stop(Exception):
     pass
 
 
-def _fit(out: Path, *, stop_at: int = -1) -> nn.Module:
+def _fit(out: Path, *, stop_at: int = -1, muon_lr: float = 0.0) -> nn.Module:
     torch.manual_seed(0)
-    net = nn.Linear(3, 2)
-    job = Job(name="toy", out=out, steps=12, lr=0.1, ema=0.9, save_every=4, warmup=3)
+    net = nn.Sequential(OrderedDict(toy_blocks=nn.Sequential(nn.Linear(3, 4)), out=nn.Linear(4, 2)))
+    job = Job(
+        name="toy", out=out, steps=12, lr=0.1, muon_lr=muon_lr, ema=0.9, save_every=4, warmup=3
+    )
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
         if step == stop_at:
@@ -50,13 +54,32 @@ def _fit(out: Path, *, stop_at: int = -1) -> nn.Module:
     return fit(job, net, loss_of)
 
 
-def test_a_resumed_training_ends_bit_identical(tmp_path: Path) -> None:
-    whole = _fit(tmp_path / "a")
+@pytest.mark.parametrize("muon_lr", [0.0, 0.05])
+def test_a_resumed_training_ends_bit_identical(tmp_path: Path, muon_lr: float) -> None:
+    whole = _fit(tmp_path / "a", muon_lr=muon_lr)
     with pytest.raises(_Stop):
-        _fit(tmp_path / "b", stop_at=6)
-    again = _fit(tmp_path / "b")
+        _fit(tmp_path / "b", stop_at=6, muon_lr=muon_lr)
+    again = _fit(tmp_path / "b", muon_lr=muon_lr)
     for left, right in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(left, right)
+
+
+def test_muon_moves_the_matrices_of_blocks_alone() -> None:
+    """By orthogonalised gradients (Jordan et al. 2024); everything else by AdamW."""
+    net = nn.Sequential(OrderedDict(toy_blocks=nn.Sequential(nn.Linear(8, 8)), out=nn.Linear(8, 8)))
+    params = dict(net.named_parameters())
+    before = {name: p.detach().clone() for name, p in params.items()}
+    optimizers = Optimizers(params, lr=0.01, muon_lr=0.02)
+    for p in params.values():
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+    optimizers.step(0.5)
+    moved = {name: (before[name] - p.detach()) for name, p in params.items()}
+    assert {name.split(".")[0] for name, _ in optimizers.tensors()} == {"adam", "muon"}
+    singular = torch.linalg.svdvals(moved["toy_blocks.0.weight"]) / (0.5 * 0.02 * 0.2 * 8**0.5)
+    assert float(singular.min()) > 0.5
+    assert float(singular.max()) < 1.5
+    for name in ("toy_blocks.0.bias", "out.weight", "out.bias"):
+        assert moved[name].abs().numpy() == pytest.approx(0.5 * 0.01, rel=0.1)
 
 
 def test_level_zero_changes_nothing_and_harm_grows_with_the_level() -> None:
