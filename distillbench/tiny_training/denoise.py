@@ -6,7 +6,8 @@ text encoders and autoencoders stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distillbench.tiny_training.bank import BATCH, SHARDS, Bank, Maker, pictures, rows_of
 from distillbench.tiny_training.loop import Job, fit
@@ -52,6 +54,7 @@ class Family:
         condition: pipeline and token ids (B, 24) -> the denoiser's arguments beside input and time.
         noise: latents to a regression problem.
         steps, lr, muon_lr: of the training (`loop.Job`).
+        mixed: whether its products are computed in bfloat16; weights stay in full precision.
         bank, shards, encoded: folder of its encoded pictures, how many shards of them at most, and
             how they are made with its pipeline.
     """
@@ -66,6 +69,7 @@ class Family:
     steps: int = 12_000
     lr: float = 1e-3
     muon_lr: float = 0.0
+    mixed: bool = False
     bank: str = "latents"
     shards: int = SHARDS
     encoded: Callable[[Any], Maker] = pictures
@@ -104,12 +108,21 @@ def train(
         with torch.no_grad():
             given = family.condition(pipeline, words)
         x = noised.x.contiguous(memory_format=torch.channels_last) if x0.ndim == 4 else noised.x
-        out = net(x, timestep=noised.t, return_dict=False, **given)[0]
+        with _products(device) if family.mixed else nullcontext():
+            out = net(x, timestep=noised.t, return_dict=False, **given)[0].float()
         error = (out - noised.target).square().mean(tuple(range(1, out.ndim)))
         loss: Tensor = (noised.weight * error).mean()
         return loss
 
     return fit(job, net, loss_of)
+
+
+@contextmanager
+def _products(device: str) -> Iterator[None]:
+    """Products in bfloat16; on a CPU attention too, whose fused form is slow backwards in it."""
+    attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+    with attention, torch.autocast(torch.device(device).type, torch.bfloat16):
+        yield
 
 
 # ---- what is regressed on -----------------------------------------------------------------

@@ -71,5 +71,8 @@ FAMILY: Final = Family(
     build=build,
     assemble=assemble,
     condition=condition,
+    steps=10_000,
+    muon_lr=6e-3,
+    mixed=True,
     noise=noise_of(linear_scheduler().alphas_cumprod),
 )

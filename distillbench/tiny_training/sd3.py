@@ -78,6 +78,7 @@ FAMILY: Final = Family(
     build=build,
     assemble=assemble,
     condition=condition,
-    muon_lr=2e-3,
+    muon_lr=6e-3,
+    mixed=True,
     noise=flow(SHIFT),
 )
