@@ -15,6 +15,7 @@ from distillbench.files.source import CARD as _CARD
 NAMES: Final = (
     "tiny-sd",
     "tiny-sdxl",
+    "tiny-pixart",
     "tiny-clip",
     "tiny-hps",
     "tiny-aes",
