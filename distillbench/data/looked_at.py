@@ -16,7 +16,7 @@ from distillbench.errors import BadInput
 from distillbench.files.hashes import file_sha256, folder_book
 from distillbench.files.places import cache_root
 
-__all__ = ["damaged", "remembered"]
+__all__ = ["damaged", "picture_sizes", "remembered"]
 
 CHECK_VERSION = 1
 """Raised when a picture that passed may no longer do so."""
@@ -32,6 +32,11 @@ def damaged(root: Path, files: Iterable[str]) -> list[str]:
     files = list(dict.fromkeys(files))
     verdicts = remembered(root, files, _problem)
     return [f"{root / file}: {what}" for file, what in zip(files, verdicts) if what]
+
+
+def picture_sizes(root: Path, files: Sequence[str]) -> list[str]:
+    """WIDTHxHEIGHT of each picture as a viewer shows it, in pixels. For pictures without damage."""
+    return remembered(root, files, _size, shelf="sizes")
 
 
 def remembered(
@@ -92,6 +97,11 @@ class _Memory:
             text = json.dumps({"version": CHECK_VERSION, "verdicts": self._now})
             building.write_text(text, encoding="utf-8")
             building.replace(self._file)
+
+
+def _size(path: Path) -> str:
+    width, height = open_picture(path).size
+    return f"{width}x{height}"
 
 
 def _problem(path: Path) -> str:

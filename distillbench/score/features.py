@@ -29,7 +29,7 @@ from distillbench.score.preprocess import (
     standardise,
 )
 from distillbench.score.progress import ahead, in_parts
-from distillbench.score.weights import ClipSource, arch_of
+from distillbench.score.weights import TINY_SIDE, ClipSource, arch_of
 
 __all__ = [
     "ClipExtractor",
@@ -225,7 +225,7 @@ class TinyNet:
         rule: "patch" shows it the central quarter of the picture, every pixel doubled.
     """
 
-    side = 32
+    side = TINY_SIDE
 
     def __init__(self, folder: Path, device: str = "cpu", rule: str = "resize") -> None:
         from distillbench.world.oracle import load_net

@@ -85,13 +85,14 @@ def real_need(text: str) -> Need:
     return Need("images", text, what, "put the pictures, or their statistics, there")
 
 
-def real_problems(text: str, dim: int, *, moments: bool) -> list[str]:
+def real_problems(text: str, dim: int, *, moments: bool, side: int = 0) -> list[str]:
     """What is wrong with a set, one line each; nothing where a named one is not on this disk.
 
     Args:
         text: of the setting.
         dim: of the features; 0 where it is not known yet.
         moments: whether `mu` and `sigma` will do.
+        side: in pixels, of the square pictures that the network takes; 0 where it takes all sizes.
     """
     path = real_place(text)
     try:
@@ -107,7 +108,23 @@ def real_problems(text: str, dim: int, *, moments: bool) -> list[str]:
 
     bad = damaged(path, files)
     more = [f"{path}: {len(bad) - TOLD} more such files"] if len(bad) > TOLD else []
-    return [*bad[:TOLD], *more]
+    return [*bad[:TOLD], *more] if bad else _other_sizes(path, files, side)
+
+
+def _other_sizes(path: Path, files: list[str], side: int) -> list[str]:
+    """One line on pictures that are not of the size of a network which resizes nothing."""
+    from distillbench.data.looked_at import picture_sizes
+
+    sizes = picture_sizes(path, files) if side else []
+    other = [(file, size) for file, size in zip(files, sizes) if size != f"{side}x{side}"]
+    if not other:
+        return []
+    file, size = other[0]
+    return [
+        f"{path}: the tiny extractor takes pictures of {side}x{side} pixels, and {len(other)} of "
+        f"these {len(files)} are not ({file}: {size}); bring them to that size, or name the "
+        "weights of an extractor that resizes"
+    ]
 
 
 def real_count(text: str) -> int:

@@ -27,7 +27,7 @@ from distillbench.score.real import (
     real_place,
     real_problems,
 )
-from distillbench.score.weights import ScorerFile
+from distillbench.score.weights import TINY_SIDE, ScorerFile
 from distillbench.world import weights as shipped
 
 __all__ = ["INCEPTION", "SetConfig", "SetMetric", "pinned"]
@@ -128,7 +128,7 @@ class SetMetric(Metric):
         if not self._real:
             return []
         dim = self._features_known()
-        if found := real_problems(self._real, dim, moments=self.moments):
+        if found := real_problems(self._real, dim, moments=self.moments, side=self._side()):
             return found
         count = real_count(self._real)
         what = self._too_few(count, dim)[0] if count else ""
@@ -147,6 +147,13 @@ class SetMetric(Metric):
         if path is not None:
             return int(json.loads((path / "config.json").read_text(encoding="utf-8"))["dim"])
         return 2048 if self.config.weights in INCEPTION else 0
+
+    def _side(self) -> int:
+        """Pixels along a side of the pictures that the extractor takes; 0: it resizes them."""
+        weights = pinned(self.config.weights)[0]
+        tiny = weights == "tiny" or Path(weights).expanduser().is_dir()
+        whole = self.named is INCEPTION and self.rule == "resize"
+        return TINY_SIDE if tiny and whole else 0
 
     def _too_few(self, n: int, dim: int) -> tuple[str, str]:
         """What is wrong with n samples and what to do; empty where nothing is."""

@@ -18,6 +18,7 @@ from distillbench.files.places import Need, data_root
 
 __all__ = [
     "CHECKPOINTS",
+    "TINY_SIDE",
     "ClipSource",
     "ScorerFile",
     "ScorerResize",
@@ -31,6 +32,8 @@ ScorerResize = Literal["crop", "pad", "pad-legacy"]
 CARD = "card.json"
 VOCABULARY = "vocab.txt"
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
+TINY_SIDE = 32
+"""Pixels along a side of the pictures that the tiny feature nets take, which resize nothing."""
 
 
 @dataclass(frozen=True)
