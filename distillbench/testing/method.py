@@ -5,7 +5,8 @@
         params = {"lr": 1e-3}
 
 Runs on the exact gmm world within seconds. A method that needs more than it offers sets
-`backbone` and `backbone_params`, and one with few sampling step counts sets `nfe`.
+`backbone` and `backbone_params`, and one with few sampling step counts sets `nfe`. Prompts are the
+backbone's own unless `prompts` names a set or file.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class MethodContract:
     params: ClassVar[Mapping[str, Any]] = {}
     backbone: ClassVar[str] = "gmm"
     backbone_params: ClassVar[Mapping[str, Any]] = {}
-    prompts: ClassVar[str] = "gmm-train"
+    prompts: ClassVar[str] = ""
     nfe: ClassVar[int] = 4
 
     # ---- helpers --------------------------------------------------------------------------
@@ -139,7 +140,7 @@ class MethodContract:
         method = self.build()
         method.backbone.load("cpu")
         backbone, calls = method.backbone, 0
-        cond = backbone.encode([_prompt(self.prompts)] * 2)
+        cond = backbone.encode([_prompt(self.prompts or backbone.train_prompts)] * 2)
 
         def denoise(x_t: Any, t: Any, *, end_t: Any = None) -> Any:
             nonlocal calls
@@ -189,8 +190,8 @@ class MethodContract:
         }
         method.bind({name: role.net for name, role in roles.items()})
         data = DataSource(
-            method.backbone, [_prompt(self.prompts)], seed=0, batch_size=4,
-            latents="latents" in method.needs,
+            method.backbone, [_prompt(self.prompts or method.backbone.train_prompts)], seed=0,
+            batch_size=4, latents="latents" in method.needs,
         )  # fmt: skip
         batch = data.batch(0, 0)
         for turn in dict.fromkeys(method.turns(0)):

@@ -11,6 +11,7 @@ import torch
 from distillbench.api.method import Method, NetSpec, Optim
 from distillbench.api.nets import NetHandle, head_handle
 from distillbench.core.noise import generator
+from distillbench.errors import NotSupported
 from distillbench.train import optimizer, state
 from distillbench.train.optimizer import States
 from distillbench.train.ranks import Team
@@ -77,6 +78,17 @@ class Role:
         self.updates = saved.state["updates"][name]
 
 
+def _sized(method: Method, name: str) -> torch.nn.Module:
+    """The module of a head. Raises NotSupported where its sizes wait for a first batch."""
+    module = method.make_head(name)
+    if any(torch.nn.parameter.is_lazy(p) for p in module.parameters()):
+        raise NotSupported(
+            f"{method.name}: head {name!r} has layers without sizes (torch's Lazy modules)",
+            hint="give them sizes: backbone.latent_shape is that of one latent, without the batch",
+        )
+    return module
+
+
 def make_role(
     method: Method, name: str, spec: NetSpec, *, seed: int, lr_scale: float, device: str,
     kind: optimizer.OptimizerKind = "adamw",
@@ -85,7 +97,7 @@ def make_role(
     with torch.random.fork_rng():
         torch.manual_seed(generator(seed, "init", name).initial_seed())
         if spec.kind == "head":
-            net = head_handle(name, method.make_head(name).to(device))
+            net = head_handle(name, _sized(method, name).to(device))
         else:
             net = method.backbone.make_net(name, spec.kind, **spec.opts)
     if spec.ema is not None:

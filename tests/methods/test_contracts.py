@@ -10,7 +10,10 @@ from typing import Any, ClassVar
 import pytest
 
 from distillbench.api import registry
+from distillbench.data.prompts import prompt_identity
+from distillbench.errors import NotSupported
 from distillbench.testing.method import MethodContract
+from distillbench.train.role import make_role
 
 PARAMS: dict[str, dict[str, Any]] = {
     "teacher": {"guidance_scale": 2.0},
@@ -100,3 +103,23 @@ def test_a_mark_that_lies_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(lcm, "loss", loss)
     with pytest.raises(AssertionError, match="sample_guidance"):
         MethodContract().test_settings_of_sampling_leave_training_alone(tmp_path)
+
+
+def test_prompts_are_the_backbones_own_where_none_are_named() -> None:
+    class OnPictures(MethodContract):
+        method, backbone = "lcm", "tiny-sd"
+
+    assert OnPictures().spec()["data"]["prompts_sha256"] == prompt_identity("world-train")
+
+
+def test_a_head_without_sizes_is_refused_in_one_line() -> None:
+    import torch
+
+    method = registry.build_method(
+        "dmd2", {"adversarial_weight": 0.1}, registry.build_backbone("gmm", {})
+    )
+    name = next(name for name, spec in method.nets().items() if spec.kind == "head")
+    vars(method)["make_head"] = lambda name: torch.nn.LazyLinear(1)
+    with pytest.raises(NotSupported, match="has layers without sizes") as refused:
+        make_role(method, name, method.nets()[name], seed=0, lr_scale=1.0, device="cpu")
+    assert "latent_shape" in refused.value.line
