@@ -58,12 +58,12 @@ def gc(
     use_plugins(plugin)
     store = store_of(results)
     found = unused(store, _referred(results, files or ()))
-    gone = []
+    told = [(stage, _row(store, stage)) for stage in found]  # while there is something to read
     if remove and found:
         require_writable(results)
         _refuse_while_running(store)
-        gone = [stage for stage in found if remove_stage(store, stage)]
-    rows = [_row(store, stage) for stage in (gone if remove else found)]
+        told = [(stage, row) for stage, row in told if remove_stage(store, stage)]
+    rows = [row for _, row in told]
     size = sum(row["bytes"] for row in rows)
     if json:
         print_json({"removed": remove, "bytes": size, "stages": rows})

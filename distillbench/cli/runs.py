@@ -32,9 +32,12 @@ def run_rows(results: Path) -> list[dict[str, Any]]:
         if key := path.name.split(".")[0]:
             paths.setdefault(key, []).append(path)
     records = {key: _record(own) for key, own in paths.items()}
+    planned = _planned(results) if None in records.values() else {}
     differing = _differing([record.spec if record else {} for record in records.values()])
     return [
-        _row(store, key, record, text) | _files(paths[key])
+        _row(store, key, record, text)
+        | ({} if record else planned.get(key, {}))
+        | _files(paths[key])
         for (key, record), text in zip(records.items(), differing, strict=True)
     ]
 
@@ -58,6 +61,22 @@ def _record(paths: Sequence[Path]) -> StoredStage | None:
         with suppress(ArtifactError):
             return StoredStage.read(folder / "spec.json")
     return None
+
+
+def _planned(results: Path) -> dict[str, dict[str, Any]]:
+    """What the plans beside the tables say of each training that has no record of its own yet."""
+    from distillbench.files.io import read_json
+
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(results.glob("*/plan.json")):
+        with suppress(ArtifactError, KeyError, TypeError):
+            for cell in read_json(path)["cells"]:
+                label, seed = cell["label"] or cell["title"], cell["seed"]
+                found[cell["train"]] = {
+                    "label": f"{label} seed {seed}", "experiment": path.parent.name,
+                    "method": cell["method"], "seed": seed,
+                }  # fmt: skip
+    return found
 
 
 def _row(store: Any, key: str, record: StoredStage | None, differs: str) -> dict[str, Any]:

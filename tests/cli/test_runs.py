@@ -63,6 +63,22 @@ def test_states_say_where_and_why(store: Store) -> None:
     assert run_rows(Path("results"))[0]["state"] == "unfinished"
 
 
+def test_a_stopped_training_is_called_as_its_plan_says(store: Store) -> None:
+    """A checkpoint alone is left of it, and no record of what it is."""
+    (store.root / "train" / "dd.ckpt").mkdir(parents=True)
+    begun(store, "ee", "TDM")
+    cells = [{"label": "", "title": "LCM", "method": "lcm", "seed": 1, "train": "dd"},
+             {"label": "o", "title": "T", "method": "tdm", "seed": 1, "train": "ee"}]  # fmt: skip
+    (store.root.parent / "e").mkdir()
+    (store.root.parent / "e/plan.json").write_text(json.dumps({"cells": cells}))
+    rows = {row["run"]: row for row in run_rows(Path("results"))}
+    told = [rows["dd"][name] for name in ("state", "label", "experiment", "method", "seed")]
+    assert told == ["unfinished", "LCM seed 1", "e", "lcm", 1]
+    assert rows["ee"]["label"] == "TDM"
+    (store.root.parent / "e/plan.json").write_text("[]")
+    assert run_rows(Path("results"))[0]["label"] == ""
+
+
 def test_a_torn_or_odd_record_is_a_row_with_less(store: Store) -> None:
     for key, text in (("aa", '{"spec"'), ("bb", "[]"), ("cc", '{"spec": 3}'), ("dd", "{}")):
         (begun(store, key) / "spec.json").write_text(text)

@@ -124,9 +124,14 @@ def test_all_that_lies_beside_an_unused_stage_goes(cli: Any, results: Path) -> N
     store = Store(results / "store")
     store.begin("train", "a" * 20)
     (store.checkpoints("train", "a" * 20) / "step-2").mkdir(parents=True)
+    (store.path("train", "c" * 20)).mkdir()
+    record = results / "store/train" / ("c" * 20) / "spec.json"
+    record.write_text(json.dumps({"spec": {}, "label": "a given up row"}))
     store.fail("train", "b" * 20, Failure("no"))
-    assert {row["key"][0] for row in cli("gc", "--json").json["stages"]} == {"a", "b"}
-    assert "2 stages" in cli("gc", "--remove").out
+    assert {row["key"][0] for row in cli("gc", "--json").json["stages"]} == {"a", "b", "c"}
+    removed = cli("gc", "--remove").out
+    assert "3 stages" in removed
+    assert "a given up row" in removed
     assert not [p for p in (results / "store/train").iterdir() if p.name.startswith(("a" * 9, "."))]
 
 
