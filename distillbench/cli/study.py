@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "study"]
 
+FOLDER = Path("study")
 EPILOG = examples(
     "distillbench study experiments/quickstart.yaml --rows TDM 'LCM[nfe=4]' --pairs 100 -o study",
     "distillbench study --serve -o study --port 8000",
@@ -38,7 +39,7 @@ def study(
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of order and sides.")] = 0,
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the study.")
-    ] = Path("study"),
+    ] = FOLDER,
     tally: Annotated[bool, typer.Option("--tally", help="Count answers.")] = False,
     serve: Annotated[bool, typer.Option("--serve", help="Collect answers here.")] = False,
     host: Annotated[str, typer.Option(metavar="H", help="Address to serve on.")] = "127.0.0.1",
@@ -106,10 +107,12 @@ def _count(files: list[Path], folder: Path, *, as_json: bool) -> None:
 
 
 def _key_file(files: list[Path], default: Path) -> Path:
-    """The key that is named among the answers, or lies beside them, or in the study's folder."""
+    """The key that is named among the answers, in a folder given by -o, or beside them."""
     named = [path for path in files if path.name == default.name]
     beside = [path.parent / default.name for path in files]
-    return next(path for path in (*named, *beside, default) if path.is_file() or path == default)
+    given = [] if default.parent == FOLDER else [default]
+    places = (*named, *given, *beside, default)
+    return next(path for path in places if path.is_file() or path == default)
 
 
 def _text(found: Tally) -> str:

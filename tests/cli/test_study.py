@@ -51,3 +51,9 @@ def test_a_tally_is_text_or_json(cli: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert cli(*words[:3], "--json").json["verdict"] == "A is preferred"
     assert "97.5%" in Path("blind/tally/study.md").read_text()
     assert cli("study", "--tally", *map(str, Path("blind").glob("*.json"))).code == 0
+    Path("other").mkdir()
+    Key("id2", "t", "A", "B", ("x", "y"), pairs).write(Path("other/key.json"))
+    asked = cli(*words[:3], "-o", "other")
+    assert asked.code == 2
+    assert "answers to another study" in asked.err
+    assert "nowhere/key.json: no such file" in cli(*words[:3], "-o", "nowhere").err

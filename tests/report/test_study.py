@@ -360,6 +360,12 @@ def test_hostile_prompts_are_shown_and_never_run(
     page.close()
 
 
+def test_raters_who_all_failed_are_named(key: Key, tmp_path: Path) -> None:
+    file = answered(tmp_path / "1.json", key, "dan", lambda pair: "left")
+    with pytest.raises(BadInput, match="who failed the checks are left out, dan"):
+        tally(key, read_answers(key, [file]))
+
+
 def test_no_answers_are_no_result(key: Key) -> None:
     with pytest.raises(BadInput, match="no answers that count"):
         tally(key, [])

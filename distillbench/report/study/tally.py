@@ -124,7 +124,9 @@ def tally(key: Key, answers: Sequence[Answers]) -> Tally:
             if not key.pairs[number].check:
                 votes.setdefault(number, []).append(_for(key, number, choice))
     if not votes:
-        raise BadInput("no answers that count", hint="Raters who fail the checks are left out")
+        out = ", ".join(one.rater for one in answers if one not in good)
+        why = f": raters who failed the checks are left out, {out}" if out else ""
+        raise BadInput(f"no answers that count{why}")
     outcomes = Counter(_majority(own) for own in votes.values())
     rate = (outcomes["a"] + outcomes["tie"] / 2) / len(votes)
     low, high = wilson(rate, len(votes))
