@@ -71,7 +71,13 @@ def require_file(file: Path) -> None:
     from distillbench.files.marks import did_you_mean
 
     there = [str(p) for folder in (file.parent, Path("experiments")) for p in folder.glob("*.yaml")]
-    raise BadInput(f"{file}: no such file.{did_you_mean(file, there)}")
+    meant = did_you_mean(file, there)
+    shipped = file.parts[:1] == ("experiments",) and not there
+    hint = (
+        "the shipped experiments lie in the project's source, not in the package; "
+        "distillbench init METHOD --backbone B writes one"
+    )
+    raise BadInput(f"{file}: no such file.{meant}", hint=hint if shipped else "")
 
 
 def store_of(results: Path) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,10 +90,24 @@ def _show(kind: Listing, name: str, *, as_json: bool) -> None:
         return
     print("\n".join(f"{key:10}{value}" for key, value in about.items() if value))
     shared = [c for c in cls.Config.__mro__ if issubclass(c, BaseModel) and c is not BaseModel]
-    for doc in dict.fromkeys(filter(None, (part.__doc__ for part in (cls, *shared)))):
-        print(f"\n{inspect.cleandoc(doc)}")
+    for doc in _docs(cls, shared):
+        print(f"\n{doc}")
     rows = [list(param.values()) for param in params]
     print(f"\n{columns(('parameter', 'type', 'default'), rows)}" if rows else "\nno parameters")
+
+
+def _docs(cls: type, settings: Sequence[type[BaseModel]]) -> Iterator[str]:
+    """What a plug-in says of itself, and each class of its settings that says more than before."""
+    from distillbench.experiment.reference import descriptions
+
+    if cls.__doc__:
+        yield inspect.cleandoc(cls.__doc__)
+    told: set[tuple[str, str]] = set()
+    for part in settings:
+        of_fields = set(descriptions(part).items())
+        if part.__doc__ and (not of_fields or of_fields - told):
+            yield inspect.cleandoc(part.__doc__)
+        told |= of_fields
 
 
 def _param(name: str, field: Any) -> dict[str, Any]:

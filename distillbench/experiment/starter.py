@@ -24,6 +24,7 @@ from distillbench.api.registry import (
 )
 from distillbench.errors import BadInput, DistillbenchError, NotSupported
 from distillbench.experiment.reference import descriptions
+from distillbench.files.places import Need
 
 __all__ = ["Starter", "starter"]
 
@@ -176,7 +177,12 @@ def _lacking(name: str) -> str:
         needs = build_metric(name, {}).requirements(_SAMPLES)
     except DistillbenchError as error:
         return error.line
-    return ", ".join(f"needs {need.kind} {need.name}" for need in needs if need.problem)
+    return ", ".join(_need(need) for need in needs if need.problem)
+
+
+def _need(need: Need) -> str:
+    """What has no name of its own, such as too few samples, is told by what is wrong with it."""
+    return need.problem if need.kind == "samples" else f"needs {need.kind} {need.name}"
 
 
 def _settings(config: type[BaseModel]) -> str:

@@ -124,7 +124,7 @@ class Store:
         """
         folder = self.path(kind, key)
         if not folder.is_dir():
-            raise ArtifactError(f"{folder}: missing", hint="Run the same command again")
+            raise ArtifactError(f"{folder}: missing", hint="A run of its experiment makes it")
         problem = self.problem(kind, key)
         if problem is not None:
             raise ArtifactError(problem)

@@ -134,8 +134,10 @@ class RolesConfig(NetConfig):
     """Nets and AdamW of a method with a fake score, whose nets may differ in kind.
 
     Attributes:
-        nets: as above, or a kind for each role: {student: lora, fake: copy}.
-        warmup_steps: as above, or a number for each role: {student: 50, fake: 0}.
+        nets: "lora" makes every role an adapter on one frozen base, "copy" a full copy of it; or a
+            kind for each role: {student: lora, fake: copy}.
+        warmup_steps: updates over which the rate rises, or a number for each role:
+            {student: 50, fake: 0}.
     """
 
     nets: Annotated[NetKind | RoleKinds, BeforeValidator(_known)] = "lora"  # type: ignore[assignment]

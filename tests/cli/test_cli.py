@@ -102,6 +102,14 @@ def test_validate_checks_every_profile(cli: Cli) -> None:
     )
 
 
+def test_a_shipped_experiment_outside_a_checkout_is_no_dead_end(cli: Cli) -> None:
+    answer = cli("run", "experiments/quickstart.yaml")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "experiments/quickstart.yaml: no such file; the shipped experiments" in answer.err
+    assert "distillbench init METHOD" in answer.err
+
+
 def test_validate_tells_errors_and_goes_on(cli: Cli) -> None:
     Path("bad.yaml").write_text("name: b\nrows: [{metod: x}]\n")
     Path("worse.yaml").write_text("[1")
@@ -409,5 +417,6 @@ def test_list_shows_one_plugin_with_its_parameters(cli: Cli) -> None:
     assert "lora | copy" in answer.out
     found = cli("list", "metrics", "fid", "--json").json
     assert {"param": "blocks", "type": "int, >= 0", "default": 10} in found["params"]
+    assert cli("list", "metrics", "fid").out.count("\n    blocks: of the jackknife") == 1
     assert cli("list", "methods", "tdn").err.endswith("Did you mean 'tdm'?\n")
     assert cli("list", "runs", "x").code == 2

@@ -49,6 +49,13 @@ def test_all_settings_stand_beside_the_row_and_can_be_set(cli: Any) -> None:
     assert [s["key"] for s in before.json["stages"]] == [s["key"] for s in stages]
 
 
+def test_a_metric_that_is_left_out_says_why(cli: Any) -> None:
+    assert cli("init", "lcm", "--backbone", "tiny-sd").code == 0
+    text = Path("lcm.yaml").read_text()
+    assert "# - fid: FID with 96-d features needs more than 96 samples, not 64" in text
+    assert "needs samples" not in text
+
+
 def test_it_runs(cli: Any) -> None:
     assert cli("init", "lcm", "--backbone", "gmm").code == 0
     quick = ["--set", "base.train.updates=2", "--workers", "1"]
