@@ -19,8 +19,8 @@ ABLATIONS = ["table5", "table6", "table7", "table8"]
 WHOLE = ("method", "train", "teacher", "backbone", "data")
 
 
-def plan_of(name: str) -> Plan:
-    return build_plan(load_experiment(ROOT / "experiments" / f"{name}.yaml", profile="paper"))
+def plan_of(name: str, profile: str = "paper") -> Plan:
+    return build_plan(load_experiment(ROOT / "experiments" / f"{name}.yaml", profile=profile))
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +115,22 @@ def test_lcm_is_fine_tuned_whole(table1: Plan, label: str) -> None:
     assert params["lr"] <= 8e-6
 
 
+@pytest.mark.parametrize("profile", ["paper", "tiny"])
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_ablations_are_of_the_fine_tuned_teachers_student(name: str, table1: Plan) -> None:
-    plan = plan_of(name)
+def test_ablations_are_of_the_fine_tuned_teachers_student(name: str, profile: str) -> None:
+    plan, table1 = plan_of(name, profile), plan_of("table1", profile)
     tuned = next(c.train for c in plan.cells if c.label == "Base + Fine-tuning")
     assert tuned in {c.train for c in table1.cells if c.label == "Base + Fine-tuning"}
     students = [spec for method, spec in trainings(plan) if method != "sft"]
     assert students
     assert all(spec["teacher"] == tuned for spec in students)
+
+
+def test_table5s_whole_method_is_table1s_very_run_on_the_tiny_world() -> None:
+    plan, first = plan_of("table5", "tiny"), plan_of("table1", "tiny")
+    runs = [{c.train for c in p.cells if c.label == label and c.final}
+            for p, label in ((plan, "TDM-unify"), (first, "TDM-unify-SFT"))]  # fmt: skip
+    assert runs[0] == runs[1]
 
 
 def test_table5s_whole_method_is_table1s_run(table1: Plan) -> None:

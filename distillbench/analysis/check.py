@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distillbench.analysis.costs import PREFIX, unknown_cost
+from distillbench.analysis.published import PUBLISHED, unknown_published
+from distillbench.analysis.registered import PREFIX as FACTS
+from distillbench.analysis.registered import unknown_fact
 from distillbench.errors import BadInput
 from distillbench.experiment.outputs import GRIDS
 from distillbench.experiment.schema import Experiment
@@ -68,7 +71,7 @@ class _Checker:
     def table(self, index: int, table: Any) -> None:
         """Columns, selection, grouping and the published twin of one table."""
         for number, column in enumerate(table.columns):
-            self.column(column, ("tables", index, "columns", number))
+            self.column(column, ("tables", index, "columns", number), table.published)
         referenced_fields = [*table.columns, table.group_by]
         self.where(table.where, ("tables", index, "where"), referenced_fields)
         if table.group_by:
@@ -121,9 +124,13 @@ class _Checker:
 
     # ---- parts --------------------------------------------------------------------------
 
-    def column(self, name: str, path: Path) -> None:
+    def column(self, name: str, path: Path, published: str) -> None:
         if not self.is_metric(name) and not self.cost(name, path):
-            self.field(name, path, "metric or field")
+            if name.startswith((FACTS, PUBLISHED)):
+                if what := unknown_fact(name) or unknown_published(name, published):
+                    self.problems.add(self.mark(*path), what)
+            else:
+                self.field(name, path, "metric or field")
 
     def axis(self, name: str, path: Path) -> None:
         if not self.cost(name, path):

@@ -12,7 +12,7 @@ __all__ = ["COSTS", "COUNTED", "MEASURED", "PREFIX", "Cost", "cost_name", "unkno
 
 PREFIX: Final = "cost."
 Cost = Mapping[str, Any]
-"""What a stage's cost.json holds."""
+"""What a stage's cost.json holds; of a training also `samples_per_update`, as asked for."""
 
 
 def _evaluations(role: str) -> Callable[[Cost], float | None]:
@@ -43,6 +43,19 @@ def _device_hours(cost: Cost) -> float | None:
     return cost["seconds"] * cost.get("processes", 1) / 3600 if "seconds" in cost else None
 
 
+def _compute_hours(cost: Cost) -> float | None:
+    """GPU-hours where it ran on GPUs; on processors their hours, which other work is no part of."""
+    if str(cost.get("device", "")).startswith("cuda"):
+        return _device_hours(cost)
+    return cost["cpu_seconds"] / 3600 if "cpu_seconds" in cost else None
+
+
+def _samples(cost: Cost) -> float | None:
+    """Samples that updates of the student were made of, by all processes."""
+    per_update: float | None = cost.get("samples_per_update")
+    return None if per_update is None else per_update * cost.get("student_updates", 0)
+
+
 def _plain(name: str) -> Callable[[Cost], float | None]:
     return lambda cost: cost.get(name)
 
@@ -51,7 +64,9 @@ COSTS: Mapping[str, tuple[StageKind, Callable[[Cost], float | None]]] = {
     "train_seconds": ("train", _plain("seconds")),
     "train_cpu_seconds": ("train", _plain("cpu_seconds")),
     "device_hours": ("train", _device_hours),
+    "compute_hours": ("train", _compute_hours),
     "student_updates": ("train", _plain("student_updates")),
+    "train_samples": ("train", _samples),
     "teacher_nfe": ("train", _evaluations("teacher")),
     "student_nfe": ("train", _evaluations("student")),
     "other_nfe": ("train", _other_evaluations),
@@ -60,7 +75,9 @@ COSTS: Mapping[str, tuple[StageKind, Callable[[Cost], float | None]]] = {
 }
 """Measure -> the stage whose cost.json has it, and how it is got from there."""
 
-COUNTED: Final = ("student_updates", "teacher_nfe", "student_nfe", "other_nfe", "evaluations")
+COUNTED: Final = (
+    "student_updates", "train_samples", "teacher_nfe", "student_nfe", "other_nfe", "evaluations",
+)  # fmt: skip
 """What every run of a row counts alike; `evaluations`, of one sample, are the plan's."""
 MEASURED: Final = tuple(name for name in COSTS if name not in COUNTED)
 """What another run measures otherwise."""

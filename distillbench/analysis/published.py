@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from distillbench.errors import ConfigError
 
 __all__ = [
-    "PublishedRow", "PublishedTable", "load_published", "normalise", "of_label",
-    "published_stems",
+    "PUBLISHED", "PublishedRow", "PublishedTable", "load_published", "normalise", "of_label",
+    "published_stems", "unknown_published",
 ]  # fmt: skip
+
+PUBLISHED: Final = "published."
+"""Before the name of a column of the published table, to be shown as it is printed there."""
 
 _FOLDER = Path(__file__).parent / "published"
 _STEPS = ("steps", "nfe")
@@ -164,6 +168,18 @@ def of_label(name: str) -> tuple[str, int | None]:
 def published_stems() -> tuple[str, ...]:
     """Names of the tables that ship with the package."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.csv")))
+
+
+def unknown_published(column: str, stem: str) -> str:
+    """What is wrong with `published.<column>`, "" for nothing or for what is not of that form."""
+    name = column.removeprefix(PUBLISHED)
+    if name == column:
+        return ""
+    if stem not in published_stems():
+        return f"{column!r} is of a published table: name it by `published`"
+    known = load_published(stem).columns
+    allowed = ", ".join(f"{PUBLISHED}{other}" for other in known)
+    return "" if name in known else f"unknown column {column!r} of {stem}; allowed: {allowed}."
 
 
 @cache

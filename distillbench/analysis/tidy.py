@@ -15,6 +15,7 @@ from distillbench.analysis.aggregate import Results
 from distillbench.analysis.costs import COSTS, Cost
 from distillbench.analysis.rows import Row
 from distillbench.plan.stage import Cell, StageKind
+from distillbench.specs.stages import TrainSpec
 
 __all__ = ["Spent", "StageCosts", "ValueRow", "measured", "spent"]
 
@@ -107,7 +108,14 @@ class StageCosts:
             cost: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return f"{kind} stage {key[:8]} has no readable cost.json"
-        return cost
+        return {**cost, **self._asked(kind, key)}
+
+    def _asked(self, kind: StageKind, key: str) -> Cost:
+        """What the spec of a training says of its price."""
+        if kind != "train":
+            return {}
+        train = self._results.plan.stages[key].read(TrainSpec).train
+        return {"samples_per_update": train.batch_size * train.accumulate * train.processes}
 
 
 def spent(results: Results) -> Iterator[Spent]:

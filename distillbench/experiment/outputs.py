@@ -34,7 +34,9 @@ class TableConfig(Section):
         columns: metric ids, `<id>_<category>`, or a row field: label, group, method, title,
             backbone, nfe, guidance_scale, seeds, updates, a tag, a setting that varies or does not
             (`lr`, `train.batch_size`); or a cost, such as `cost.train_seconds`, which is not
-            ranked: see `cost.csv` for their names.
+            ranked: see `cost.csv` for their names; or `registry.<fact>`, what the method can do
+            (steps, backbones, guidance_free, one_step_network, one_step_adapter); or
+            `published.<column>`, a column of the published table as it is printed.
         where: keep rows whose fields or tags equal these values (a list: any of them).
         group_by: a row field or tag; rows of one value stand together under a rule.
         standalone: make the .tex a page of the size of the table (class standalone), to be put into

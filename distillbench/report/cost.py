@@ -43,13 +43,16 @@ MEASURED = (
     _measure("train_seconds", "wall s", "Training", ",.1f"),
     _measure("train_cpu_seconds", "CPU s", "Training", ",.1f"),
     _measure("device_hours", "device-hours", "Training", ".3g"),
+    _measure("compute_hours", "CPU- or GPU-hours", "Training", ",.3g"),
     _measure("student_updates", "student updates", "Training"),
+    _measure("train_samples", "samples", "Training"),
     _measure("teacher_nfe", "teacher", "Evaluations"),
     _measure("student_nfe", "student", "Evaluations"),
     _measure("other_nfe", "other nets", "Evaluations"),
     _measure("peak_memory_mib", "peak MiB", "Memory"),
     _measure("sample_ms", "ms per sample", "Sampling", ",.2f"),
 )
+_OF_A_SAMPLE = ("sample_ms", "evaluations")
 EVALUATIONS = Column("evaluations", "Evaluations per sample", "field")
 _DEVICE = Column("device", "Device", "field")
 _NOTES = (
@@ -81,11 +84,15 @@ def cost_table(experiment: Experiment, results: Results) -> Table:
     last = EVALUATIONS, _DEVICE
     columns = (*fields, *(m.column for m in MEASURED), *last)
     caption = f"Measured cost of {experiment.title or experiment.name}"
-    trains = [stage for stage in results.plan.stages.values() if stage.kind == "train"]
-    specs = [stage.read(TrainSpec) for stage in trains]
-    linked = any(spec.teacher or spec.init for spec in specs)
-    notes = (*_NOTES, *([_LINKED] if linked else []))
+    notes = (*_NOTES, *_linked_note(results, results.rows))
     return Table("cost", caption, columns, tuple(lines), footnotes.all, notes)
+
+
+def _linked_note(results: Results, rows: Iterable[Row]) -> list[str]:
+    """That other trainings are behind some rows, where they are."""
+    keys = {cell.train for row in rows for cell in row.cells}
+    specs = [stage.read(TrainSpec) for key in keys if (stage := results.plan.stages.get(key))]
+    return [_LINKED] if any(spec.teacher or spec.init for spec in specs) else []
 
 
 def _count(row: Row) -> Entry:
@@ -107,7 +114,7 @@ class Costs:
     """cost.json of the stages behind the cells."""
 
     def __init__(self, results: Results, footnotes: Footnotes) -> None:
-        self.footnotes = footnotes
+        self.footnotes, self.results = footnotes, results
         self.read = StageCosts(results).of
 
     def asked(self, row: Row, field: str) -> Entry:
@@ -129,10 +136,15 @@ class Costs:
 
     def notes(self, rows: Sequence[Row], columns: Iterable[str]) -> list[str]:
         """What a reader must know of columns that another run measures otherwise."""
-        if not {cost_name(column) for column in columns} & {*costs.MEASURED}:
-            return []
+        asked = {cost_name(column) for column in columns} - {""}
+        linked = _linked_note(self.results, rows) if asked - {*_OF_A_SAMPLE} else []
+        if not asked & {*costs.MEASURED}:
+            return linked
         devices = dict.fromkeys(self.device(row).text for row in rows)
-        return [f"Costs were measured on {'; '.join(devices)}, and differ from run to run."]
+        return [
+            f"Costs were measured on {'; '.join(devices)}, and differ from run to run.",
+            *linked,
+        ]
 
     def device(self, row: Row) -> Entry:
         """The devices it ran on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,14 +10,16 @@ from typing import Any
 from distillbench.analysis.aggregate import Results, Value
 from distillbench.analysis.columns import backbone_labels, find_metric
 from distillbench.analysis.costs import cost_name
-from distillbench.analysis.published import PublishedTable, load_published, normalise
+from distillbench.analysis.published import PUBLISHED, load_published, normalise
 from distillbench.analysis.references import against
+from distillbench.analysis.registered import NOTE, fact_name
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.outputs import TableConfig
 from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell
 from distillbench.report.alike import differing_note, seeds_note, told_apart
+from distillbench.report.beside import Beside, fact_cell, fact_column, published_column
 from distillbench.report.cost import Costs, cost_column
 from distillbench.report.notes import (
     beside_others,
@@ -65,11 +67,12 @@ def tables_of(experiment: Experiment) -> tuple[TableConfig, ...]:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the cells of a column come from: a row field, or a metric's (suffixed) column."""
+    """Where a column's cells come from: a row field, a metric's (suffixed) column, or `read`."""
 
     column: Column
     metric: str = ""
     suffix: str = ""
+    read: Callable[[Row], Entry] | None = None
 
 
 class _Builder:
@@ -86,12 +89,19 @@ class _Builder:
         self.rows = results.select(config.where, [*config.columns, config.group_by])
         grouped = any(row.first.group for row in self.rows)
         self.group_by = config.group_by or ("group" if grouped else "")
-        self.published = load_published(config.published) if config.published else None
         self.some_final = any(row.first.final for row in self.rows)
         self.reference = experiment.reference
         self.reference_noise = experiment.reference.noise if experiment.reference else "same"
         self.footnotes = Footnotes()
+        self.beside = self.published()
         self.costs = Costs(results, self.footnotes)
+
+    def published(self) -> Beside | None:
+        """The published table that it asks for."""
+        stem, match = self.config.published, self.config.published_match
+        return Beside(
+            load_published(stem), match, self.backbones, self.infos, self.footnotes
+        ) if stem else None  # fmt: skip
 
     def build(self) -> Table:
         """The finished table. Raises MixedProtocols."""
@@ -118,19 +128,22 @@ class _Builder:
         """What a reader must know before quoting a number."""
         sources = self._sources
         labels = [self.label(source.metric) for source in sources]
+        ranks = any(source.column.direction for source in sources)
+        within = bool(self.config.group_by)
         return [
-            *ranking_note(
-                lines, unranked(self.rows, lines), within_groups=bool(self.config.group_by)
-            ),
+            *ranking_note(lines if ranks else [], unranked(self.rows, lines), within_groups=within),
             *guidance_note(self.rows),
             *seeds_note(self.rows),
             *differing_note("Precision", self.rows, lambda row: row.get("train.precision")),
+            *([NOTE] if any(fact_name(source.column.key) for source in sources) else []),
             *self.costs.notes(self.rows, [source.column.key for source in sources]),
             *error_notes(lines, labels, [row.name for row in self.rows]),
             *protocol_notes(protocols, self.infos),
             *code_notes(self.results.changes, self.rows, protocols),
             *(note for metric in protocols for note in self.reference_notes(metric)),
-            *paper_note(self.published, beside_others(self.rows, lines)),
+            *paper_note(
+                self.beside.table if self.beside else None, beside_others(self.rows, lines)
+            ),
         ]
 
     def told_apart(self, lines: Sequence[Line]) -> tuple[Line, ...]:
@@ -160,8 +173,7 @@ class _Builder:
     def _sources(self) -> list[_Source]:
         """Columns in order, defaults filled in, published ones beside ours."""
         asked = list(self.config.columns) or list(self.infos)
-        fields = [name for name in asked if self.is_field(name)]
-        if not fields:
+        if not any(map(self.is_field, asked)):
             asked = [*self.default_fields(), *asked]
         return [source for name in asked for source in self.expand(name)]
 
@@ -171,9 +183,17 @@ class _Builder:
             return False
         return any(row.fields.has(name) for row in self.rows)
 
-    def is_cost(self, name: str) -> bool:
-        """Whether a column name means a cost rather than a metric or a field."""
-        return bool(cost_name(name)) and not self.is_field(name) and name not in self.infos
+    def reader(self, name: str) -> _Source | None:
+        """A column that is neither a field nor a metric: a cost, a fact or the paper's own."""
+        if cost_name(name) and name not in self.infos:
+            return _Source(cost_column(name), read=lambda row: self.costs.asked(row, name))
+        if fact_name(name):
+            column = fact_column(name)
+            return _Source(column, read=lambda row: fact_cell(self.results, row, name))
+        if name.startswith(PUBLISHED) and (beside := self.beside):
+            own = name.removeprefix(PUBLISHED)
+            return _Source(published_column(name), read=lambda row: beside.text(row, own))
+        return None
 
     def default_fields(self) -> list[str]:
         """The label and NFE, and what else tells the rows apart."""
@@ -187,8 +207,8 @@ class _Builder:
         if self.is_field(name):
             head = _HEADS.get(name) or name.rpartition(".")[2].replace("_", " ")
             return [_Source(Column(name, head, "field"))]
-        if self.is_cost(name):
-            return [_Source(cost_column(name))]
+        if reader := self.reader(name):
+            return [reader]
         metric, suffix = find_metric(name, list(self.infos)) or (name, "")
         found = self.results.suffixes(self.rows, metric)
         suffix = next((s for s in found if normalise(s) == normalise(suffix)), suffix)
@@ -206,14 +226,11 @@ class _Builder:
         higher = info.higher_is_better if info else None
         direction: Direction = "" if higher is None else "up" if higher else "down"
         ours = _Source(Column(key, head, "number", span, direction), metric, suffix)
-        if self.published is None or not self.in_paper(self.published, key):
+        beside, as_printed = self.beside, f"{PUBLISHED}{key}" in self.config.columns
+        if beside is None or as_printed or not beside.has(key, self.rows):
             return [ours]
-        return [ours, _Source(Column(f"{key}_paper", "paper", "published", span), metric, suffix)]
-
-    def in_paper(self, table: PublishedTable, key: str) -> bool:
-        """Whether any published row has that column."""
-        nfes = {row.first.nfe for row in self.rows}
-        return any(row.column(key, nfe) for row in table.rows for nfe in nfes)
+        column = Column(f"{key}_paper", "paper", "published", span)
+        return [ours, _Source(column, read=lambda row: beside.number(row, key, metric))]
 
     def label(self, metric: str) -> str:
         """The metric's column head."""
@@ -223,12 +240,10 @@ class _Builder:
 
     def cell(self, row: Row, source: _Source) -> Entry:
         """The cell of `row` in a column."""
+        if source.read is not None:
+            return source.read(row)
         if source.column.kind == "field":
             return Entry(self.shown(row, source.column.key), row.get(source.column.key))
-        if source.column.kind == "published":
-            return self.paper_cell(row, source.column.key.removesuffix("_paper"), source.metric)
-        if not source.metric:
-            return self.costs.asked(row, source.column.key)
         return self.number(row, source, self.results.value(row, source.metric, source.suffix))
 
     def shown(self, row: Row, field: str) -> str:
@@ -264,24 +279,6 @@ class _Builder:
         stage = self.results.plan.stages.get(key)
         reference = (stage.read(ScoreSpec).reference if stage else "") or ""
         return Run(cell.seed, cell.train, cell.sample, key, reference)
-
-    def paper_cell(self, row: Row, key: str, metric: str) -> Entry:
-        """The published number of the same row, empty when the paper has none."""
-        assert self.published is not None
-        cell = row.first
-        names = [cell.backbone, self.backbones.get(cell.backbone, "")]
-        theirs = None
-        if cell.final:  # the paper's students had all of their training
-            match = self.config.published_match
-            theirs = self.published.beside(match, row.name, backbone=names, nfe=cell.nfe)
-        hit = theirs.column(key, cell.nfe) if theirs else None
-        if theirs is None or hit is None:
-            return Entry("")
-        column, factor = hit
-        number = float(theirs.cells[column]) * factor
-        text = theirs.cells[column] if factor == 1.0 else format(number, self.infos[metric].format)
-        named = f"{self.published.stem}/{theirs.key}"
-        return Entry(text, number, marks=self.footnotes.marks(theirs.note(column)), source=named)
 
 
 def build_table(

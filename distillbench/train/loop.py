@@ -238,8 +238,11 @@ class Trainer:
             role.load(saved)
         if self.team.scaler:
             self.team.scaler.load_state_dict(saved.state["scaler"])
+        cost = saved.state["cost"]
         if self.team.rank == 0:
-            self.meter.resume(saved.state["cost"])
+            self.meter.resume(cost)
+        else:  # the same names in every rank, whether or not this attempt evaluates any of them
+            self.meter.evaluations.update(dict.fromkeys(cost["evaluations"], 0))
         self.step, self.log, self.saved_at = saved.step, list(saved.log), str(saved.path)
 
     def _warn(self) -> None:

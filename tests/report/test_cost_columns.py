@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import pytest
 
 from distillbench.analysis.aggregate import Results
 from distillbench.analysis.check import checked_plan
-from distillbench.analysis.costs import COUNTED, MEASURED
+from distillbench.analysis.costs import COSTS, COUNTED, MEASURED
 from distillbench.errors import ConfigError
 from distillbench.experiment.load import load_experiment
 from distillbench.report.cost import MEASURED as COLUMNS
 from distillbench.report.curves import _points, _series
 from distillbench.report.tables import build_table
 from distillbench.report.writers import table_csv, table_tex
+from distillbench.testing.specs import train_spec
 
 FILE = """\
 name: costs
@@ -60,6 +62,49 @@ def test_counted_costs_are_the_same_in_every_run(
     table = build_table(asked.tables[0], asked, Results(demo.plan, demo.store), infos)
     assert not [note for note in table.notes if note.startswith("Costs")]
     assert table.lines[0].cells[2].text == "300"
+
+
+@pytest.mark.parametrize(
+    ("cost", "hours"),
+    [
+        ({"device": "cpu", "seconds": 100.0, "cpu_seconds": 7200.0, "processes": 2}, 2.0),
+        ({"device": "cuda:0", "seconds": 1800.0, "cpu_seconds": 7200.0, "processes": 4}, 2.0),
+        ({"device": "cuda:0", "seconds": 1800.0, "cpu_seconds": 7200.0}, 0.5),
+        ({"device": "cpu", "seconds": 1800.0}, None),
+        ({"device": ""}, None),
+    ],
+)
+def test_compute_hours_are_of_processors_or_gpus(cost: Any, hours: float | None) -> None:
+    assert COSTS["compute_hours"][1](cost) == hours
+
+
+def test_training_samples_are_those_of_all_processes(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    """100 updates of 2 processes with 3 micro-batches of 8 each."""
+    world.row("TDM", 30.0, 5.0)
+    key = world.cells[0].train
+    train = {"updates": 100, "batch_size": 8, "accumulate": 3, "processes": 2}
+    world.stages[key] = replace(world.stages[key], spec=train_spec("teacher", {}, **train))
+    columns = ["label", "cost.train_samples", "cost.student_updates"]
+    asked = make_experiment(tables=[{"name": "t", "columns": columns}])
+    table = build_table(asked.tables[0], asked, Results(world.plan, world.store), infos)
+    assert [cell.value for cell in table.lines[0].cells[1:]] == [4800, 100]
+
+
+def test_a_table_of_costs_says_that_a_teachers_training_is_not_in_them(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.row("SFT", 30.0, 5.0)
+    world.row("TDM", 30.0, 5.0)
+    first, second = (cell.train for cell in world.cells)
+    world.stages[second] = replace(
+        world.stages[second], spec=world.stages[second].spec | {"teacher": first}
+    )
+    for column, told in (("cost.train_seconds", 1), ("cost.sample_ms", 0), ("nfe", 0)):
+        asked = make_experiment(tables=[{"name": "t", "columns": ["label", column]}])
+        table = build_table(asked.tables[0], asked, Results(world.plan, world.store), infos)
+        assert sum("starts from" in note for note in table.notes) == told
 
 
 def test_what_is_not_done_has_no_cost_but_a_reason(

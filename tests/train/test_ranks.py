@@ -50,3 +50,19 @@ def test_two_processes_equal_one_with_twice_the_accumulation(tmp_path: Path) -> 
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6)
     costs = [json.loads((tmp_path / f / "out" / "cost.json").read_text()) for f in ("one", "two")]
     assert costs[0]["evaluations"] == costs[1]["evaluations"]
+
+
+def test_what_is_stopped_as_it_goes_on_costs_what_it_did(tmp_path: Path) -> None:
+    """No rank has evaluated anything in the second attempt, and the first is in its totals."""
+    spec = train_spec("lcm", LCM, updates=4, batch_size=16, processes=2)
+    found = []
+    for stop_after in (3, 0):
+        with pytest.raises(Interrupted):
+            train(spec, tmp_path, stop_after=stop_after)
+        (saved,) = (tmp_path / "checkpoints").rglob("state.json")
+        found.append(json.loads(saved.read_text())["cost"])
+    first, second = found
+    assert first["evaluations"] == second["evaluations"]
+    assert first["evaluations"]["student"] == 3 * 32
+    for measure in ("seconds", "cpu_seconds"):
+        assert 0 < first[measure] < second[measure] < first[measure] + 60
