@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, NamedTuple
 
+from distillbench.analysis.scorers import Scorers
 from distillbench.analysis.tails import wilson
 from distillbench.analysis.written import PAPER, WrittenNumber, WrittenRow, WrittenTable
 
@@ -105,17 +106,21 @@ def agreements(table: WrittenTable) -> list[Agreement]:
     return lines
 
 
-def in_all(tables: Sequence[WrittenTable]) -> list[Agreement]:
+def in_all(tables: Sequence[WrittenTable], scorers: Scorers | None = None) -> list[Agreement]:
     """One line for each metric over all tables, and a last one ("") over all metrics.
 
-    Measured with other networks it is another metric.
+    Measured with other networks it is another metric; with other weights or another version of one
+    a table is left out, see `Scorers`.
     Categories of a metric (`hps_photo` where the table has `hps`) have lines of their own and are
     left out of the last: they are what the metric is the mean of.
     """
     parts: dict[tuple[str, str], list[_Part]] = {}
+    scorers = scorers or Scorers(tables)
     for table in tables:
         made, lines = comparisons(table), agreements(table)
         for metric, head in table.compared.items():
+            if scorers.left_out(table, metric):
+                continue
             mine = [c for c in made if c.metric == metric]
             ties = sum(line.tied for line in lines if line.metric == metric)
             part = _Part(head.text, mine, ties, _is_category(table, metric))

@@ -85,6 +85,7 @@ class _Checker:
         self.where(figure.where, ("figures", index, "where"), [figure.axis])
         if figure.kind != "curve":
             self.selector(figure.across, ("figures", index, "across"), others=GRIDS)
+            self.kept(index, figure)
             return
         self.axis(figure.x, ("figures", index, "x"))
         if not figure.y:
@@ -92,6 +93,15 @@ class _Checker:
             self.problems.add(self.mark("figures", index), f"a curve needs y, a metric: {known}")
         elif not self.is_metric(figure.y):
             self.unknown("metric", figure.y, self.metrics, ("figures", index, "y"))
+
+    def kept(self, index: int, figure: Any) -> None:
+        """Clean predictions are there of rows that keep them."""
+        from distillbench.analysis.rows import chosen
+
+        rows = chosen(self.rows, figure.where, [figure.axis])
+        if figure.across == "evaluations" and not any(r.get("sample.trajectory") for r in rows):
+            what = "no row keeps clean predictions; set sample.trajectory"
+            self.problems.add(self.mark("figures", index, "across"), what)
 
     def claim(self, index: int, text: str) -> None:
         """A claim must parse, mean exactly one row on each side, and name a metric."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -12,7 +13,7 @@ from distillbench.errors import ArtifactError, BadInput
 from distillbench.files.io import read_json
 from distillbench.specs.record import told
 
-__all__ = ["PAPER", "WrittenTable", "find_tables"]
+__all__ = ["PAPER", "Scorer", "WrittenTable", "find_tables"]
 
 PAPER = "_paper"
 """Behind a metric's name: the column that holds its published numbers."""
@@ -47,6 +48,22 @@ class Head(NamedTuple):
 
     measured: str
     text: str
+
+
+class Scorer(NamedTuple):
+    """The identity of what measured a column: of other weights or another version it is another."""
+
+    metric: str = ""
+    version: str = ""
+    revision: str = ""
+    weights: str = ""
+
+    @property
+    def text(self) -> str:
+        """As a note shows it."""
+        digest = re.search(r"[0-9a-f]{8}", self.revision)
+        weights = f", weights {digest[0]}" if digest else ""
+        return f"version {self.version}{weights}" if self.version else "not on record"
 
 
 def _kind_of(cell: Any) -> str:
@@ -84,6 +101,7 @@ class WrittenTable(_Written):
     name: str
     columns: list[WrittenColumn]
     rows: list[WrittenRow]
+    protocols: dict[str, dict[str, Any]] = {}
 
     @classmethod
     def of(cls, value: Any, path: Path) -> WrittenTable:
@@ -99,6 +117,16 @@ class WrittenTable(_Written):
             raise ArtifactError(
                 f"{path}: {what}", hint="make it again: distillbench table FILE"
             ) from None
+
+    def scorer(self, metric: str) -> Scorer:
+        """What measured a metric or a category of it; empty in files that do not record it."""
+        own = [name for name in self.protocols if metric == name or metric.startswith(f"{name}_")]
+        if not own:
+            return Scorer()
+        told = self.protocols[max(own, key=len)]
+        revision = str(told.get("revision") or "")
+        return Scorer(str(told.get("metric", "")), str(told.get("version", "")), revision,
+                      str(told.get("weights", "")))  # fmt: skip
 
     @property
     def compared(self) -> dict[str, Head]:

@@ -53,6 +53,6 @@ def agreement(
     if found.tables:
         print()
         print(columns(HEADS, map(texts, lines)))
-        print(f"\n{NOTE}")
+        print("\n" + "\n".join((NOTE, *found.notes)))
     for path in written:
         print(path)

@@ -75,9 +75,12 @@ class SampleConfig(Section):
         batch_size: samples of one network call.
         keep: the samples as files in the run's folder too, in no key: "png" (videos: GIF), or "mp4"
             for videos, by PyAV; `distillbench samples` writes them of any run.
+        trajectory: of so many samples, the first ones, the clean prediction of every evaluation is
+            kept too, for grids across "evaluations"; samples are the same, their key is another.
     """
 
     prompts: str = ""
     n: PositiveInt = 400
     batch_size: PositiveInt = 50
     keep: Literal["", "png", "mp4"] = ""
+    trajectory: Annotated[int, Field(ge=0, le=64)] = 0

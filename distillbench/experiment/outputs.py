@@ -15,7 +15,7 @@ from distillbench.experiment.names import Name
 
 __all__ = ["GRIDS", "ClaimConfig", "FigureConfig", "Section", "TableConfig"]
 
-GRIDS = ("prompts", "noise")
+GRIDS = ("prompts", "noise", "evaluations")
 """What columns of a grid can be beside row fields."""
 
 
@@ -67,8 +67,9 @@ class FigureConfig(Section):
         where: as of a table.
         samples: most columns of a grid, at most 64.
         across: columns of a grid: "prompts", "noise" (samples of one prompt from many noises; of
-            points one tile shows all of them), or a row field: rows that are alike but for it stand
-            in one line, at one prompt and noise.
+            points one tile shows all of them), "evaluations" (the clean prediction of each
+            evaluation of one sample, of rows with `sample.trajectory`), or a row field: rows that
+            are alike but for it stand in one line, at one prompt and noise.
         prompt: the one prompt of such a grid, by its number in the set.
         x: row field along a curve, or a cost, such as `cost.sample_ms`.
         y: id of the metric that a curve shows.

@@ -160,11 +160,23 @@ def _comparable(
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Files of both records; older ones have the digest of the plug-in's own file alone."""
     if "files" in was:
-        return was["files"], now["files"]
+        rooms = {_room(name) for name in was["files"]}
+        then: Mapping[str, str] = was["files"]
+        return then, {n: d for n, d in now["files"].items() if n in then or _room(n) in rooms}
     own = {name: d for name, d in now["files"].items() if Path(name).name == was.get("source")}
     if len(own) != 1 or "sha256" not in was:
         return {}, {}
     return {name: was["sha256"][: len(digest)] for name, digest in own.items()}, own
+
+
+def _room(name: str) -> str:
+    """Where a source file stands: its folder in the engine; of `api` each file is one of its own.
+
+    Of a room that a record knows nothing of, sources were not followed when it was made. Where they
+    were and none was used, the file that uses them now has changed, and tells it.
+    """
+    folder, slash, _ = name.partition("/")
+    return name if folder == "api" else folder if slash else ""
 
 
 class _Here:

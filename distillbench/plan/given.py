@@ -91,6 +91,8 @@ class GivenRows:
             if getattr(point.config, key):
                 what = f"samples of another tool have no {key}; leave it out, here and in `base`"
                 self._problem(point, key, what)
+        if point.config.sample.trajectory:
+            self._problem(point, "samples", "samples of another tool have no sample.trajectory")
         if "nfe" not in point.tree:
             what = "say with `nfe` how many network evaluations each of the samples took"
             self._problem(point, "samples", what)

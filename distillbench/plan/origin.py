@@ -27,7 +27,8 @@ __all__ = ["Origin", "origin_of"]
 ENGINE = "distillbench"
 PLUGINS = ("distillbench.backbones", "distillbench.methods", "distillbench.metrics")
 MATHEMATICS = ("distillbench.core", "distillbench.score", "distillbench.world",
-               "distillbench.api.sampler", "distillbench.api.samplers")  # fmt: skip
+               "distillbench.drawings", "distillbench.api.sampler", "distillbench.api.samplers",
+               "distillbench.api.stock_samplers")  # fmt: skip
 BY_PATH = "distillbench_plugin_"
 SHORT = 16
 

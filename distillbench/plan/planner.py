@@ -178,6 +178,8 @@ class Planner:
         )
         if resolved.on is not None:
             spec = spec.model_copy(update={"sample_on": resolved.on.spec})
+        if point.config.sample.trajectory:
+            spec = spec.model_copy(update={"trajectory": point.config.sample.trajectory})
         guided = GUIDED_COST if resolved.recipe.guidance_scale != 1 else 1.0
         cost = n * resolved.recipe.nfe * guided
         snapshot = f" after {point.updates}" if point.updates else ""

@@ -14,6 +14,7 @@ from distillbench.analysis.agreement import (
     comparisons,
     in_all,
 )
+from distillbench.analysis.scorers import Scorers
 from distillbench.analysis.written import find_tables
 from distillbench.report.writers import md_escape, to_csv, to_json, write_text
 
@@ -36,17 +37,21 @@ class Found:
     """What was found in some folders.
 
     Attributes:
+        counted: tables that are in the sums.
         tables: a line for each table, group and metric.
         metrics: a line for each metric over all tables.
         all: over all metrics, their categories left out.
         comparisons: the single ones.
+        notes: tables that are left out of the sums, and whose scorers are not the ones here.
     """
 
     folders: tuple[str, ...]
+    counted: int
     tables: tuple[Agreement, ...]
     metrics: tuple[Agreement, ...]
     all: Agreement
     comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -55,7 +60,7 @@ class Found:
         count = whole.agree + whole.differ + whole.undecided
         if not count:
             return f"No table of {names} has two rows with published numbers of one metric."
-        tables = len({line.table for line in self.tables})
+        tables = self.counted
         where = f"{tables} table{'s' if tables > 1 else ''} of {names}"
         return (
             f"Of {count} published comparisons ({where}) {whole.agree} agree, "
@@ -72,13 +77,20 @@ class Found:
 def look(folders: Sequence[Path]) -> Found:
     """Read every table of the folders. Raises BadInput, ArtifactError (see `find_tables`)."""
     tables = [table for _, table in find_tables(folders)]
-    *metrics, whole = in_all(tables)
+    scorers = Scorers(tables)
+    *metrics, whole = in_all(tables, scorers)
+    counted = [
+        any(not scorers.left_out(table, line.metric) for line in agreements(table))
+        for table in tables
+    ]
     return Found(
         folders=tuple(str(folder) for folder in folders),
+        counted=sum(counted),
         tables=tuple(line for table in tables for line in agreements(table)),
         metrics=tuple(metrics),
         all=whole,
         comparisons=tuple(c for table in tables for c in comparisons(table)),
+        notes=tuple(scorers.notes),
     )
 
 
@@ -108,7 +120,8 @@ def write_agreement(found: Found, folder: Path) -> list[Path]:
     text = "\n".join(
         ["# Agreement with the papers", "", md_escape(found.summary), "", *head, *body]
     )
-    paths.append(write_text(folder / "agreement.md", f"{text}\n\n{md_escape(NOTE)}\n"))
+    notes = "\n\n".join(md_escape(note) for note in (NOTE, *found.notes))
+    paths.append(write_text(folder / "agreement.md", f"{text}\n\n{notes}\n"))
     paths.append(write_text(folder / "agreement.json", to_json(found.plain())))
     return paths
 

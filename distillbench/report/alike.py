@@ -10,7 +10,7 @@ from distillbench.analysis.rows import Row
 from distillbench.plan.identity import canonical_json
 from distillbench.report.notes import plain
 
-__all__ = ["differing_note", "seeds_note", "told_apart"]
+__all__ = ["differing_note", "mixed_notes", "seeds_note", "told_apart"]
 
 _NAMES = 6
 _FIELDS = 5
@@ -56,6 +56,19 @@ def differing_note(what: str, rows: Sequence[Row], value: Callable[[Row], Any]) 
     usual = Counter(plain(value(row)) for row in rows).most_common(1)[0][0]
     others = [f"{text} for {_some(list(names))}" for text, names in found.items() if text != usual]
     return [f"{what}: {usual}, but {'; '.join(others)}."]
+
+
+def mixed_notes(rows: Sequence[Row], origins: Mapping[int, Mapping[str, str]]) -> list[str]:
+    """Where one name stands for two things: a teacher's for other weights, a method's for versions.
+
+    `origins` has of each row, by its index, what it comes from, see `analysis.origins`.
+    """
+    notes = []
+    for name in dict.fromkeys(name for row in rows for name in origins[row.index]):
+        having = [row for row in rows if name in origins[row.index]]
+        found = differing_note(name, having, lambda row, n=name: origins[row.index][n])  # type: ignore[misc]
+        notes += found
+    return notes
 
 
 def _some(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from distillbench.errors import ArtifactError
 from distillbench.experiment.outputs import FigureConfig
 from distillbench.experiment.schema import Experiment
 from distillbench.report.exact import exact_points
-from distillbench.report.samples import read_samples
+from distillbench.report.samples import read_samples, read_trajectory
 from distillbench.report.strips import Strip, comparable, strips_of
 from distillbench.report.style import COLOURS, new_figure, save
 from distillbench.report.tiles import Tile, laid_out
@@ -42,7 +42,10 @@ def draw_grid(
     labels = backbone_labels(experiment)
     rows = [row for row in results.select(config.where, [config.axis]) if row.first.sample]
     strips = comparable(strips_of(results, rows, labels, across=config.axis))
-    grid = laid_out(config.across, strips, rows, most=config.samples, prompt=config.prompt)
+    grid = laid_out(
+        config.across, strips, rows, most=config.samples, prompt=config.prompt,
+        clouds=_of_points(strips),
+    )  # fmt: skip
     width = LEFT + max(len(grid.heads), 4) * (TILE + GAP)
     height = TOP + max(len(grid.lines), 1) * (TILE + GAP)
     figure = new_figure(width / DPI, height / DPI, dpi=DPI)
@@ -63,6 +66,13 @@ def draw_grid(
     return save(figure, folder / config.name, (".png",), tight=False)
 
 
+def _of_points(strips: Sequence[Strip]) -> bool:
+    """Whether the samples are points in the plane, to be drawn as clouds."""
+    shown = next((strip for strip in strips if not strip.missing and strip.lines), None)
+    found = _read(Tile(shown, 0)) if shown else ""
+    return not isinstance(found, str) and found.ndim == 1
+
+
 def _draw(axes: Axes, tiles: Sequence[Tile | str], y: float, results: Results) -> None:
     """A line of samples; one reason for a whole line is written once."""
     found = [tile if isinstance(tile, str) else _read(tile) for tile in tiles]
@@ -74,8 +84,7 @@ def _draw(axes: Axes, tiles: Sequence[Tile | str], y: float, results: Results) -
             text = "\n".join(textwrap.wrap(item, wrap)[:most])
             axes.text(x, y + TILE / 2, text, ha="left", va="center", fontsize=7, color="0.4")
         elif item.ndim == 1 and not isinstance(tile, str):
-            strip, position = tile
-            _cloud(axes, strip, str(strip.lines[position]["prompt"]), x, y, results)
+            _cloud(axes, tile, x, y, results)
         else:
             frame = item[len(item) // 2] if item.ndim == 4 else item
             axes.imshow(_tile(frame), extent=(x, x + TILE, y + TILE, y), interpolation="none")
@@ -84,11 +93,17 @@ def _draw(axes: Axes, tiles: Sequence[Tile | str], y: float, results: Results) -
 
 def _read(tile: Tile) -> np.ndarray | str:
     """The sample, or why it cannot be read."""
-    strip, position = tile
     try:
-        return read_samples(strip.folder, [position])[0]
+        return _sample(tile, tile.place)
     except ArtifactError as error:
         return str(error)
+
+
+def _sample(tile: Tile, place: int) -> np.ndarray:
+    """What the tile shows of the sample at a place. Raises ArtifactError."""
+    if tile.evaluation is None:
+        return read_samples(tile.strip.folder, [place])[0]
+    return read_trajectory(tile.strip.folder, place, tile.evaluation)
 
 
 def _tile(image: np.ndarray) -> np.ndarray:
@@ -104,12 +119,16 @@ def _tile(image: np.ndarray) -> np.ndarray:
 # ---- points --------------------------------------------------------------------------------
 
 
-def _cloud(axes: Axes, strip: Strip, prompt: str, x: float, y: float, results: Results) -> None:
+def _cloud(axes: Axes, tile: Tile, x: float, y: float, results: Results) -> None:
     """Samples of one prompt over exact draws of it, in the tile at (x, y)."""
     import numpy as np
 
+    strip, prompt = tile.strip, str(tile.strip.lines[tile.place]["prompt"])
     places = [i for i, line in enumerate(strip.lines) if line["prompt"] == prompt][:_POINTS]
-    points = np.stack(read_samples(strip.folder, places))[:, :2]
+    if tile.evaluation is None:
+        points = np.stack(read_samples(strip.folder, places))[:, :2]
+    else:
+        points = np.stack([*_kept(tile, places)])[:, :2]
     backbone = results.plan.stages[strip.folder.name].plugin("backbone")
     params = json.dumps(backbone.params, sort_keys=True)
     exact = exact_points(backbone.name, params, prompt, _POINTS)
@@ -123,3 +142,12 @@ def _cloud(axes: Axes, strip: Strip, prompt: str, x: float, y: float, results: R
                          s=size, c=colour, linewidths=0)  # fmt: skip
     edges = ([x, x + TILE, x + TILE, x, x], [y, y, y + TILE, y + TILE, y])
     axes.plot(*edges, color="0.85", linewidth=0.6)
+
+
+def _kept(tile: Tile, places: Sequence[int]) -> Iterator[np.ndarray]:
+    """Clean predictions of those of the samples that have any."""
+    for place in places:
+        try:
+            yield _sample(tile, place)
+        except ArtifactError:
+            return

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import ArtifactError
+from distillbench.store.samples import TRAJECTORY
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["pick_balanced", "read_lines", "read_samples"]
+__all__ = ["pick_balanced", "read_lines", "read_samples", "read_trajectory"]
 
 Line = Mapping[str, Any]
 
@@ -64,3 +65,25 @@ def read_samples(folder: Path, positions: Sequence[int]) -> list[np.ndarray]:
         return [found[position] for position in positions]
     except (OSError, SafetensorError, KeyError) as error:
         raise ArtifactError(f"{folder.name}: samples are missing or truncated") from error
+
+
+def read_trajectory(folder: Path, position: int, evaluation: int) -> np.ndarray:
+    """The clean prediction of an evaluation, from 0, of the sample at `position`.
+
+    Raises ArtifactError when it was not kept, or cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / TRAJECTORY
+    if not path.exists():
+        raise ArtifactError("keeps no clean predictions: sample.trajectory")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            kept = file.get_slice("samples")
+            count, evaluations = kept.get_shape()[:2]
+            if position >= count or evaluation >= evaluations:
+                raise ArtifactError(f"keeps {count} clean predictions, sample {position} is none")
+            found: np.ndarray = kept[position : position + 1, evaluation : evaluation + 1][0][0]
+            return found
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ArtifactError(f"{folder.name}: {TRAJECTORY} is truncated") from error

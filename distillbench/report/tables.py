@@ -10,15 +10,17 @@ from typing import Any
 from distillbench.analysis.aggregate import Results, Value
 from distillbench.analysis.columns import backbone_labels, find_metric
 from distillbench.analysis.costs import cost_name
+from distillbench.analysis.origins import Origins
 from distillbench.analysis.published import PUBLISHED, load_published, normalise
 from distillbench.analysis.references import against
 from distillbench.analysis.registered import NOTE, fact_name
 from distillbench.analysis.rows import Row
+from distillbench.analysis.tidy import StageCosts
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.outputs import TableConfig
 from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell
-from distillbench.report.alike import differing_note, seeds_note, told_apart
+from distillbench.report.alike import differing_note, mixed_notes, seeds_note, told_apart
 from distillbench.report.beside import Beside, fact_cell, fact_column, published_column
 from distillbench.report.cost import Costs, cost_column
 from distillbench.report.notes import (
@@ -95,6 +97,7 @@ class _Builder:
         self.footnotes = Footnotes()
         self.beside = self.published()
         self.costs = Costs(results, self.footnotes)
+        self.origins = Origins(results.plan, self.backbones, StageCosts(results))
 
     def published(self) -> Beside | None:
         """The published table that it asks for."""
@@ -135,6 +138,7 @@ class _Builder:
             *guidance_note(self.rows),
             *seeds_note(self.rows),
             *differing_note("Precision", self.rows, lambda row: row.get("train.precision")),
+            *mixed_notes(self.rows, {row.index: self.origins.of(row) for row in self.rows}),
             *([NOTE] if any(fact_name(source.column.key) for source in sources) else []),
             *self.costs.notes(self.rows, [source.column.key for source in sources]),
             *error_notes(lines, labels, [row.name for row in self.rows]),

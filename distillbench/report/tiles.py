@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from distillbench.analysis.rows import Row
 from distillbench.report.samples import pick_balanced
@@ -12,8 +12,13 @@ from distillbench.report.strips import Strip
 
 __all__ = ["Tile", "TileGrid", "laid_out"]
 
-Tile = tuple[Strip, int]
-"""A sample: whose, and its position there."""
+
+class Tile(NamedTuple):
+    """A sample: whose, its position there, and of which evaluation where it is no finished one."""
+
+    strip: Strip
+    place: int
+    evaluation: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,13 @@ class TileGrid:
 
 
 def laid_out(
-    across: str, strips: Sequence[Strip], rows: Sequence[Row], *, most: int, prompt: int
-) -> TileGrid:
-    """The grid of some rows' strips, which are of the same prompts, of at most so many columns."""
+    across: str, strips: Sequence[Strip], rows: Sequence[Row], *, most: int, prompt: int,
+    clouds: bool = False,
+) -> TileGrid:  # fmt: skip
+    """The grid of some rows' strips, which are of the same prompts, of at most so many columns.
+
+    Where tiles are clouds of points, one has all noises of its prompt.
+    """
     shown = next((strip for strip in strips if not strip.missing), None)
     lines = shown.lines if shown else []
     if across == "prompts":
@@ -43,9 +52,13 @@ def laid_out(
     prompts = list(dict.fromkeys(str(line["prompt"]) for line in lines)) or [""]
     chosen = prompts[min(prompt, len(prompts) - 1)]
     places = [i for i, line in enumerate(lines) if line["prompt"] == chosen]
+    if across == "noise" and clouds:
+        return _by_place(chosen, [f"{len(places)} noises"], strips, places[:1])
     if across == "noise":
         heads = [f"noise {number + 1}" for number in range(len(places))]
         return _by_place(chosen, heads[:most], strips, places[:most])
+    if across == "evaluations":
+        return _by_evaluation(chosen, strips, places[0] if places else 0, most)
     values = [row.get(across) for row in rows]
     return _by_value(across, chosen, strips, values, places[0] if places else 0, most)
 
@@ -56,6 +69,19 @@ def _by_place(
     """A line a row, a column a position."""
     lines = [(s.label, tuple(_tile(s, place) for place in places or [0])) for s in strips]
     return TileGrid(corner, tuple(heads), tuple(lines))
+
+
+def _by_evaluation(corner: str, strips: Sequence[Strip], place: int, most: int) -> TileGrid:
+    """A line a row, a column an evaluation; rows of fewer have empty tiles behind their last."""
+    columns = range(min(most, max((strip.cell.nfe for strip in strips), default=0)))
+    lines = [
+        (
+            s.label,
+            tuple(s.missing or (Tile(s, place, n) if n < s.cell.nfe else "") for n in columns),
+        )
+        for s in strips
+    ]
+    return TileGrid(corner, tuple(f"evaluation {n + 1}" for n in columns), tuple(lines))
 
 
 def _by_value(
@@ -90,4 +116,4 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
 
 
 def _tile(strip: Strip, place: int) -> Tile | str:
-    return strip.missing or (strip, place)
+    return strip.missing or Tile(strip, place)

@@ -21,7 +21,7 @@ from distillbench.finite import NotFinite, require_finite
 from distillbench.numerics import Meter, repeatable
 from distillbench.specs.context import StageContext
 from distillbench.specs.stages import SampleSpec
-from distillbench.store.samples import SampleWriter
+from distillbench.store.samples import SampleWriter, write_trajectory
 from distillbench.student.files import Student, load_student
 from distillbench.student.placed import Placed
 
@@ -65,7 +65,7 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
     """Sample the student in `train_dir` as `spec` says and write the samples into `out`.
 
     Writes samples-00000.safetensors and so on (at most 256 samples each), samples.jsonl (one line
-    per sample), samples.json and cost.json.
+    per sample), samples.json, cost.json, and trajectory.safetensors where it was asked for.
 
     Raises:
         Interrupted: it was asked to stop; a sample stage starts afresh.
@@ -86,14 +86,17 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
             placed=placed,
         )  # fmt: skip
         meter.watch(student.method.backbone)
-        shards = SampleWriter(out)
+        shards, kept = SampleWriter(out), list[torch.Tensor]()
         for positions in work.batches():
             if context.should_stop():
                 raise Interrupted(f"stopped after {positions[0]} of {len(prompts)} samples")
-            shards.add(_batch(student, work, positions))
+            wanted = kept if positions[0] < spec.trajectory else None
+            shards.add(_batch(student, work, positions, wanted))
             context.progress({"kind": "sample", "done": positions[-1] + 1, "total": len(prompts)})
     categories = [chosen.categories[i] if chosen.categories else "" for i in order]
     shards.close(prompts, categories, spec.seed)
+    if kept:
+        write_trajectory(out, kept[: spec.trajectory])
     write_json(out / "cost.json", {**meter.totals(), "samples": len(prompts)})
 
 

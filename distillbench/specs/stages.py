@@ -217,6 +217,7 @@ class SampleSpec(SampledSpec):
         onto: a training of the same backbone that it is carried over to; None for none.
         adapters: LoRAs of others on the network that is sampled.
         control, image_prompts: ControlNets and IP-Adapters that steer it.
+        trajectory: of so many samples the clean prediction of every evaluation is kept.
     """
 
     train: Key
@@ -229,6 +230,7 @@ class SampleSpec(SampledSpec):
     adapters: list[OnTopSpec] = Field(default_factory=list)
     control: list[ControlSpec] = Field(default_factory=list)
     image_prompts: list[ImagePromptSpec] = Field(default_factory=list)
+    trajectory: NonNegativeInt = 0
 
     @property
     def plugins(self) -> dict[PluginRole, BackboneSpec | MethodSpec | MetricSpec]:

@@ -15,10 +15,12 @@ from distillbench.files.io import write_json
 from distillbench.store.record import check_folder
 from distillbench.store.rows import StoredRows
 
-__all__ = ["SampleWriter", "load_samples", "open_samples"]
+__all__ = ["TRAJECTORY", "SampleWriter", "load_samples", "open_samples", "write_trajectory"]
 
 SHARD: Final = 256
 SHARD_BYTES: Final = 2**28
+TRAJECTORY: Final = "trajectory.safetensors"
+"""Clean predictions of the first samples: (samples, evaluations, ...)."""
 
 
 def open_samples(directory: Path) -> Samples:
@@ -46,6 +48,13 @@ def load_samples(directory: Path) -> Samples:
     """The same with all data in memory. Raises as `open_samples`."""
     samples = open_samples(directory)
     return dataclasses.replace(samples, data=samples.data[:])
+
+
+def write_trajectory(out: Path, kept: Sequence[torch.Tensor]) -> None:
+    """Write the clean predictions of the first samples, (evaluations, ...) of each."""
+    from safetensors.torch import save_file
+
+    save_file({"samples": torch.stack(list(kept))}, out / TRAJECTORY)
 
 
 class SampleWriter:

@@ -162,3 +162,23 @@ def test_any_attempt_counts(made: Plan, store: Folder) -> None:
 def test_long_lists_of_rows_are_cut(made: Plan) -> None:
     cause = Cause("method x", "a", "b", tuple(f"f{i}.py" for i in range(20)))
     assert cause.line.endswith("f11.py and 8 more)")
+
+
+def test_rooms_that_a_record_does_not_know_are_not_compared() -> None:
+    """Sources there were not followed when it was made; those of rooms it knows are."""
+
+    def record(**files: str) -> dict[str, Any]:
+        named = {name.replace("__", "/"): digest for name, digest in files.items()}
+        plugin = {"name": "p", "sha256": "0" * 64, "source": "p.py", "files": named}
+        return {"plugins": {"backbone": plugin}, "packages": {}}
+
+    old = record(backbones__p="1", world__data="2", api__samplers="3")
+    now = record(
+        backbones__p="1", world__data="2", api__samplers="3", drawings__render="4",
+        api__stock_samplers="5",
+    )  # fmt: skip
+    assert causes_of(old, now) == []
+    assert causes_of(now, record(backbones__p="1", world__data="2", api__samplers="3"))
+    (cause,) = causes_of(old, record(backbones__p="1", world__data="2", api__samplers="3",
+                                     world__scene="9", drawings__render="4"))  # fmt: skip
+    assert cause.files == ("world/scene",)

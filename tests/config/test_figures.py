@@ -19,6 +19,10 @@ FILE = "rows: [{method: fake-student}]\nmetrics: [fake-spread]\nfigures: [FIGURE
         ("{name: a, across: noises}", "Did you mean 'noise'?"),
         ("{name: a, across: cost.sample_ms}", "figures[0].across: unknown field 'cost.sample_ms'"),
         ("{name: a, kind: curve, x: noise, y: fake-spread}", "figures[0].x: unknown field 'noise'"),
+        (
+            "{name: a, across: evaluations}",
+            "figures[0].across: no row keeps clean predictions; set",
+        ),
         ("{name: a, prompt: -1}", "figures[0].prompt: input should be greater than or equal to 0"),
     ],
 )
@@ -31,7 +35,8 @@ def test_what_cannot_be_drawn_is_refused(
 
 @pytest.mark.parametrize("across", [*GRIDS, "nfe", "label"])
 def test_columns_of_grids(across: str, plan_of: Callable[..., Plan]) -> None:
-    plan = plan_of(FILE.replace("FIGURE", f"{{name: a, across: {across}}}"))
+    keeps = FILE.replace("fake-student}", "fake-student, sample: {trajectory: 2}}")
+    plan = plan_of(keeps.replace("FIGURE", f"{{name: a, across: {across}}}"))
     axis = FigureConfig.model_validate({"name": "a", "across": across}).axis
-    assert axis == {"prompts": "", "noise": ""}.get(across, across)
+    assert axis == {"prompts": "", "noise": "", "evaluations": ""}.get(across, across)
     assert [cell.method for cell in plan.cells] == ["fake-student"]

@@ -251,6 +251,8 @@ SETTINGS = [
     (SAMPLED, setting("rows.0.sampler", {"solver": "euler"})),
     (SAMPLED, setting("base.sample.n", 8)),
     (SAMPLED, setting("base.sample.batch_size", 2)),
+    (SAMPLED, setting("base.sample.trajectory", 2)),
+    (NONE, setting("base.sample.trajectory", 0)),
     (NONE, setting("base.train.save_every", 50)),
     (NONE, setting("backbones.b.params.gradient_checkpointing", True)),
     (NONE, setting("backbones.b.params.model", "T/")),

@@ -122,3 +122,11 @@ def test_reading_origins_leaves_torch_out() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_drawings_and_samplers_are_where_numbers_are_made() -> None:
+    """Another world's pictures, or a sampler's step, is other code."""
+    tiny = origin_of(BACKBONES.get("tiny-sd")).files
+    assert {"world/data.py", "drawings/render.py"} <= tiny.keys()
+    pretrained = origin_of(METHODS.get("pretrained")).files
+    assert {"api/samplers.py", "api/stock_samplers.py"} <= pretrained.keys()

@@ -226,3 +226,84 @@ def test_the_reference_tables_are_read_whole() -> None:
         assert line.rows is not None
         pairs = line.rows * (line.rows - 1) // 2
         assert line.agree + line.differ + line.undecided + line.tied <= pairs
+
+
+HERE = "coverage"  # a metric without weights, which is here as it is
+
+
+def measured(name: str, version: int, revision: str = "", metric: str = "hps") -> dict[str, Any]:
+    made = plain(row("a", 1.0, 5.0), row("b", 2.0, 6.0), row("c", 3.0, 7.0), name=name)
+    protocol = {"metric": metric, "version": version, "revision": revision, "n": 8}
+    return made | {"protocols": {"hps": protocol}}
+
+
+def test_tables_of_another_worlds_scorers_are_left_out_and_named(tmp_path: Path) -> None:
+    """Two of one scorer count; one of other weights, one of another version, one without record."""
+    save(tmp_path / "a", measured("first", 1, "ab" * 32))
+    save(tmp_path / "b", measured("second", 1, "ab" * 32))
+    save(tmp_path / "c", measured("older", 1, "cd" * 32))
+    save(tmp_path / "d", measured("version", 2, "ab" * 32))
+    save(tmp_path / "e", plain(row("a", 1.0, 5.0), row("b", 2.0, 6.0), name="bare"))
+    found = look([tmp_path])
+    assert counts(found.all) == (6, 0, 0, 0)
+    assert found.counted == 2
+    assert "6 published comparisons (2 tables" in found.summary
+    assert {line.table for line in found.tables} == {"first", "second", "older", "version", "bare"}
+    told = {note.split(", measured")[0].rpartition(" ")[2]: note for note in found.notes}
+    assert (
+        "version 1, weights cdcdcdcd; the sums are of version 1, weights abababab" in told["older"]
+    )
+    assert "version 2, weights abababab" in told["version"]
+    assert "not on record" in told["bare"]
+    text = (write_agreement(found, tmp_path / "out")[2]).read_text()
+    assert "left out of the sums are older" in text
+
+
+def test_the_scorer_that_is_here_counts_though_most_tables_have_another(tmp_path: Path) -> None:
+    from distillbench.api.registry import build_metric
+
+    own = build_metric(HERE, {})
+    for number in range(3):
+        save(tmp_path / f"old{number}", measured(f"old{number}", 0, "ab" * 8, HERE))
+    save(tmp_path / "new", measured("new", own.version, own.revision(), HERE))
+    found = look([tmp_path])
+    assert counts(found.all) == (3, 0, 0, 0)
+    assert found.counted == 1
+    (note,) = found.notes
+    assert "old0, old1, old2" in note
+
+
+def test_tables_of_an_older_world_alone_say_that_their_scorer_is_not_here(tmp_path: Path) -> None:
+    save(tmp_path, measured("old", 0, "ab" * 8, HERE))
+    found = look([tmp_path])
+    assert counts(found.all) == (3, 0, 0, 0)
+    (note,) = found.notes
+    assert "measured by version 0, weights abababab; the one here is version 1" in note
+
+
+def test_hostile_tables_are_counted_as_what_they_are(tmp_path: Path) -> None:
+    """No published row, a single pair, all tied, all of ours equal."""
+    save(tmp_path / "none", plain(row("a", 1.0, None), row("b", 2.0, None), name="none"))
+    save(tmp_path / "pair", plain(row("a", 1.0, 5.0), row("b", 2.0, 6.0), name="pair"))
+    save(tmp_path / "tied", plain(row("a", 1.0, 5.0), row("b", 2.0, 5.0), name="tied"))
+    save(tmp_path / "flat", plain(row("a", 1.0, 5.0), row("b", 1.0, 6.0), name="flat"))
+    save(tmp_path / "one", plain(row("a", 1.0, 5.0), name="one"))
+    lines = {line.table: line for line in look([tmp_path]).tables}
+    assert lines.keys() == {"pair", "tied", "flat", "one"}
+    assert {name: counts(line) for name, line in lines.items()} == {
+        "pair": (1, 0, 0, 0), "tied": (0, 0, 0, 1), "flat": (0, 0, 1, 0), "one": (0, 0, 0, 0),
+    }  # fmt: skip
+    assert {name: line.tau for name, line in lines.items()} == {
+        "pair": 1.0, "tied": None, "flat": None, "one": None,
+    }  # fmt: skip
+    assert (lines["pair"].low, lines["pair"].high) == pytest.approx((0.2065, 1.0), abs=1e-4)
+    assert lines["flat"].signs == 0.0  # equal values have no sign
+
+
+def test_wilson_by_hand() -> None:
+    """8 of 10, z = 1.959964: centre (0.8 + z2 / 20) / (1 + z2 / 10), half width by Wilson 1927."""
+    z2 = 1.959964**2
+    centre = (0.8 + z2 / 20) / (1 + z2 / 10)
+    half = math.sqrt(z2) / (1 + z2 / 10) * math.sqrt(0.8 * 0.2 / 10 + z2 / 400)
+    assert wilson(0.8, 10) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert wilson(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)

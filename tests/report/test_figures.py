@@ -10,8 +10,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from distillbench.analysis.aggregate import Results
+from distillbench.errors import ArtifactError
 from distillbench.experiment.outputs import FigureConfig
 from distillbench.report.grid import draw_grid
+from distillbench.report.samples import read_trajectory
 from distillbench.report.strips import comparable, strips_of, without_term
 from distillbench.report.tiles import TileGrid, laid_out
 
@@ -111,3 +113,50 @@ def test_a_grid_is_drawn_the_same_twice(
     ]
     assert drawn[0] == drawn[1]
     assert drawn[0][:4] == b"\x89PNG"
+
+
+def test_the_way_of_a_sample_has_a_column_an_evaluation(steps: Any) -> None:
+    grid = grid_of(steps, "evaluations", prompt=2, most=3)
+    assert grid.heads == ("evaluation 1", "evaluation 2", "evaluation 3")
+    lines = {
+        label: [tile if isinstance(tile, str) else (tile.place, tile.evaluation) for tile in tiles]
+        for label, tiles in grid.lines
+    }
+    assert lines["LCM, NFE 1"] == [(2, 0), "", ""]
+    assert lines["LCM, NFE 2"] == [(2, 0), (2, 1), ""]
+    assert lines["TDM, NFE 4"] == [(2, 0), (2, 1), (2, 2)]
+
+
+def test_a_cloud_has_all_noises_of_its_prompt(world: Any) -> None:
+    world.distinct = 2
+    world.row("LCM", 25.0, 3.0)
+    results = Results(world.plan, world.store)
+    strips = comparable(strips_of(results, results.rows, {}, across=""))
+    grid = laid_out("noise", strips, results.rows, most=8, prompt=1, clouds=True)
+    assert grid.heads == ("4 noises",)
+    assert places(grid) == {"LCM, NFE 4": [(4, 1)]}
+
+
+def test_clean_predictions_are_drawn_and_what_lacks_them_says_so(
+    world: Any, make_experiment: Any, tmp_path: Path
+) -> None:
+    for label in ("TDM", "LCM"):
+        world.row(label, 25.0, 3.0)
+    pixels = np.random.default_rng(0)
+    for cell in world.cells:
+        folder = world.store.path("sample", cell.sample)
+        images = pixels.integers(0, 256, (world.prompts, 8, 8, 3), dtype=np.uint8)
+        save_file({"samples": images}, folder / "samples-00000.safetensors")
+    kept = pixels.integers(0, 256, (2, 4, 8, 8, 3), dtype=np.uint8)
+    first = world.store.path("sample", world.cells[0].sample)
+    save_file({"samples": kept}, first / "trajectory.safetensors")
+    assert (read_trajectory(first, 1, 3) == kept[1, 3]).all()
+    with pytest.raises(ArtifactError, match="keeps 2 clean predictions, sample 2 is none"):
+        read_trajectory(first, 2, 0)
+    other = world.store.path("sample", world.cells[1].sample)
+    with pytest.raises(ArtifactError, match="keeps no clean predictions"):
+        read_trajectory(other, 0, 0)
+    config = FigureConfig(name="g", across="evaluations")
+    results = Results(world.plan, world.store)
+    (path,) = draw_grid(config, make_experiment(), results, tmp_path)
+    assert path.read_bytes()[:4] == b"\x89PNG"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from distillbench.api import registry
 from distillbench.data.prompts import load_prompts
@@ -121,3 +122,17 @@ def test_a_trajectory_has_the_clean_prediction_of_every_evaluation(trained: Path
     assert torch.equal(plain, found)
     assert [tuple(steps.shape) for steps in kept] == [(nfe, 2)] * 5
     torch.testing.assert_close(torch.stack([steps[-1] for steps in kept]), found)
+
+
+def test_clean_predictions_of_the_first_samples_are_kept_when_asked(
+    trained: Path, tmp_path: Path
+) -> None:
+    """Across batches, and the samples are those without: the last prediction is LCM's sample."""
+    plain = sample(spec_of(), trained, tmp_path / "plain")
+    kept = sample({**spec_of(), "trajectory": 6}, trained, tmp_path / "kept")
+    assert not (plain / "trajectory.safetensors").exists()
+    way = load_file(kept / "trajectory.safetensors")["samples"]
+    assert way.shape == (6, 4, 2)
+    made = [load_samples(folder).data for folder in (plain, kept)]
+    assert torch.equal(*made)
+    assert not torch.equal(way[:, 0], way[:, 3])
