@@ -6,8 +6,8 @@ text encoders and autoencoders stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,10 +15,9 @@ from typing import Any, Final, NamedTuple
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distillbench.tiny_training.bank import BATCH, SHARDS, Bank, Maker, pictures, rows_of
-from distillbench.tiny_training.loop import Job, fit
+from distillbench.tiny_training.loop import Job, bfloat16_products, fit
 from distillbench.tiny_training.text import tokens
 
 __all__ = [
@@ -108,21 +107,13 @@ def train(
         with torch.no_grad():
             given = family.condition(pipeline, words)
         x = noised.x.contiguous(memory_format=torch.channels_last) if x0.ndim == 4 else noised.x
-        with _products(device) if family.mixed else nullcontext():
+        with bfloat16_products(device) if family.mixed else nullcontext():
             out = net(x, timestep=noised.t, return_dict=False, **given)[0].float()
         error = (out - noised.target).square().mean(tuple(range(1, out.ndim)))
         loss: Tensor = (noised.weight * error).mean()
         return loss
 
     return fit(job, net, loss_of)
-
-
-@contextmanager
-def _products(device: str) -> Iterator[None]:
-    """Products in bfloat16; on a CPU attention too, whose fused form is slow backwards in it."""
-    attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
-    with attention, torch.autocast(torch.device(device).type, torch.bfloat16):
-        yield
 
 
 # ---- what is regressed on -----------------------------------------------------------------

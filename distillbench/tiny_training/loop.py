@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from typing import TypeVar
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distillbench.tiny_training.optimizers import Optimizers
 
@@ -84,6 +86,14 @@ def fit(job: Job, module: _Module, loss_of: Loss) -> _Module:
         for key, value in average.items():
             params[key].copy_(value)
     return module.eval()
+
+
+@contextmanager
+def bfloat16_products(device: str) -> Iterator[None]:
+    """Products in bfloat16; on a CPU attention too, whose fused form is slow backwards in it."""
+    attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+    with attention, torch.autocast(torch.device(device).type, torch.bfloat16):
+        yield
 
 
 def schedule(step: int, job: Job) -> float:

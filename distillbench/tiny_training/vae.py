@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distillbench.tiny_training.loop import Job, fit
+from distillbench.tiny_training.loop import Job, bfloat16_products, fit
 from distillbench.world.data import training_batch
 from distillbench.world.networks import AttributeNet
 
@@ -73,16 +74,23 @@ def train(
     return standardise(vae)
 
 
-def fit_stages(job: Job, vae: Any, critic: AttributeNet, batch: Batch) -> None:
+def fit_stages(
+    job: Job, vae: Any, critic: AttributeNet, batch: Batch, *, mixed: bool = False
+) -> None:
     """Train an autoencoder by `job` on pixels, then 1/4 as long with a feature loss as well.
 
     Last comes the decoder alone, 1/4 as long: with the latents fixed it can spend all its
-    capacity on what the critic sees.
+    capacity on what the critic sees. With `mixed` products are computed in bfloat16; weights stay
+    in full precision.
     """
     critic = critic.to(job.device).eval().requires_grad_(False)
 
     def stage(job: Job, weights: Weights, data_seed: int) -> None:
-        fit(job, vae, lambda step, g: _loss(vae, critic, weights, batch(data_seed, step), g))
+        def loss_of(step: int, generator: torch.Generator) -> Tensor:
+            with bfloat16_products(job.device) if mixed else nullcontext():
+                return _loss(vae, critic, weights, batch(data_seed, step), generator)
+
+        fit(job, vae, loss_of)
 
     stage(job, Weights(kl=5e-5), job.seed + 1)
     short = max(1, job.steps // 4)
@@ -107,7 +115,7 @@ def _loss(
 ) -> Tensor:
     posterior = vae.encode(x).latent_dist
     noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
-    y = vae.decode(posterior.mean + posterior.std * noise).sample
+    y = vae.decode(posterior.mean + posterior.std * noise).sample.float()
     kl = posterior.kl().sum() / posterior.mean.numel()
     loss: Tensor = F.l1_loss(y, x) + 4 * F.mse_loss(y, x) + weights.kl * kl
     if weights.features:

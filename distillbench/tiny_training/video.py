@@ -22,7 +22,7 @@ __all__ = [
 
 CHANNELS: Final = 16
 FRAMES_BY_LATENT: Final = 4
-STEPS: Final = 4000
+STEPS: Final = 3000
 BATCH: Final = 8
 
 
@@ -60,7 +60,7 @@ def train(
     job = Job(
         name="video-vae", out=out, steps=steps, lr=2e-3, seed=seed, device=device, ema=0.998
     )  # fmt: skip
-    fit_stages(job, net, critic, batch)
+    fit_stages(job, net, critic, batch, mixed=True)
     return unit_deviation(net)
 
 
