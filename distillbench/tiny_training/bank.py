@@ -47,13 +47,13 @@ class Bank:
     @classmethod
     def of(
         cls, folder: Path, make: Maker, tokenizer: PreTrainedTokenizerFast, *, steps: int,
-        device: str, shards: int = SHARDS,
+        device: str, shards: int = SHARDS, batch: int = BATCH,
     ) -> Bank:  # fmt: skip
         """The bank for a training of `steps` steps: at most `shards` of 16,384 pictures each.
 
         Shards that lie in the folder are used again.
         """
-        count = min(shards, -(-steps * BATCH // SHARD))
+        count = min(shards, -(-steps * batch // SHARD))
         parts = [_shard(folder, i, make, tokenizer) for i in range(count)]
         latents, ids = (torch.cat([p[k] for p in parts]) for k in ("latents", "ids"))
         return cls(latents.to(device), ids.to(device))
@@ -90,10 +90,10 @@ def pictures(pipe: Any) -> Maker:
     return make
 
 
-def rows_of(seed: int, step: int, count: int) -> Rows:
+def rows_of(seed: int, step: int, count: int, batch: int = BATCH) -> Rows:
     """Rows of the bank for one step: each pass over the bank is in a new random order."""
-    turn, at = divmod(step * BATCH, count)
-    return _order(seed, turn, count)[at : at + BATCH]
+    turn, at = divmod(step * batch, count)
+    return _order(seed, turn, count)[at : at + batch]
 
 
 @lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ from distillbench.world.clips import FRAMES, clip_batch
 __all__ = ["FAMILY", "build", "build_scheduler"]
 
 
-def build(*, layers: int = 4, heads: int = 3) -> CogVideoXTransformer3DModel:
+def build(*, layers: int = 4, heads: int = 3, patch: int = 1) -> CogVideoXTransformer3DModel:
     """The untrained transformer over 3x8x8 latents."""
     net = CogVideoXTransformer3DModel(
         num_attention_heads=heads,
@@ -36,7 +36,7 @@ def build(*, layers: int = 4, heads: int = 3) -> CogVideoXTransformer3DModel:
         sample_width=shared.SIDE,
         sample_height=shared.SIDE,
         sample_frames=FRAMES,
-        patch_size=2,
+        patch_size=patch,
         temporal_compression_ratio=video.FRAMES_BY_LATENT,
         max_text_seq_length=LENGTH,
     )
@@ -96,10 +96,12 @@ FAMILY: Final = Family(
     build=build,
     assemble=assemble,
     condition=condition,
+    steps=8_000,
+    batch=32,
     muon_lr=6e-3,
     mixed=True,
     noise=velocity_of(build_scheduler().alphas_cumprod),
     bank="latents-video",
-    shards=4,
+    shards=2,
     encoded=clips,
 )

@@ -53,6 +53,7 @@ class Family:
         condition: pipeline and token ids (B, 24) -> the denoiser's arguments beside input and time.
         noise: latents to a regression problem.
         steps, lr, muon_lr: of the training (`loop.Job`).
+        batch: samples a step.
         mixed: whether its products are computed in bfloat16; weights stay in full precision.
         bank, shards, encoded: folder of its encoded pictures, how many shards of them at most, and
             how they are made with its pipeline.
@@ -66,6 +67,7 @@ class Family:
     condition: Callable[[Any, Tensor], dict[str, Any]]
     noise: Noise
     steps: int = 12_000
+    batch: int = BATCH
     lr: float = 1e-3
     muon_lr: float = 0.0
     mixed: bool = False
@@ -100,9 +102,9 @@ def train(
     )  # fmt: skip
 
     def loss_of(step: int, generator: torch.Generator) -> Tensor:
-        rows = torch.from_numpy(rows_of(seed, step, len(bank.latents))).to(device)
+        rows = torch.from_numpy(rows_of(seed, step, len(bank.latents), family.batch)).to(device)
         x0, words = bank.latents[rows].float(), bank.ids[rows].long()
-        words[(torch.rand(BATCH, generator=generator) < DROPOUT).to(device)] = empty
+        words[(torch.rand(family.batch, generator=generator) < DROPOUT).to(device)] = empty
         noised = family.noise(x0, generator)
         with torch.no_grad():
             given = family.condition(pipeline, words)

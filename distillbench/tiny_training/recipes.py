@@ -136,7 +136,7 @@ def _denoiser(family: denoise.Family, run: TrainingRun) -> None:
     pipeline = family.assemble(run.out, family.build()).to(run.device)
     latents = bank.Bank.of(
         run.jobs / family.bank, family.encoded(pipeline), pipeline.tokenizer, steps=steps,
-        device=run.device, shards=family.shards,
+        device=run.device, shards=family.shards, batch=family.batch,
     )  # fmt: skip
     denoise.train(
         family, run.jobs, pipeline, latents, steps=steps, seed=run.seed, device=run.device
