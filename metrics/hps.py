@@ -14,6 +14,7 @@ from pydantic import field_validator, model_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
+from distillbench.core.lazy import torch
 from distillbench.errors import BadInput
 from distillbench.score.choice import checked
 from distillbench.score.packaged import BackendConfig, Packaged
@@ -57,7 +58,9 @@ class Hps(Packaged):
             return self
 
     streams = True
-    info = MetricInfo("HPS", higher_is_better=True, per_category=True)
+    info = MetricInfo(
+        "HPS", higher_is_better=True, per_category=True, modality=frozenset({"image", "video"})
+    )
 
     named, tiny, package = NAMED, "tiny-hps", "hpsv2"
 
@@ -83,11 +86,14 @@ class Hps(Packaged):
         self.find_package(device)
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
-        """100 <picture, prompt> per sample."""
-        cosine = self._by_package(samples) if self.by_package else self._natively(samples)
+        """100 <picture, prompt> per sample; of a video the mean over its frames."""
+        from distillbench.score.frames import frames_of, per_video
+
+        frames = frames_of(samples)
+        cosine = self._by_package(frames) if self.by_package else self._natively(frames)
         protocol = {"weights": self._choice.kind, "scale": "100 cosine", "resize": self._resize,
                     **self.told()}  # fmt: skip
-        values = [100 * value for value in cosine]
+        values = (100 * per_video(torch.tensor(cosine, dtype=torch.float64), samples)).tolist()
         return mean_scores(samples, values, protocol, per_category=True)
 
     def _natively(self, samples: Samples) -> list[float]:

@@ -23,10 +23,10 @@ def still(samples: Samples) -> Samples:
     return dataclasses.replace(samples, data=samples.data[:, :1].expand_as(samples.data))
 
 
-@pytest.mark.parametrize("name", ["clip", "aes"])
+@pytest.mark.parametrize("name", ["clip", "aes", "hps"])
 def test_a_video_scores_the_mean_of_its_frames(scorers: Path, name: str) -> None:
     head, clip = str(scorers / "head.pth"), str(scorers / "clip")
-    params = {"clip": {"weights": clip}, "aes": {"weights": head, "clip": clip}}
+    params = {"clip": {"weights": clip}, "hps": {"weights": clip}, "aes": {"weights": head, "clip": clip}}
     metric, whole = build_metric(name, params[name]), videos()
     found = evaluate(metric, whole).per_sample[""]
     for index, value in enumerate(found):
