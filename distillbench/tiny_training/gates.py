@@ -131,13 +131,17 @@ def measure_clips(root: Path, name: str = "tiny-cogvideox") -> Figures:
 
     def figures(clips: Images) -> Figures:
         steps = np.abs(np.diff(clips.astype(np.int16), axis=1))
-        return scorers.whole(clips[:, FRAMES // 2]) | {"change": float(steps.mean())}
+        return scorers.whole(_middles(clips)) | {"change": float(steps.mean())}
 
     table = {
         f"steps-{n}": figures(sample(pipeline, prompts * CLIP_TURNS, steps=n, guidance=guidance))
         for n in STEP_COUNTS
     }
-    right = judge(rebuilt[:, FRAMES // 2], prompts, net=scorers.judge).accuracies()
+    guided = {
+        f"{scale:g}": scorers.figures(_middles(sample(pipeline, prompts, steps=25, guidance=scale)))
+        for scale in GUIDANCES
+    }
+    right = judge(_middles(rebuilt), prompts, net=scorers.judge).accuracies()
     return {
         "n": len(prompts),
         "n_fid": len(real),
@@ -146,8 +150,14 @@ def measure_clips(root: Path, name: str = "tiny-cogvideox") -> Figures:
         "reconstruction_attributes": right,
         "renders": figures(real),
         "samples": table,
+        "guidance_scales": guided,
         "gates": gates(table),
     }
+
+
+def _middles(clips: Images) -> Images:
+    """The middle frame of each clip (N, frames, H, W, 3)."""
+    return clips[:, FRAMES // 2]
 
 
 def measure_control(root: Path) -> Figures:
