@@ -26,7 +26,8 @@ def still(samples: Samples) -> Samples:
 @pytest.mark.parametrize("name", ["clip", "aes", "hps"])
 def test_a_video_scores_the_mean_of_its_frames(scorers: Path, name: str) -> None:
     head, clip = str(scorers / "head.pth"), str(scorers / "clip")
-    params = {"clip": {"weights": clip}, "hps": {"weights": clip}, "aes": {"weights": head, "clip": clip}}
+    own = {"weights": clip}
+    params = {"clip": own, "hps": own, "aes": {"weights": head, "clip": clip}}
     metric, whole = build_metric(name, params[name]), videos()
     found = evaluate(metric, whole).per_sample[""]
     for index, value in enumerate(found):
