@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from distillbench.api.adopting import Adopting
 from distillbench.api.times import Times
+from distillbench.api.tuning import Tuning
 from distillbench.core.lazy import torch
 from distillbench.errors import NotSupported
 from distillbench.files.places import Need
@@ -85,10 +86,10 @@ class Footprint:
     sample_bytes: int = 0
 
 
-class Backbone(Adopting, Times, ABC):
+class Backbone(Adopting, Times, Tuning, ABC):
     """One pretrained teacher: network, noise process, text encoder and decoder.
 
-    Its name, the kind of its process and its times are those of `Times`.
+    Its name, the kind of its process and its times are those of `Times`; see `Tuning` too.
 
     Attributes:
         Config: the keys an experiment may set for it (path, revision, dtype and the like).
@@ -129,11 +130,6 @@ class Backbone(Adopting, Times, ABC):
         word, so that planning refuses it.
         """
         return ()
-
-    @property
-    def tunes(self) -> bool:
-        """Whether its networks take the settings of `tune`."""
-        return type(self).tune is not Backbone.tune
 
     @property
     def embeds_guidance(self) -> bool:
@@ -287,14 +283,3 @@ class Backbone(Adopting, Times, ABC):
         Called after `load` and before the roles of a training are made; the role is used up.
         """
         raise NotSupported(f"backbone {self.name} takes no trained net as its teacher")
-
-    def tune(self, *, merge_adapters: bool = False, compile: bool = False) -> None:
-        """How networks are computed from now on; called after `load` and before roles are made.
-
-        Args:
-            merge_adapters: an adapter's passes without gradient go through merged weights.
-            compile: blocks are compiled.
-        """
-
-    def rest(self, *, text: bool, latents: bool) -> None:
-        """Free the device of text encoders, or of the autoencoder, until they are called again."""

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from distillbench.core.lazy import torch
+from distillbench.core.parts import is_dealt, joined, part, put
 from distillbench.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -97,6 +98,14 @@ class NetHandle:
         """The trainable tensors, in a fixed order."""
         return list(self._own.values())
 
+    def named(self) -> dict[str, nn.Parameter]:
+        """The trainable tensors by name; of a sharded network, each a process's rows of it."""
+        return dict(self._own)
+
+    def replace(self, made: Mapping[nn.Parameter, nn.Parameter]) -> None:
+        """Take others in place of some trainable tensors; before an average is started."""
+        self._own = {name: made.get(p, p) for name, p in self._own.items()}
+
     def requires_grad_(self, flag: bool) -> NetHandle:
         """Let the role's own tensors require gradients or not; switching roles never does."""
         for parameter in self._own.values():
@@ -106,11 +115,14 @@ class NetHandle:
     # ---- state --------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
-        """A CPU copy of the trainable tensors by name; nothing of a frozen base is in it."""
-        return {name: _plain(value) for name, value in self._own.items()}
+        """A CPU copy of the trainable tensors by name; nothing of a frozen base is in it.
+
+        Of a sharded network all ranks ask for it, and it is rank 0 that gets them.
+        """
+        return {name: joined(part(p.detach()), p) for name, p in self._own.items()}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` gave.
+        """Put back what `tensors` gave, or what another's `named` gives.
 
         Raises:
             ArtifactError: a name is missing or unknown, or a shape differs.
@@ -128,9 +140,8 @@ class NetHandle:
                     f"weights of net {self.name!r} {what} {first}{more}",
                     hint="they were made with other settings of the net",
                 )
-        with torch.no_grad():
-            for name, parameter in self._own.items():
-                parameter.copy_(tensors[name])
+        for name, parameter in self._own.items():
+            put(parameter, tensors[name])
 
     # ---- average ------------------------------------------------------------------------
 
@@ -159,28 +170,31 @@ class NetHandle:
         """ema <- decay ema + (1 - decay) net; nothing where no average is kept."""
         if self.ema is None:
             return
-        new = [p.detach().float() for p in self._own.values()]
-        mean: list[Tensor] = list(self.ema.parameters())
+        new = [part(p.detach()).float() for p in self._own.values()]
+        mean = [part(p) for p in self.ema.parameters()]
         with torch.no_grad():
             torch._foreach_lerp_(mean, new, 1.0 - self._decay)
 
     @contextmanager
     def _as_ema(self, mean: Mapping[str, nn.Parameter]) -> Iterator[None]:
-        live = {name: p.data for name, p in self._own.items()}
+        dealt = {name: p for name, p in self._own.items() if is_dealt(p)}
+        live = {name: p.data for name, p in self._own.items() if name not in dealt}
+        # FSDP2 gathers from memory of its own: there rows are exchanged, not tensors.
+        rows = {name: part(p).clone() for name, p in dealt.items()}
         with self.activate():
-            for name, parameter in self._own.items():
-                parameter.data = mean[name].data.to(live[name].dtype)
+            for name, value in live.items():
+                self._own[name].data = mean[name].data.to(value.dtype)
+            for name, parameter in dealt.items():
+                put(parameter, mean[name])
             try:
                 yield
             finally:
-                for name, parameter in self._own.items():
-                    parameter.data = live[name]
+                for name, value in live.items():
+                    self._own[name].data = value
+                for name, parameter in dealt.items():
+                    part(parameter).copy_(rows[name])
 
 
 def head_handle(name: str, module: nn.Module) -> NetHandle:
     """A handle on a free-standing module, such as a discriminator head."""
     return NetHandle(name, module)
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()

@@ -125,15 +125,18 @@ class PointNet(nn.Module):
         self.shifts = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(DEPTH))
         self.leave = nn.Linear(WIDTH, 2)
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-        """v, (B, 2), from x (B, 2), t and label (B,) and one (B,) value per condition."""
-        h = self.hidden(x, t, label, values, DEPTH)
-        return self.leave(nn.functional.silu(h))  # type: ignore[no-any-return]
-
-    def hidden(
-        self, x: Tensor, t: Tensor, label: Tensor, values: Mapping[str, Tensor], depth: int
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        label: Tensor,
+        values: Mapping[str, Tensor],
+        depth: int | None = None,
     ) -> Tensor:
-        """The hidden vector (B, WIDTH) after the first `depth` layers."""
+        """v, (B, 2), from x (B, 2), t and label (B,) and one (B,) value per condition.
+
+        With a depth the hidden vector (B, WIDTH) after so many layers.
+        """
         embedding = self.time(_sinusoids(t)) + self.label(label)
         for name, layer in self.extra.items():
             embedding = embedding + layer(_sinusoids(SCALES[name] * values[name]))
@@ -141,7 +144,9 @@ class PointNet(nn.Module):
         h: Tensor = self.enter(x)
         for layer, shift in zip(self.layers[:depth], self.shifts[:depth], strict=True):
             h = h + layer(nn.functional.silu(h + shift(embedding)))
-        return h
+        if depth is not None:
+            return h
+        return self.leave(nn.functional.silu(h))  # type: ignore[no-any-return]
 
 
 def _sinusoids(value: Tensor) -> Tensor:
@@ -225,10 +230,9 @@ def middle(
 ) -> Tensor:
     """A role's hidden vector after its middle layer, (B, WIDTH) float32."""
     size = len(x_t)
-    assert isinstance(net.module, PointNet)
     told = {name: value.expand(size) for name, value in values.items()}
     with net.active(), _precision(dtype, x_t):
-        hidden = net.module.hidden(
+        hidden: Tensor = net.module(
             x_t.float(), t.expand(size), labels.expand(size), told, (DEPTH + 1) // 2
         )
     return hidden.float()

@@ -11,6 +11,7 @@ from distillbench.backbones._rules import Rule, Rules, flag, one_of, only, unrea
 
 __all__ = [
     "ATTENTION_AND_MLP",
+    "BLOCKS",
     "BY_PIPELINE",
     "COGVIDEOX",
     "PIXART",
@@ -27,6 +28,8 @@ __all__ = [
 Shape = tuple[str | None, ...]
 
 ATTENTION_AND_MLP = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+BLOCKS = ("transformer_blocks", "resnets")
+"""Lists of blocks in the families' networks: what is compiled, or sharded, one by one."""
 # The layers LCM-LoRA adapts (arXiv 2311.05556): attention, MLPs, residual convolutions, time
 # projections; not the first and last convolution, not the time MLP.
 UNET_LAYERS = (

@@ -13,22 +13,18 @@ from torch import Tensor, nn
 
 from distillbench.api.backbone import Cond
 from distillbench.api.nets import NetHandle
+from distillbench.api.tuning import repeated
 from distillbench.backbones._conditions import TimeConditions, TimeTap
+from distillbench.backbones._layouts import BLOCKS
 from distillbench.backbones._lora import SharedBase, patterns
 from distillbench.backbones._merged import Merged
+from distillbench.backbones._reading import reading
 from distillbench.errors import NotSupported
 
 __all__ = ["Network"]
 
 Forward = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 DEFAULT_RANK = 64
-
-COMPILED = ("transformer_blocks", "resnets")
-"""Lists of blocks that `train.compile` compiles."""
-
-
-class _Enough(Exception):
-    """All wanted features are there; the rest of the network need not run."""
 
 
 class Network:
@@ -81,9 +77,8 @@ class Network:
             return
         # One block serves all levels, roles and both kinds of passes: 8 would not do.
         torch._dynamo.config.recompile_limit = 64
-        for path, block in module.named_modules():
-            if path.rpartition(".")[0].rpartition(".")[2] in COMPILED:
-                block.compile(backend=self._compiler)
+        for block in repeated(module, BLOCKS):
+            block.compile(backend=self._compiler)
 
     def _prepare(self, module: nn.Module) -> None:
         if isinstance(module, UNet2DConditionModel):
@@ -126,25 +121,8 @@ class Network:
             NotSupported: there is no such layer.
         """
         module = self.module if net is None else net.module
-        found: dict[str, Tensor] = {}
-
-        def keep(name: str) -> Callable[..., None]:
-            def hook(_: nn.Module, __: Any, output: Any) -> None:
-                whole = isinstance(output, Tensor)
-                found[name] = output if whole else output[self._image_output]
-                if len(found) == len(set(layers)):
-                    raise _Enough
-
-            return hook
-
-        hooks = [_layer(module, n).register_forward_hook(keep(n)) for n in dict.fromkeys(layers)]
-        try:
+        with reading(module, layers, self._image_output) as found:
             self.raw(net, x, t, cond, values)
-        except _Enough:
-            pass
-        finally:
-            for handle in hooks:
-                handle.remove()
         return [found[name].float() for name in layers]
 
     def _acting(self, net: NetHandle | None) -> AbstractContextManager[None]:
@@ -260,11 +238,3 @@ def _load_base(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
         plain = name.replace(".base_layer.", ".")
         if plain in weights:
             value.copy_(weights[plain])
-
-
-def _layer(module: nn.Module, name: str) -> nn.Module:
-    try:
-        return module.get_submodule(name)
-    except AttributeError:
-        top = ", ".join(n for n, _ in module.named_children())
-        raise NotSupported(f"the network has no layer {name!r}; its parts are {top}") from None

@@ -10,11 +10,14 @@ from distillbench.api.published import Published
 from distillbench.backbones import _headers
 from distillbench.backbones._checked import CheckedBackbone
 from distillbench.backbones._folder import Folder
+from distillbench.backbones._layouts import BLOCKS
 from distillbench.backbones._on_disk import local_folder
 from distillbench.errors import DistillbenchError
 from distillbench.files.weight_files import Tensors
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from distillbench.api.nets import NetHandle
 
 __all__ = ["PublishedWeights"]
@@ -23,7 +26,14 @@ __all__ = ["PublishedWeights"]
 class PublishedWeights(CheckedBackbone):
     """Reads them; `pipe` is the loaded pipeline."""
 
+    blocks = BLOCKS
     pipe: Any
+
+    @property
+    def frozen(self) -> nn.Module:
+        """See `Backbone.frozen`: the pipeline's network, which adapters are in."""
+        network: nn.Module = getattr(self.pipe, self.network)
+        return network
 
     def unfit(self, published: Published) -> Sequence[str]:
         """See `Backbone.unfit`; the network's own headers are looked at where they are there."""

@@ -55,6 +55,7 @@ class Gmm(Backbone):
     train_prompts = "gmm-train"
     eval_prompts = "gmm-eval"
     forward_mode = True
+    blocks = ("layers", "shifts")
     latent_shape = (2,)
     prediction_type = "v_prediction"
     warm_start: ClassVar[str] = WEIGHTS
@@ -77,6 +78,11 @@ class Gmm(Backbone):
         self._warm_start = _gmm.load_warm_start(weights.folder(self.warm_start), device)
         self._reader = NetHandle("teacher", self._warm_start)
         self._teacher: NetHandle | None = None
+
+    @property
+    def frozen(self) -> torch.nn.Module:
+        """The warm-start network, whose layers stand for the exact teacher's."""
+        return self._warm_start
 
     def encode(self, prompts: Sequence[str]) -> Cond:
         """Labels, (B,); the empty prompt is the mixture of all conditions."""

@@ -17,4 +17,4 @@ def take(into: NetHandle, of: NetHandle, *, now: bool) -> None:
     with several micro-batches, it is the same.
     """
     if now:
-        into.load_tensors(of.tensors())
+        into.load_tensors(of.named())

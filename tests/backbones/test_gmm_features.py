@@ -25,7 +25,7 @@ def test_the_rest_of_the_network_makes_its_output_of_them(backbone: Gmm) -> None
     (hidden,) = backbone.features(net, X, T, cond, ["mid"])
     assert hidden.shape == (8, 64)
     silu, points = torch.nn.functional.silu, net.module
-    whole = points.hidden(X, T, cond.tensors["label"], {}, 3)
+    whole = points(X, T, cond.tensors["label"], {}, 3)
     shifts: list[torch.Tensor] = []
     hook = points.shifts[2].register_forward_hook(lambda m, args, out: shifts.append(out))
     raw = backbone.predict(net, X, T, cond).raw
