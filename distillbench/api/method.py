@@ -81,6 +81,8 @@ class Batch:
         key: what the generators are keyed by.
         device: where draws are put.
         shared_key: what is drawn alike in all micro-batches of an update is keyed by; default: key.
+        anywhere: whether a condition holds in any rank, where ranks must call the same networks
+            (`train.shard`); else the condition itself. Ask it before a call that hangs on numbers.
     """
 
     prompts: Sequence[str]
@@ -91,6 +93,7 @@ class Batch:
     key: tuple[int | str, ...]
     device: torch.device | str = "cpu"
     shared_key: tuple[int | str, ...] = ()
+    anywhere: Callable[[bool], bool] = bool
     _memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:

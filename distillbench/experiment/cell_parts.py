@@ -26,6 +26,8 @@ class TrainConfig(Section):
             weights with it added, made anew after each update; in float32 alone.
         compile: compile the networks' blocks (torch.compile).
         optimizer: AdamW with moments in float32, or in 8 bits (by torchao), a quarter of them.
+        shard: "fsdp2" (torch's fully_shard): each process keeps a part of every network, of its
+            moments and its average, and gathers a block where it runs.
         save_every: updates between checkpoints a killed run resumes from.
     """
 
@@ -38,6 +40,7 @@ class TrainConfig(Section):
     merge_adapters: bool = False
     compile: bool = False
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    shard: Literal["", "fsdp2"] = ""
     save_every: PositiveInt = 200
 
 

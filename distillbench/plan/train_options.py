@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HALF_ARITHMETIC", "OPTIONS", "needs", "problems", "stated"]
 
-OPTIONS = ("merge_adapters", "compile", "optimizer")
+OPTIONS = ("merge_adapters", "compile", "optimizer", "shard")
 HALF_ARITHMETIC = 2
 """Part of keys in half precision: since 2 adapters compute in the load dtype, not in float32."""
 
@@ -39,6 +39,8 @@ def stated(train: TrainConfig, method: Method) -> dict[str, Any]:
         settings["compile"] = True
     if train.optimizer != "adamw":
         settings["optimizer"] = train.optimizer
+    if train.shard:
+        settings["shard"] = train.shard
     return settings
 
 
@@ -52,6 +54,25 @@ def problems(train: TrainConfig, method: Method) -> Iterator[tuple[str, str]]:
             yield "merge_adapters", LOST.format(train.precision)
     if train.compile and not tunes:
         yield "compile", f"backbone {name} has no blocks to compile; leave it out"
+    if train.shard and (lacks := _unsharded(train, method)):
+        yield "shard", f"{lacks}; or leave it out"
+
+
+def _unsharded(train: TrainConfig, method: Method) -> str:
+    """Why a training is not sharded, and what to do; "" where it can be."""
+    if train.processes == 1:
+        return "one process has nobody to share with; set processes to the GPUs of a training"
+    if not method.backbone.blocks:
+        return f"backbone {method.backbone.name} names no blocks that could be gathered one by one"
+    if train.precision == "float16":
+        return "float16 scales losses by gradients of whole tensors; set precision: bfloat16"
+    if train.optimizer != "adamw":
+        return "moments of 8 bits lie in blocks that parts would cut through; set optimizer: adamw"
+    if train.compile:
+        return "compiled blocks keep their weights; set compile: false"
+    if train.merge_adapters and _adapts(method):
+        return "merged adapters keep whole weights; set merge_adapters: false"
+    return ""
 
 
 def needs(train: TrainSettings, *, gpu: bool) -> Iterator[Need]:

@@ -32,7 +32,7 @@ from distillbench.run.executor import Assignment, Result
 from distillbench.run.stagelog import StageLog
 from distillbench.run.trackers import Trackers
 from distillbench.specs.context import Progress, StageContext
-from distillbench.specs.stages import GivenSpec
+from distillbench.specs.stages import GivenSpec, TrainSpec
 from distillbench.store.layout import Store
 from distillbench.store.lease import Lease
 from distillbench.store.record import read_sealed, seal
@@ -232,7 +232,9 @@ def _call(
     module, _, name = STAGE_FUNCTIONS["given" if given else stage.kind].partition(":")
     function = getattr(importlib.import_module(module), name)
     context = StageContext(job.device, progress, should_stop, stage.options)
-    with KEPT.stage(lends=stage.kind != "score" and not given):
+    # A sharded training would keep the whole teacher beside its part of it.
+    sharded = isinstance(stage.record, TrainSpec) and bool(stage.record.train.shard)
+    with KEPT.stage(lends=stage.kind != "score" and not given and not sharded):
         function(stage.record, context, **inputs, out=tmp)
     return contents
 

@@ -11,7 +11,7 @@ from distillbench.specs.record import Record
 
 __all__ = ["OPTIONAL", "FitSpec", "TrainSettings"]
 
-OPTIONAL = frozenset({"stop", "arithmetic", "merge_adapters", "compile", "optimizer"})
+OPTIONAL = frozenset({"stop", "arithmetic", "merge_adapters", "compile", "optimizer", "shard"})
 """Settings that a training states where they are not their defaults."""
 
 
@@ -23,7 +23,7 @@ class TrainSettings(Record):
     Attributes:
         stop: the student update it ends after, where that is not the last one.
         arithmetic: version of what is computed in half precision, None in float32.
-        merge_adapters, compile, optimizer: stated where they are asked for.
+        merge_adapters, compile, optimizer, shard: stated where they are asked for.
     """
 
     updates: Annotated[NonNegativeInt, renamed("steps")] = 0
@@ -37,6 +37,7 @@ class TrainSettings(Record):
     merge_adapters: bool = False
     compile: bool = False
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    shard: Literal["", "fsdp2"] = ""
 
     @property
     def last(self) -> int:

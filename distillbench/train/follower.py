@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from distillbench.errors import Interrupted, NonFiniteLoss
+from distillbench.errors import Interrupted, NonFiniteLoss, PluginError
 from distillbench.numerics import repeatable
 from distillbench.train.loop import Trainer
 from distillbench.train.ranks import Team
@@ -20,7 +20,7 @@ def follow(work: TrainWork, team: Team) -> None:
         trainer = Trainer(work, team)
         try:
             trainer.run()
-        except (Interrupted, NonFiniteLoss):
+        except (Interrupted, NonFiniteLoss, PluginError):
             return  # rank 0 reports it
 
 

@@ -25,6 +25,7 @@ from distillbench.train.build import build
 from distillbench.train.feed import feed, source
 from distillbench.train.ranks import Team
 from distillbench.train.role import Role, make_role, only
+from distillbench.train.shard import Shards
 from distillbench.train.watch import Watch
 from distillbench.train.work import TrainWork
 
@@ -154,6 +155,8 @@ class Trainer:
             for micro in self.micros:
                 if (repeat, micro) not in batches:
                     batches[repeat, micro] = self.batch(self.step, micro, repeat)
+                    if self.train.shard:
+                        batches[repeat, micro].anywhere = self.team.any
                 losses = self.method.loss(turn, batches[repeat, micro], self.step)
                 self._backward(turn, losses.total / len(self.micros))
                 reported.append(_detached(losses))
@@ -183,20 +186,23 @@ class Trainer:
     def _set_up(self) -> None:
         method, backbone, device = self.method, self.method.backbone, self.team.device
         backbone.load(device, dtype=self.train.precision)
-        runs, spec, told = self.checkpoints.parent, self.spec, self.context.runtime
+        runs, spec, train = self.checkpoints.parent, self.spec, self.train
         if spec.teacher:
             export.replace_teacher_by_run(backbone, runs / spec.teacher)
-        if self.train.merge_adapters or self.train.compile:
-            merged, compiled = self.train.merge_adapters, self.train.compile
-            backbone.tune(merge_adapters=merged, compile=compiled)
+        if train.merge_adapters or train.compile:
+            backbone.tune(merge_adapters=train.merge_adapters, compile=train.compile)
         self.meter.watch(backbone)
-        self.data = source(spec, told, method, device, self._tell)
+        self.data = source(spec, self.context.runtime, method, device, self._tell)
         self.batch = self.data.batch
+        shards = Shards(self.team, backbone) if train.shard else None
         for name, net in method.nets().items():
             self.roles[name] = make_role(
-                method, name, net, seed=spec.seed, lr_scale=self.train.lr_scale, device=device,
-                kind=self.train.optimizer,
+                method, name, net, seed=spec.seed, lr_scale=train.lr_scale, device=device,
+                kind=train.optimizer, deal=shards.deal if shards else None,
             )  # fmt: skip
+        if shards:
+            shards.deal_frozen(role.net for role in self.roles.values())
+            shards.keep_in_step(method.name)
         if spec.init:
             self.roles[method.student].start_from(export.read_tensors(runs / spec.init))
         method.bind({name: role.net for name, role in self.roles.items()})
@@ -213,20 +219,17 @@ class Trainer:
     def _save(self) -> None:
         self.watch.look(self.saved_at)
         cost = self._cost()
+        if self.team.rank and not self.train.shard:
+            return
+        tensors = {k: v for role in self.roles.values() for k, v in role.tensors().items()}
         if self.team.rank:
             return
-        tensors = {
-            f"{name}/{key}": value
-            for name, role in self.roles.items()
-            for key, value in role.tensors().items()
-        }
         record = {
             "updates": {name: role.updates for name, role in self.roles.items()},
             "scaler": self.team.scaler.state_dict() if self.team.scaler else {},
             "cost": cost,
         }
-        path = state.save(self.checkpoints, self.step, tensors, record, self.log)
-        self.saved_at = str(path)
+        self.saved_at = str(state.save(self.checkpoints, self.step, tensors, record, self.log))
 
     def _resume(self) -> None:
         if self.team.rank == 0:
@@ -269,6 +272,9 @@ class Trainer:
         self.watch.look(self.saved_at)
         cost = self._cost()
         if self.team.rank:
+            if self.train.shard:  # rank 0 writes what all of them hold
+                net = self.roles[self.method.student].net
+                (net.ema or net).tensors()
             return
         if self.roles:
             name = self.method.student

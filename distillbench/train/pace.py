@@ -31,7 +31,7 @@ def pace(spec: TrainSpec, runtime: Runtime, *, device: str, updates: int) -> dic
     """Train for a few updates in a folder of its own: median seconds of one, and peak bytes.
 
     The first is not counted. Runs that the training would start from are left out, as they change
-    no shape; data-parallel trainings are measured in one process.
+    no shape; trainings of several processes are measured in one, and not sharded.
 
     Raises:
         DistillbenchError: as a training.
@@ -47,8 +47,9 @@ def pace(spec: TrainSpec, runtime: Runtime, *, device: str, updates: int) -> dic
             raise _EnoughUpdates
         return False
 
+    longer = max(spec.train.updates, updates + 2)
     train = spec.train.model_copy(
-        update={"updates": max(spec.train.updates, updates + 2), "stop": None, "processes": 1}
+        update={"updates": longer, "stop": None, "processes": 1, "shard": ""}
     )
     alone = spec.model_copy(update={"train": train, "teacher": None, "init": None})
     context = StageContext(device, should_stop=look, runtime=runtime)

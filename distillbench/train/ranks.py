@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from distillbench.boot import command
+from distillbench.core.parts import is_dealt
 from distillbench.errors import NotSupported, StageFailed
 from distillbench.train.work import TrainWork
 
@@ -46,10 +47,13 @@ class Team:
         self.scaler: Any = self._accelerator.scaler
 
     def average(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace each gradient by its mean over ranks; small ones travel together."""
+        """Replace each gradient by its mean over ranks; small ones travel together.
+
+        Those of dealt parameters are means already.
+        """
         if self.size == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [p.grad for p in parameters if p.grad is not None and not is_dealt(p)]
         for bucket in buckets(gradients):
             joined = torch.cat([gradient.reshape(-1) for gradient in bucket])
             dist.all_reduce(joined)

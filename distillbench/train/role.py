@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,9 @@ import torch
 from distillbench.api.method import Method, NetSpec, Optim
 from distillbench.api.nets import NetHandle, head_handle
 from distillbench.core.noise import generator
+from distillbench.core.parts import is_dealt, joined, mine
 from distillbench.errors import NotSupported
-from distillbench.train import optimizer, state
+from distillbench.train import optimizer, shard, state
 from distillbench.train.optimizer import States
 from distillbench.train.ranks import Team
 
@@ -26,7 +27,9 @@ class Role:
     Attributes:
         net: the trained net.
         optim: its settings, the learning rate scaled by the run's `lr_scale`.
-        optimizer: AdamW over `parameters`, of whatever kind.
+        optimizer: AdamW over `rows`, of whatever kind.
+        parameters: of the net.
+        rows: the same; of a sharded network, the rows of them that this rank holds.
         updates: updates so far.
     """
 
@@ -34,6 +37,7 @@ class Role:
     optim: Optim
     optimizer: torch.optim.Optimizer
     parameters: list[torch.nn.Parameter]
+    rows: list[torch.nn.Parameter]
     updates: int = 0
 
     def gather(self, team: Team) -> torch.Tensor:
@@ -41,13 +45,15 @@ class Role:
         team.average(self.parameters)
         if team.scaler:
             team.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.optim.clip_norm or math.inf)
+        norm = shard.clip(self.parameters, self.rows, self.optim.clip_norm or math.inf)
         # A scaler meets infinite gradients in passing: it skips the step and lowers its scale.
         return torch.ones_like(norm, dtype=torch.bool) if team.scaler else norm.isfinite()
 
     def step(self, team: Team) -> None:
         """Update the weights by the gathered gradients; the scaler is updated by the caller."""
         optimizer.step(self.optimizer, self._rate(), team.scaler)
+        for parameter in self.parameters:
+            parameter.grad = None
         self.updates += 1
         self.net.update_ema()
 
@@ -56,11 +62,20 @@ class Role:
         return self.optim.lr * (min(1.0, (self.updates + 1) / warmup) if warmup else 1.0)
 
     def tensors(self) -> States:
-        """Weights, average and Adam moments for a checkpoint."""
-        parts = {"net": self.net.tensors(), "adam": optimizer.flatten(self.optimizer)}
+        """Whole weights, average and Adam moments, for a checkpoint; see `NetHandle.tensors`."""
+        moments = optimizer.flatten(self.optimizer)
+        whole = {
+            key: joined(value, like) if is_dealt(like := self._like(key, value)) else value
+            for key, value in moments.items()
+        }
+        parts = {"net": self.net.tensors(), "adam": whole}
         if self.net.ema is not None:
             parts["ema"] = self.net.ema.tensors()
-        return {f"{part}/{key}": v for part, values in parts.items() for key, v in values.items()}
+        return {
+            f"{self.net.name}/{part}/{key}": value
+            for part, values in parts.items()
+            for key, value in values.items()
+        }
 
     def start_from(self, tensors: States) -> None:
         """Take another run's weights before the first update; an average starts there too."""
@@ -74,8 +89,14 @@ class Role:
         self.net.load_tensors(saved.part(f"{name}/net"))
         if self.net.ema is not None:
             self.net.ema.load_tensors(saved.part(f"{name}/ema"))
-        optimizer.restore(self.optimizer, saved.part(f"{name}/adam"))
+        whole = saved.part(f"{name}/adam")
+        moments = {key: mine(value, self._like(key, value)) for key, value in whole.items()}
+        optimizer.restore(self.optimizer, moments)
         self.updates = saved.state["updates"][name]
+
+    def _like(self, key: str, value: torch.Tensor) -> torch.Tensor:
+        """What an optimizer's tensor is dealt out as: its parameter; a counter is itself."""
+        return self.parameters[int(key.split("/")[0])] if value.ndim else value
 
 
 def _sized(method: Method, name: str) -> torch.nn.Module:
@@ -91,15 +112,21 @@ def _sized(method: Method, name: str) -> torch.nn.Module:
 
 def make_role(
     method: Method, name: str, spec: NetSpec, *, seed: int, lr_scale: float, device: str,
-    kind: optimizer.OptimizerKind = "adamw",
+    kind: optimizer.OptimizerKind = "adamw", deal: Callable[[NetHandle], None] | None = None,
 ) -> Role:  # fmt: skip
-    """Build a role; its random initial weights depend on (seed, name) alone."""
+    """Build a role; its random initial weights depend on (seed, name) alone.
+
+    Args:
+        deal: deals its network out over ranks, before anything is made of its tensors.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(generator(seed, "init", name).initial_seed())
         if spec.kind == "head":
             net = head_handle(name, _sized(method, name).to(device))
         else:
             net = method.backbone.make_net(name, spec.kind, **spec.opts)
+            if deal is not None:
+                deal(net)
     if spec.ema is not None:
         net.start_ema(spec.ema)
     given, parameters = spec.optim, list(net.parameters())
@@ -107,7 +134,8 @@ def make_role(
         given.lr * lr_scale, given.betas, given.weight_decay, given.eps, given.clip_norm,
         given.warmup_steps,
     )  # fmt: skip
-    return Role(net, optim, optimizer.make(kind, parameters, optim, device), parameters)
+    rows = [shard.rows_of(parameter) for parameter in parameters]
+    return Role(net, optim, optimizer.make(kind, rows, optim, device), parameters, rows)
 
 
 def only(trained: Collection[str], roles: Iterable[tuple[str, Role]]) -> None:

@@ -145,9 +145,10 @@ def target_jump(
     """f(x_u, u -> end); a jump to its own start is the identity, so x_u where the end is u."""
     rows = (end < s.u).nonzero()[:, 0]
     target = s.x_u.clone()
-    if len(rows):
-        part = _part(batch, rows)
-        target[rows] = jump(net, s.x_u[rows], s.u[rows], end[rows], part, s.scale[rows])
+    if batch.anywhere(len(rows) > 0):
+        at = rows if len(rows) else rows.new_zeros(1)  # one that is called for others' sake
+        made = jump(net, s.x_u[at], s.u[at], end[at], _part(batch, at), s.scale[at])
+        target[rows] = made[: len(rows)]
     return target
 
 

@@ -43,7 +43,7 @@ CASES = {
         "rows:\n  - method: fake-student\n    train: {updatse: 4}\n",
         "e.yaml:6:13: rows[0].train.updatse: unknown key. 'train' has: updates, batch_size, "
         "accumulate, "
-        "precision, lr_scale, processes, merge_adapters, compile, optimizer, save_every. "
+        "precision, lr_scale, processes, merge_adapters, compile, optimizer, shard, save_every. "
         "Did you mean 'updates'?",
     ),
     "value of a wrong type": (

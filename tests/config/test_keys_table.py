@@ -278,6 +278,7 @@ SETTINGS = [
     (NONE, setting("base.data.background", "black", "dmd2")),
     (NONE, setting("base.data.latents", "sample", "tdm")),
     (NONE, setting("base.train.compile", True, "teacher")),
+    (NONE, setting("base.train.shard", "fsdp2", "teacher")),
     (NONE, setting("base.train.merge_adapters", True, "teacher")),
     (SAMPLED, setting("rows.0.params.guidance_scale", 3.0, "teacher")),
     (SAMPLED, setting("rows.0.params.solver", "euler", "teacher")),

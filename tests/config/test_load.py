@@ -99,7 +99,7 @@ def test_overrides_reach_mappings_lists_and_what_is_not_written(write: Write) ->
         ("base.train.updatse=5", "--set base.train.updatse=5: base.train.updatse: unknown key. "
                                "'base.train' "
          "has: updates, batch_size, accumulate, precision, lr_scale, processes, merge_adapters, "
-         "compile, optimizer, save_every. "
+         "compile, optimizer, shard, save_every. "
          "Did you mean 'updates'?"),
         ("rows.3.nfe=1", "--set rows.3.nfe=1: 3 is no index of a list with entries 0..0"),
         ("rows.0.method.x=1", "--set rows.0.method.x=1: 'fake-student' is a value, not a "

@@ -12,6 +12,8 @@ from distillbench.files import places
 from distillbench.plan import train_options
 from distillbench.specs.stages import TrainSettings
 
+SHARDED = {"shard": "fsdp2", "processes": 2}
+
 
 def method(name: str = "tdm", backbone: str = "tiny-sd", **params: Any) -> Any:
     return registry.build_method(name, params, registry.build_backbone(backbone, {}))
@@ -47,6 +49,15 @@ def test_they_are_stated_where_they_do_anything(option: str) -> None:
          "a weight in bfloat16 loses what an adapter adds"),
         ({"merge_adapters": True, "precision": "float16"}, "tiny-sd", {}, "set precision: float32"),
         ({"merge_adapters": True, "precision": "bfloat16"}, "tiny-sd", {"nets": "copy"}, ""),
+        ({**SHARDED}, "tiny-sd", {}, ""),
+        ({**SHARDED}, "gmm", {}, ""),
+        ({**SHARDED, "precision": "bfloat16"}, "tiny-pixart", {"nets": "copy"}, ""),
+        ({**SHARDED, "processes": 1}, "gmm", {}, "one process has nobody to share with; set proc"),
+        ({**SHARDED, "precision": "float16"}, "gmm", {}, "set precision: bfloat16; or leave it"),
+        ({**SHARDED, "optimizer": "adamw8bit"}, "gmm", {}, "set optimizer: adamw; or leave it out"),
+        ({**SHARDED, "compile": True}, "tiny-sd", {}, "set compile: false; or leave it out"),
+        ({**SHARDED, "merge_adapters": True}, "tiny-sd", {}, "set merge_adapters: false; or leave"),
+        ({**SHARDED, "merge_adapters": True}, "tiny-sd", {"nets": "copy"}, ""),
     ],
 )  # fmt: skip
 def test_they_are_refused_where_they_cannot_be(
@@ -58,6 +69,20 @@ def test_they_are_refused_where_they_cannot_be(
         assert option in train
         assert words in what
         assert "\n" not in what
+
+
+def test_a_backbone_without_blocks_is_not_sharded(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = method(backbone="gmm")
+    monkeypatch.setattr(type(made.backbone), "blocks", ())
+    ((option, what),) = said(SHARDED, made)
+    assert option == "shard"
+    assert "backbone gmm names no blocks" in what
+
+
+def test_shards_are_stated_where_they_are_asked_for() -> None:
+    assert "shard" not in train_options.stated(TrainConfig(processes=2), method())
+    assert train_options.stated(TrainConfig(**SHARDED), method())["shard"] == "fsdp2"
+    assert TrainSettings(**SHARDED).plain() == {"processes": 2, "shard": "fsdp2"}
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
