@@ -86,6 +86,7 @@ def _kinds(stage: Stage) -> Iterator[Tried]:
         backbone, method = stage.plugin("backbone").params, stage.plugin("method").params
         yield _batches(spec)
         yield _checkpointing(backbone)
+        yield _sharding(spec)
         yield _adapters(method)
     elif isinstance(spec, SampleSpec):
         yield _calls(spec)
@@ -112,6 +113,14 @@ def _checkpointing(given: Mapping[str, Any]) -> Tried:
     if given.get("gradient_checkpointing") is False:
         words = "gradient_checkpointing: true of the backbone"
         yield words, Changed(backbone={"gradient_checkpointing": True})
+
+
+def _sharding(spec: TrainSpec) -> Tried:
+    """Networks shared by the processes that there are."""
+    train = spec.train
+    plain = train.optimizer == "adamw" and not train.compile and not train.merge_adapters
+    if train.processes > 1 and not train.shard and plain and train.precision != "float16":
+        yield "train.shard: fsdp2", Changed(ranks=train.processes)
 
 
 def _adapters(given: Mapping[str, Any]) -> Tried:

@@ -40,6 +40,7 @@ class Reckoned:
         stages: their keys.
         label: of the first.
         batch_size: of a training's micro-batch, or of a sampler's call; 0 for scores.
+        ranks: how many processes share each network; the memory is that of one of them.
         precision: of networks, "" for scores.
         memory: None where it is not known, and `why` says why.
     """
@@ -51,12 +52,14 @@ class Reckoned:
     precision: str
     memory: Memory | None
     why: str = ""
+    ranks: int = 1
 
     @property
     def line(self) -> str:
         """All of it in one line."""
         more = f" and {len(self.stages) - 1} more" if len(self.stages) > 1 else ""
         batch = f", {self.batch_size} a pass, {self.precision}" if self.batch_size else ""
+        batch += f", sharded over {self.ranks}" if self.ranks > 1 else ""
         what = f"{'' if self.kind == 'train' else f'{self.kind} '}{self.label}{more}{batch}"
         if self.memory is None:
             return f"{what}: not known ({self.why})"
@@ -80,15 +83,16 @@ class Reckoned:
 
 @dataclass(frozen=True)
 class Changed:
-    """Settings of a stage other than its own; None leaves the batch as it is."""
+    """Settings of a stage other than its own; None leaves batch and number of ranks as they are."""
 
     backbone: Mapping[str, Any] = field(default_factory=dict)
     method: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int | None = None
+    ranks: int | None = None
 
     def __or__(self, more: Changed) -> Changed:
-        size = more.batch_size if self.batch_size is None else self.batch_size
-        return Changed({**self.backbone, **more.backbone}, {**self.method, **more.method}, size)
+        plugins = {**self.backbone, **more.backbone}, {**self.method, **more.method}
+        return Changed(*plugins, self.batch_size or more.batch_size, self.ranks or more.ranks)
 
 
 def reckon(plan: Plan, keys: Iterable[str]) -> list[Reckoned]:
@@ -118,7 +122,7 @@ def _told(plan: Plan, stage: Stage) -> list[Any] | None:
     nets = [_shaped(stage.plugin("backbone")), _shaped(stage.plugin("method"))]
     told = [stage.kind, *nets, _batch(spec), _precision(plan, spec)]
     if isinstance(spec, TrainSpec):
-        told.append(spec.train.optimizer)
+        told += [spec.train.optimizer, _ranks(spec)]
     if isinstance(spec, SampleSpec):
         there = _shaped(stage.plugin("sample_on")) if spec.sample_on else None
         told += [there, spec.sampler.kind, spec.sampler.guidance_scale != 1]
@@ -142,6 +146,11 @@ def _batch(spec: Any) -> int:
     return spec.batch_size if isinstance(spec, SampleSpec) else 0
 
 
+def _ranks(spec: TrainSpec) -> int:
+    """How many processes share each network."""
+    return spec.train.processes if spec.train.shard else 1
+
+
 def _precision(plan: Plan, spec: Any) -> str:
     """That of the training, in which its student is sampled too."""
     if isinstance(spec, SampleSpec):
@@ -154,7 +163,8 @@ def _reckoned(plan: Plan, stages: list[Stage]) -> Reckoned:
     memory, why = memory_of(plan, first)
     keys = tuple(stage.key for stage in stages)
     return Reckoned(
-        first.kind, keys, first.name, _batch(spec), _precision(plan, spec), memory, why
+        first.kind, keys, first.name, _batch(spec), _precision(plan, spec), memory, why,
+        _ranks(spec) if isinstance(spec, TrainSpec) else 1,
     )  # fmt: skip
 
 
@@ -194,7 +204,8 @@ def _of_networks(plan: Plan, stage: Stage, other: Changed) -> tuple[Memory | Non
         placed = Placed.of(spec.plain(), stage.options.plain(), Path())
         return sampling_memory(made, spec.sampler, on=there, placed=placed, **how), ""
     assert isinstance(spec, TrainSpec)
-    return training_memory(made, optimizer=spec.train.optimizer, **how), ""
+    ranks = other.ranks or _ranks(spec)
+    return training_memory(made, optimizer=spec.train.optimizer, ranks=ranks, **how), ""
 
 
 def _weights_of_others(stage: Stage) -> list[Need]:

@@ -86,6 +86,8 @@ def test_a_run_that_cannot_fit_is_refused_with_what_would(
          "train.batch_size: 15 with train.accumulate: 3"),
         (("base.train.batch_size=1", "rows.0.params={nets: lora, rank: 1}",
           "base.sample.batch_size=256"), "sample", 0.6, "sample.batch_size: "),
+        (("base.train.processes=2", "base.train.batch_size=1"), "train", 0.9,
+         "train.shard: fsdp2"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_with_what_would(
@@ -104,6 +106,20 @@ def test_what_does_not_fit_is_told_with_what_would(
     )
     assert fits in line.partition("would fit: ")[2]
     assert not (Path("results") / "store").exists()
+
+
+def test_a_sharded_training_is_told_by_what_each_process_holds(
+    cli: Cli, card: Callable[[int], None]
+) -> None:
+    card(40_000)
+    sets = ["--set", "base.train.processes=2", "--set", "base.train.batch_size=1"]
+    whole = cli("plan", "e.yaml", "--memory", "--json", *sets).json["memory"][0]
+    sets += ["--set", "base.train.shard=fsdp2"]
+    assert ", 1 a pass, float32, sharded over 2: " in cli("plan", "e.yaml", "--memory", *sets).out
+    parts = cli("plan", "e.yaml", "--memory", "--json", *sets).json["memory"][0]
+    assert (whole["ranks"], parts["ranks"]) == (1, 2)
+    assert parts["memory"]["optimizer"] == whole["memory"]["optimizer"] // 2
+    assert parts["total"] < whole["total"]
 
 
 def test_scorers_are_told_by_their_weights(cli: Cli, card: Callable[[int], None]) -> None:

@@ -20,8 +20,11 @@ def method(name: str, **params: Any) -> Method:
     return registry.build_method(name, params, registry.build_backbone("tiny-sd", {}))
 
 
-def memory(name: str, batch: int = 8, **params: Any) -> Memory:
-    return training_memory(method(name, **params), precision="float32", batch_size=batch)
+def memory(
+    name: str, batch: int = 8, precision: str = "float32", ranks: int = 1, **params: Any
+) -> Memory:
+    made = method(name, **params)
+    return training_memory(made, precision=precision, batch_size=batch, ranks=ranks)
 
 
 def test_what_lives_at_once_is_added_up() -> None:
@@ -58,6 +61,24 @@ def test_sizes_move_as_they_must() -> None:
     assert copy.optimizer == 2 * copy.trained
     averaged = memory("lcm", nets="copy")
     assert averaged.optimizer == averaged.trained  # two moments of each, and each with its average
+
+
+def test_ranks_of_a_sharded_training_hold_parts() -> None:
+    """Of copies with their averages, and of the teacher; an adapter is on each of them."""
+    one, four = (memory("lcm", 1, nets="copy", ranks=ranks) for ranks in (1, 4))
+    assert four.trained == one.trained // 4
+    assert four.optimizer == one.optimizer // 4
+    assert one.weights - one.trained * 3 // 8 - MIB < four.weights < one.weights
+    assert four.passes < one.passes + one.trained // 2
+    adapter, dealt = (memory("lcm", 1, ranks=ranks) for ranks in (1, 4))
+    assert (dealt.trained, dealt.optimizer) == (adapter.trained, adapter.optimizer)
+    assert dealt.weights == four.weights
+
+
+def test_what_is_trained_is_float32() -> None:
+    half, full = (memory("lcm", 1, precision, nets="copy") for precision in ("bfloat16", "float32"))
+    assert (half.trained, half.optimizer) == (full.trained, full.optimizer)
+    assert half.weights < full.weights
 
 
 def test_no_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
