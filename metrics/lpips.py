@@ -17,7 +17,7 @@ from distillbench.errors import BadInput, NotSupported
 from distillbench.score.choice import OneNetwork, checked
 from distillbench.score.precision import PrecisionConfig
 from distillbench.score.progress import BATCH, in_parts
-from distillbench.score.weights import ScorerFile
+from distillbench.score.weights import VGG_LEAST, ScorerFile, tiny_misfit, too_small
 
 PIXELS = BATCH * 256**2
 NAMED = {
@@ -53,6 +53,12 @@ class Lpips(OneNetwork):
     info = MetricInfo("LPIPS", higher_is_better=False, format=".3f", needs_reference=True)
 
     named, tiny = NAMED, "tiny-inception"
+
+    def misfit(self, height: int, width: int) -> str:
+        """The tiny net takes samples of its own size, VGG16 none that are too small for it."""
+        if self._choice.like_tiny:
+            return tiny_misfit(height, width)
+        return too_small(f"{self.info.label} with VGG", VGG_LEAST, height, width)
 
     def load(self, device: str = "cpu") -> None:
         """Read the network. Raises MissingWeights, BadInput."""

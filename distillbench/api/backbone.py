@@ -80,10 +80,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Parameters of the network, and bytes of one decoded sample."""
+    """Parameters of the network; bytes, and height and width in pixels, of one decoded sample."""
 
     parameters: int = 0
     sample_bytes: int = 0
+    sample_size: tuple[int, int] = (0, 0)
 
 
 class Backbone(Adopting, Times, Tuning, ABC):
@@ -158,7 +159,10 @@ class Backbone(Adopting, Times, Tuning, ABC):
         return 0
 
     def footprint(self) -> Footprint:
-        """Sizes that the disk space of a run is reckoned from; zeros where they are not known."""
+        """Sizes that the disk space of a run is reckoned from, and metrics are asked about.
+
+        Zeros where they are not known.
+        """
         return Footprint()
 
     @abstractmethod

@@ -126,6 +126,10 @@ class Metric(ABC):
         """
         return ()
 
+    def misfit(self, height: int, width: int) -> str:
+        """What is wrong with samples of that size in pixels; "" for nothing. Without torch."""
+        return ""
+
     def requirements(self, n: int, prompts: Sequence[str] = ()) -> Sequence[Need]:
         """What scoring n samples takes (weights, packages, samples enough), met or not.
 

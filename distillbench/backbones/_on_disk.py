@@ -68,17 +68,24 @@ class BackboneOnDisk(Backbone):
         folder = local_folder(self.source())
         if folder is None:
             return Footprint()
-        return Footprint(_parameters(folder / self.network), self._sample_bytes(folder))
+        size = self._sample_size(folder)
+        count = 3 * math.prod(size) * self._frames()
+        return Footprint(_parameters(folder / self.network), count, size)
 
-    def _sample_bytes(self, folder: Path) -> int:
-        """Of one decoded image."""
+    def _frames(self) -> int:
+        """Of one decoded sample."""
+        return 1
+
+    def _sample_size(self, folder: Path) -> tuple[int, int]:
+        """Height and width in pixels of one decoded image."""
         side = getattr(self.config, "resolution", None)
         if side:
-            return 3 * math.prod(side if isinstance(side, tuple) else (side, side))
+            return (side[0], side[1]) if isinstance(side, tuple) else (side, side)
         levels = settings_of(folder, "vae").get("block_out_channels") or [0]
         size = settings_of(folder, self.network).get("sample_size") or 0
-        sides = size if isinstance(size, list) else [size, size]
-        return int(3 * math.prod(sides) * 4 ** (len(levels) - 1))
+        height, width = size if isinstance(size, list) else (size, size)
+        pixels = 2 ** (len(levels) - 1)
+        return (int(height * pixels), int(width * pixels))
 
 
 def local_folder(source: Source) -> Path | None:

@@ -122,10 +122,13 @@ class Cogvideox(TransformerBackbone):
         length = settings_of(folder, "transformer").get("max_text_seq_length")
         return {"tokenizer": int(length)} if length else {}
 
-    def _sample_bytes(self, folder: Path) -> int:
-        """Of one decoded clip."""
+    def _frames(self) -> int:
         config: Any = self.config
-        return int(3 * config.frames * config.height * config.width)
+        return int(config.frames)
+
+    def _sample_size(self, folder: Path) -> tuple[int, int]:
+        config: Any = self.config
+        return (int(config.height), int(config.width))
 
     def _as_map(self, hidden: torch.Tensor) -> torch.Tensor:
         frames, _, height, width = self.latent_shape

@@ -53,6 +53,12 @@ class GivenSamples:
         return "video" if self.looks.startswith("video") else "image"
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels of all of them."""
+        width, height = self.looks.split()[-1].split("x")
+        return int(height), int(width)
+
+    @property
     def sha256(self) -> str:
         """Over the content of the files in the order of the prompts; names change nothing."""
         book, digest = folder_book("samples", self.root), hashlib.sha256()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from distillbench.api.backbone import Backbone
 from distillbench.api.metric import Metric
-from distillbench.errors import BadInput
+from distillbench.errors import BadInput, DistillbenchError
 from distillbench.experiment.expand import GridPoint, expand
 from distillbench.experiment.schema import Experiment
 from distillbench.experiment.select import matches, parse_only, refusal
@@ -73,6 +74,7 @@ def _check_metrics(
     keys = [ref.key for ref in experiment.metrics]
     used = {row.used.alias: row.used.backbone for _, row in rows if row.used is not None}
     lone = [(p, row.modality) for p, row in rows if isinstance(row, Given) and row.used is None]
+    sizes = [(point, row.size) for point, row in rows if isinstance(row, Given)]
     for name, metric in metrics.items():
         mark, _ = locate(experiment.tree, ("metrics", keys.index(name), "use"))
         for alias, backbone in used.items():
@@ -80,6 +82,8 @@ def _check_metrics(
                 scores = " and ".join(sorted(metric.info.modality))
                 what = f"{name} scores {scores} samples, backbone {alias!r} makes "
                 problems.add(mark, f"{what}{backbone.modality} samples")
+            elif misfit := _misfit(metric, _size_of(backbone)):
+                problems.add(mark, f"{name} cannot score what backbone {alias!r} makes: {misfit}")
         given = experiment.reference
         for point, modality in lone:
             place, _ = locate(point.tree, ("samples",))
@@ -89,6 +93,10 @@ def _check_metrics(
             if metric.info.needs_reference and given is not None and not given.images:
                 what = f"{name} compares with a teacher's samples; say with `backbone` whose"
                 problems.add(place, what)
+        for point, size in sizes:
+            if misfit := _misfit(metric, size):
+                place, _ = locate(point.tree, ("samples",))
+                problems.add(place, f"{name} cannot score these: {misfit}")
         if metric.info.needs_reference and given is None:
             problems.add(
                 mark,
@@ -102,6 +110,17 @@ def _check_metrics(
                 "name the teacher there, and real pictures in `params: {reference: {images: ..}}` "
                 "of the metrics that take them",
             )
+
+
+def _misfit(metric: Metric, size: tuple[int, int]) -> str:
+    return metric.misfit(*size) if all(size) else ""
+
+
+def _size_of(backbone: Backbone) -> tuple[int, int]:
+    try:
+        return backbone.footprint().sample_size
+    except DistillbenchError:  # its weights are missing, which is told elsewhere
+        return (0, 0)
 
 
 def selected(plan: Plan, only: str) -> Plan:

@@ -36,6 +36,7 @@ class Given:
         content: seed -> what its folder holds, by content.
         folders: seed -> where that is.
         modality: image or video; "" where the prompts are not on this disk.
+        size: height and width of them in pixels; zeros likewise.
     """
 
     used: UsedBackbone | None
@@ -43,6 +44,7 @@ class Given:
     content: Mapping[int, str]
     folders: Mapping[int, str]
     modality: str
+    size: tuple[int, int]
 
     @property
     def shown(self) -> UsedBackbone | None:
@@ -83,7 +85,8 @@ class GivenRows:
             return None
         content = {seed: g.sha256 if g else prompts.sha256 for seed, g in found.items()}
         places = {seed: str(Path(text).expanduser().absolute()) for seed, text in folders.items()}
-        return Given(used, prompts, content, places, modality)
+        size = next((samples.size for samples in found.values() if samples), (0, 0))
+        return Given(used, prompts, content, places, modality, size)
 
     def _check(self, point: GridPoint) -> None:
         """What a row of them says that means nothing, or leaves out."""

@@ -114,6 +114,11 @@ class Choice:
         """The published name, "tiny", or "custom" for a path."""
         return self.weights if self.weights in {"tiny", *self.named} else "custom"
 
+    @property
+    def like_tiny(self) -> bool:
+        """Whether it is the shipped network, or a folder of its form."""
+        return self.weights == "tiny" or Path(self.weights).expanduser().is_dir()
+
     def head(self, label: str) -> str:
         """`label`, marked unless the weights are the published ones."""
         return label if self.weights in self.named else f"{label} ({self.kind})"

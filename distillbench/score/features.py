@@ -29,7 +29,7 @@ from distillbench.score.preprocess import (
     standardise,
 )
 from distillbench.score.progress import ahead, in_parts
-from distillbench.score.weights import TINY_SIDE, ClipSource, arch_of
+from distillbench.score.weights import INCEPTION_SIDE, TINY_SIDE, ClipSource, arch_of
 
 __all__ = [
     "ClipExtractor",
@@ -193,7 +193,7 @@ class InceptionNet:
     """
 
     dim = 2048
-    side = 299
+    side = INCEPTION_SIDE
 
     def __init__(self, checkpoint: Path, device: str = "cpu", rule: str = "resize") -> None:
         self.device, self.rule = device, rule

@@ -27,7 +27,13 @@ from distillbench.score.real import (
     real_place,
     real_problems,
 )
-from distillbench.score.weights import TINY_SIDE, ScorerFile
+from distillbench.score.weights import (
+    INCEPTION_SIDE,
+    TINY_SIDE,
+    ScorerFile,
+    tiny_misfit,
+    too_small,
+)
 from distillbench.world import weights as shipped
 
 __all__ = ["INCEPTION", "SetConfig", "SetMetric", "pinned"]
@@ -148,12 +154,19 @@ class SetMetric(Metric):
             return int(json.loads((path / "config.json").read_text(encoding="utf-8"))["dim"])
         return 2048 if self.config.weights in INCEPTION else 0
 
+    def misfit(self, height: int, width: int) -> str:
+        """A tiny extractor takes samples of its own size alone, patches none that are smaller."""
+        if self._side():
+            return tiny_misfit(height, width)
+        if self.rule != "patch":
+            return ""
+        least = TINY_SIDE // 2 if self._choice.like_tiny else INCEPTION_SIDE
+        return too_small(f"{self.info.label}, of patches,", least, height, width)
+
     def _side(self) -> int:
         """Pixels along a side of the pictures that the extractor takes; 0: it resizes them."""
-        weights = pinned(self.config.weights)[0]
-        tiny = weights == "tiny" or Path(weights).expanduser().is_dir()
         whole = self.named is INCEPTION and self.rule == "resize"
-        return TINY_SIDE if tiny and whole else 0
+        return TINY_SIDE if whole and self._choice.like_tiny else 0
 
     def _too_few(self, n: int, dim: int) -> tuple[str, str]:
         """What is wrong with n samples and what to do; empty where nothing is."""

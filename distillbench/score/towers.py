@@ -28,11 +28,9 @@ from distillbench.score.preprocess import (
     stretch,
 )
 from distillbench.score.progress import ahead
+from distillbench.score.weights import VGG_LEAST, too_small
 
 __all__ = ["ClipPair", "DinoNet", "clip_pair", "dino_net", "filled", "perceptual"]
-
-
-SMALLEST = 16  # VGG16 halves its pictures four times before its last features
 
 
 def filled(net: torch.nn.Module, state: dict[str, Tensor], path: Path, *,
@@ -209,11 +207,8 @@ class _Lpips:
 
     @torch.no_grad()
     def __call__(self, one: Tensor, two: Tensor) -> Tensor:
-        if min(one.shape[1:3]) < SMALLEST:
-            raise NotSupported(
-                f"LPIPS with VGG takes pictures of {SMALLEST} pixels a side or more, not of "
-                f"{one.shape[2]}x{one.shape[1]}"
-            )
+        if what := too_small("LPIPS with VGG", VGG_LEAST, *one.shape[1:3]):
+            raise NotSupported(what)
         pixels = [x.permute(0, 3, 1, 2).float().div(127.5).sub(1).to(self.device)
                   for x in (one, two)]  # fmt: skip
         with forward(self.device):

@@ -18,7 +18,9 @@ from distillbench.files.places import Need, data_root
 
 __all__ = [
     "CHECKPOINTS",
+    "INCEPTION_SIDE",
     "TINY_SIDE",
+    "VGG_LEAST",
     "ClipSource",
     "ScorerFile",
     "ScorerResize",
@@ -26,13 +28,35 @@ __all__ = [
     "clip_folder",
     "identity",
     "only_file",
+    "tiny_misfit",
+    "too_small",
 ]
 
 ScorerResize = Literal["crop", "pad", "pad-legacy"]
 CARD = "card.json"
 VOCABULARY = "vocab.txt"
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
+INCEPTION_SIDE = 299
 TINY_SIDE = 32
+VGG_LEAST = 16
+"""Pixels a side: VGG16 halves its pictures four times before its last features."""
+
+
+def tiny_misfit(height: int, width: int) -> str:
+    """What is wrong with samples of that size for the tiny net, which resizes nothing."""
+    if (height, width) == (TINY_SIDE, TINY_SIDE):
+        return ""
+    takes = f"the tiny extractor takes samples of {TINY_SIDE}x{TINY_SIDE} pixels"
+    return f"{takes}, not {width}x{height}; name the weights of an extractor that resizes"
+
+
+def too_small(what: str, least: int, height: int, width: int) -> str:
+    """What is wrong with samples of that size where `what` needs `least` pixels a side."""
+    if min(height, width) >= least:
+        return ""
+    return f"{what} takes samples of {least} pixels a side or more, not {width}x{height}"
+
+
 """Pixels along a side of the pictures that the tiny feature nets take, which resize nothing."""
 
 
