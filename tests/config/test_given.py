@@ -32,7 +32,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(2):
         Path(f"out/{seed}").mkdir(parents=True)
         for i in range(8):
-            Image.new("RGB", (4, 4), (i, seed, 0)).save(f"out/{seed}/{i}.png")
+            Image.new("RGB", (32, 32), (i, seed, 0)).save(f"out/{seed}/{i}.png")
 
 
 def test_a_row_beside_others(plan_of: PlanOf) -> None:
@@ -56,7 +56,7 @@ def test_the_place_is_in_no_key(plan_of: PlanOf) -> None:
     first = plan_of(row.format("out/0"), head=HEAD).cells[0]
     Path("out/0").rename("moved")
     assert plan_of(row.format("./moved"), head=HEAD).cells[0].sample == first.sample
-    Image.new("RGB", (4, 4)).save("moved/3.png")
+    Image.new("RGB", (32, 32)).save("moved/3.png")
     assert plan_of(row.format("moved"), head=HEAD).cells[0].sample != first.sample
 
 
@@ -123,7 +123,7 @@ def test_samples_kept_as_files_are_in_no_key(plan_of: PlanOf, errors_of: ErrorsO
 
 
 def test_what_writes_mp4_is_looked_for_before_a_run(plan_of: PlanOf) -> None:
-    frames = [Image.new("RGB", (4, 4), (40 * i, 0, 0)) for i in range(3)]
+    frames = [Image.new("RGB", (32, 32), (40 * i, 0, 0)) for i in range(3)]
     Path("moving").mkdir()
     for i in range(8):
         frames[0].save(f"moving/{i}.gif", save_all=True, append_images=frames[1:])
