@@ -13,13 +13,13 @@ from distillbench.errors import DistillbenchError
 from distillbench.files.places import Need
 from distillbench.plan.identity import canonical_json
 from distillbench.plan.stage import Stage
+from distillbench.specs.settings import MOMENTS
 from distillbench.specs.stages import GivenSpec, SampleSpec, ScoreSpec, TrainSpec
 
 __all__ = ["disk_need"]
 
 CHECKPOINTS = 2
-MOMENTS = 3
-"""A weight with its two Adam moments, in weights."""
+FLOAT32 = 4
 ADAPTER_SHARE = 0.078 / 64
 """Adapter parameters per rank and parameter of the network (67.5 of 860 million at rank 64)."""
 
@@ -28,7 +28,8 @@ def disk_need(stages: Iterable[Stage], folder: Path) -> Need | None:
     """Room for all that stages leave and for the checkpoints of the largest training.
 
     None where no backbone says how large its networks and samples are. The figures are estimates:
-    trained weights and moments in float32, samples uncompressed.
+    trained weights and averages in float32, moments as the optimizer keeps them, samples
+    uncompressed.
     """
     sizes: dict[str, Footprint] = {}
     kept = passing = 0
@@ -59,8 +60,11 @@ def _writes(stage: Stage, sizes: dict[str, Footprint]) -> tuple[int, int]:
     if not sizes[known].parameters:
         return 0, 0
     built = registry.build_method(*stage.plugin("method"), _backbone(stage))
-    trained = {n: _trained(net, sizes[known].parameters) for n, net in built.nets().items()}
-    return 4 * trained[built.student], 4 * MOMENTS * CHECKPOINTS * sum(trained.values())
+    nets, moments = built.nets(), MOMENTS[spec.train.optimizer]
+    trained = {name: _trained(net, sizes[known].parameters) for name, net in nets.items()}
+    kept = {name: FLOAT32 * (1 if net.ema is None else 2) + moments for name, net in nets.items()}
+    checkpoint = sum(kept[name] * numbers for name, numbers in trained.items())
+    return FLOAT32 * trained[built.student], CHECKPOINTS * round(checkpoint)
 
 
 def _trained(net: NetSpec, parameters: int) -> int:

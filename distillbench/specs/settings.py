@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
@@ -9,7 +10,11 @@ from pydantic import NonNegativeInt, PositiveInt
 from distillbench.files.renamed import renamed
 from distillbench.specs.record import Record
 
-__all__ = ["OPTIONAL", "FitSpec", "TrainSettings"]
+__all__ = ["MOMENTS", "OPTIONAL", "FitSpec", "OptimizerKind", "TrainSettings"]
+
+OptimizerKind = Literal["adamw", "adamw8bit"]
+MOMENTS: Mapping[OptimizerKind, float] = {"adamw": 8.0, "adamw8bit": 2 * (1 + 4 / 256)}
+"""Bytes of both Adam moments of each trained number."""
 
 OPTIONAL = frozenset({"stop", "arithmetic", "merge_adapters", "compile", "optimizer", "shard"})
 """Settings that a training states where they are not their defaults."""
@@ -36,7 +41,7 @@ class TrainSettings(Record):
     arithmetic: PositiveInt | None = None
     merge_adapters: bool = False
     compile: bool = False
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    optimizer: OptimizerKind = "adamw"
     shard: Literal["", "fsdp2"] = ""
 
     @property

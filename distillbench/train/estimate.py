@@ -17,7 +17,7 @@ from distillbench.api.backbone import Backbone
 from distillbench.api.method import Batch, Method
 from distillbench.api.tuning import repeated
 from distillbench.outlines import META, Alive, Kernels, Memory, bytes_of, tensors_of
-from distillbench.train.optimizer import MOMENTS, OptimizerKind
+from distillbench.specs.settings import MOMENTS, OptimizerKind
 from distillbench.train.role import Role, make_role, only
 
 __all__ = ["training_memory"]

@@ -6,20 +6,18 @@ tensors of 4,096 numbers and more as codes with a scale for each 256.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from distillbench.api.method import Optim
+from distillbench.specs.settings import OptimizerKind
 
-__all__ = ["MOMENTS", "OptimizerKind", "States", "flatten", "make", "restore", "step"]
+__all__ = ["States", "flatten", "make", "restore", "step"]
 
-OptimizerKind = Literal["adamw", "adamw8bit"]
 States = dict[str, torch.Tensor]
-MOMENTS: Mapping[OptimizerKind, float] = {"adamw": 8.0, "adamw8bit": 2 * (1 + 4 / 256)}
-"""Bytes of both moments for each trained number."""
 
 
 def make(

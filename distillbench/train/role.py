@@ -13,6 +13,7 @@ from distillbench.api.nets import NetHandle, head_handle
 from distillbench.core.noise import generator
 from distillbench.core.parts import is_dealt, joined, mine
 from distillbench.errors import NotSupported
+from distillbench.specs.settings import OptimizerKind
 from distillbench.train import optimizer, shard, state
 from distillbench.train.optimizer import States
 from distillbench.train.ranks import Team
@@ -112,7 +113,7 @@ def _sized(method: Method, name: str) -> torch.nn.Module:
 
 def make_role(
     method: Method, name: str, spec: NetSpec, *, seed: int, lr_scale: float, device: str,
-    kind: optimizer.OptimizerKind = "adamw", deal: Callable[[NetHandle], None] | None = None,
+    kind: OptimizerKind = "adamw", deal: Callable[[NetHandle], None] | None = None,
 ) -> Role:  # fmt: skip
     """Build a role; its random initial weights depend on (seed, name) alone.
 

@@ -137,6 +137,20 @@ def test_too_little_disk(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing(cli, PICTURES) == {}
 
 
+def test_moments_of_8_bits_take_less_disk(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight, its average and its moments are 16 bytes or 10, in two checkpoints; 4 are left."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 0))
+
+    def told(text: str) -> float:
+        (need,) = (one for one in missing(cli, text).values() if one["kind"] == "disk")
+        return float(need["problem"].split("about ")[1].split(" GB")[0])
+
+    plain = told(PICTURES)
+    eight = told(PICTURES.replace("updates: 2", "updates: 2, optimizer: adamw8bit"))
+    assert eight / plain == pytest.approx(24 / 36, abs=0.02)
+
+
 def test_a_runner_that_is_not_installed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("e.yaml").write_text(POINTS.replace("faraway", "gmm-train"))
     monkeypatch.setattr(datadir.importlib.util, "find_spec", lambda name: None)
