@@ -26,7 +26,7 @@ class Wandering(LCM):
 
     def loss(self, turn, batch, step):
         if int(batch.randint(0, 2, "branch")[0]):
-            self.predict("student", batch.latents, batch.randint(0, 9, "t"), batch)
+            self.backbone.predict(None, batch.latents, batch.randint(0, 9, "t"), batch.cond)
         return super().loss(turn, batch, step)
 """
 METHODS: list[tuple[str, dict[str, Any]]] = [
