@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from distillbench.analysis.aggregate import MixedProtocols, Results
 from distillbench.analysis.columns import backbone_labels, find_metric
-from distillbench.analysis.costs import cost_name
+from distillbench.analysis.costs import COSTS, cost_name
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.outputs import FigureConfig
@@ -50,10 +50,16 @@ def refused_curves(
         found = find_metric(config.y, list(infos)) if config.kind == "curve" else None
         try:
             if found:
-                results.protocol(results.select(config.where, [config.x]), found[0])
+                results.protocol(results.select(config.where, _named(config.x)), found[0])
         except MixedProtocols as error:
             refused[config.name] = error.line
     return refused
+
+
+def _named(x: str) -> tuple[str, ...]:
+    """The fields that an axis names: what training cost is of snapshots too (TDM, figure 9)."""
+    of_training = cost_name(x) in COSTS and COSTS[cost_name(x)][0] == "train"
+    return (x, "updates") if of_training else (x,)
 
 
 def draw_curve(
@@ -65,7 +71,7 @@ def draw_curve(
     info = infos.get(metric)
     figure = new_figure(4.8, 3.4)
     axes = figure.add_subplot()
-    rows = results.select(config.where, [config.x])
+    rows = results.select(config.where, _named(config.x))
     ticks: set[float] = set()
     for number, (name, members) in enumerate(_series(config.x, rows, experiment).items()):
         points = sorted(_points(results, members, config.x, metric, suffix), key=lambda p: p.x)

@@ -14,7 +14,7 @@ from distillbench.analysis.costs import COSTS, COUNTED, MEASURED
 from distillbench.errors import ConfigError
 from distillbench.experiment.load import load_experiment
 from distillbench.report.cost import MEASURED as COLUMNS
-from distillbench.report.curves import _points, _series
+from distillbench.report.curves import _named, _points, _series
 from distillbench.report.tables import build_table
 from distillbench.report.writers import table_csv, table_tex
 from distillbench.testing.specs import train_spec
@@ -163,3 +163,9 @@ def test_a_standalone_table_is_a_page_and_the_body_still_floats(
     assert document.count(r"\begin{") == document.count(r"\end{")
     assert body.startswith(r"% Needs \usepackage{booktabs,graphicx,xcolor}")
     assert r"\begin{table}" in body
+
+
+def test_a_curve_over_what_training_cost_has_its_snapshots() -> None:
+    assert _named("cost.train_cpu_seconds") == ("cost.train_cpu_seconds", "updates")
+    assert _named("cost.sample_ms") == ("cost.sample_ms",)
+    assert _named("nfe") == ("nfe",)
