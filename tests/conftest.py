@@ -16,6 +16,14 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
+@pytest.fixture(autouse=True)
+def _same_folder() -> Iterator[None]:
+    """No test leaves the working folder changed for the next, whose paths begin there."""
+    before = os.getcwd()
+    yield
+    os.chdir(before)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium, the machine's own; pages are not tried where there is none."""

@@ -51,7 +51,7 @@ def world(toy: Any, kind: str, teacher: Any, student: Any = None, **config: Any)
 
     settings = {"teacher_guidance": 1, **config}
     method: Any = Lightning(LightningConfig(**settings), Told(None, process))
-    role = {"fn": student or teacher, "ema": None, "tensors": dict}
+    role = {"fn": student or teacher, "ema": None, "named": dict}
     method.taken = []
     method.bind({
         name: SimpleNamespace(name=name, load_tensors=method.taken.append, **role)

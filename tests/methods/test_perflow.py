@@ -48,7 +48,7 @@ def world(toy: Any, kind: str, reads: Any, student: Said | None = None, **config
     settings = {"teacher_guidance": 1, "reads": reads, **config}
     method: Any = PeRFlow(PeRFlowConfig(**settings), Read(None, process))
     method.bind({
-        name: SimpleNamespace(fn=student, name=name, tensors=dict, load_tensors=lambda given: None)
+        name: SimpleNamespace(fn=student, name=name, named=dict, load_tensors=lambda given: None)
         for name in ("student", "flow")
     })  # fmt: skip
     return method
