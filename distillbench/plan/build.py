@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from distillbench.api.backbone import Backbone
 from distillbench.api.metric import Metric
-from distillbench.errors import BadInput, DistillbenchError
+from distillbench.errors import BadInput
 from distillbench.experiment.expand import GridPoint, expand
 from distillbench.experiment.schema import Experiment
 from distillbench.experiment.select import matches, parse_only, refusal
 from distillbench.files.marks import Problems, locate
+from distillbench.plan.disk import footprint_of
 from distillbench.plan.given import Given
 from distillbench.plan.planner import Planner
 from distillbench.plan.resolve import Resolved
@@ -75,6 +75,7 @@ def _check_metrics(
     used = {row.used.alias: row.used.backbone for _, row in rows if row.used is not None}
     lone = [(p, row.modality) for p, row in rows if isinstance(row, Given) and row.used is None]
     sizes = [(point, row.size) for point, row in rows if isinstance(row, Given)]
+    made = {alias: footprint_of(backbone).sample_size for alias, backbone in used.items()}
     for name, metric in metrics.items():
         mark, _ = locate(experiment.tree, ("metrics", keys.index(name), "use"))
         for alias, backbone in used.items():
@@ -82,7 +83,7 @@ def _check_metrics(
                 scores = " and ".join(sorted(metric.info.modality))
                 what = f"{name} scores {scores} samples, backbone {alias!r} makes "
                 problems.add(mark, f"{what}{backbone.modality} samples")
-            elif misfit := _misfit(metric, _size_of(backbone)):
+            elif misfit := _misfit(metric, made[alias]):
                 problems.add(mark, f"{name} cannot score what backbone {alias!r} makes: {misfit}")
         given = experiment.reference
         for point, modality in lone:
@@ -114,13 +115,6 @@ def _check_metrics(
 
 def _misfit(metric: Metric, size: tuple[int, int]) -> str:
     return metric.misfit(*size) if all(size) else ""
-
-
-def _size_of(backbone: Backbone) -> tuple[int, int]:
-    try:
-        return backbone.footprint().sample_size
-    except DistillbenchError:  # its weights are missing, which is told elsewhere
-        return (0, 0)
 
 
 def selected(plan: Plan, only: str) -> Plan:

@@ -16,7 +16,7 @@ from distillbench.plan.stage import Stage
 from distillbench.specs.settings import MOMENTS
 from distillbench.specs.stages import GivenSpec, SampleSpec, ScoreSpec, TrainSpec
 
-__all__ = ["disk_need"]
+__all__ = ["disk_need", "footprint_of"]
 
 CHECKPOINTS = 2
 FLOAT32 = 4
@@ -54,7 +54,7 @@ def _writes(stage: Stage, sizes: dict[str, Footprint]) -> tuple[int, int]:
         return 0, 0
     known = canonical_json(spec.backbone.plain())
     if known not in sizes:
-        sizes[known] = _footprint(stage)
+        sizes[known] = footprint_of(_backbone(stage))
     if isinstance(spec, SampleSpec):
         return spec.prompts.n * sizes[known].sample_bytes, 0
     if not sizes[known].parameters:
@@ -78,8 +78,9 @@ def _backbone(stage: Stage) -> Backbone:
     return registry.build_backbone(*stage.plugin("backbone"))
 
 
-def _footprint(stage: Stage) -> Footprint:
+def footprint_of(backbone: Backbone) -> Footprint:
+    """What its files say; zeros where they do not, or are not on this disk."""
     try:
-        return _backbone(stage).footprint()
+        return backbone.footprint()
     except DistillbenchError:  # its weights are missing, which is told elsewhere
         return Footprint()

@@ -38,6 +38,7 @@ VOCABULARY = "vocab.txt"
 CHECKPOINTS = (".safetensors", ".pt", ".pth", ".bin")
 INCEPTION_SIDE = 299
 TINY_SIDE = 32
+"""Pixels along a side of the pictures that the tiny feature nets take, which resize nothing."""
 VGG_LEAST = 16
 """Pixels a side: VGG16 halves its pictures four times before its last features."""
 
@@ -55,9 +56,6 @@ def too_small(what: str, least: int, height: int, width: int) -> str:
     if min(height, width) >= least:
         return ""
     return f"{what} takes samples of {least} pixels a side or more, not {width}x{height}"
-
-
-"""Pixels along a side of the pictures that the tiny feature nets take, which resize nothing."""
 
 
 @dataclass(frozen=True)
