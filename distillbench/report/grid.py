@@ -13,6 +13,7 @@ from distillbench.analysis.columns import backbone_labels
 from distillbench.errors import ArtifactError
 from distillbench.experiment.outputs import FigureConfig
 from distillbench.experiment.schema import Experiment
+from distillbench.report.encode import is_clip
 from distillbench.report.exact import exact_points
 from distillbench.report.samples import read_samples, read_trajectory
 from distillbench.report.strips import Strip, comparable, strips_of
@@ -27,6 +28,8 @@ __all__ = ["draw_grid"]
 
 TILE, GAP, LEFT, TOP, DPI = 128, 6, 190, 64, 100
 """Pixels of a tile, between tiles, for row labels and for prompts; dots per inch."""
+FRAMES = 3
+"""That are shown of a clip, side by side."""
 _POINTS = 300
 
 
@@ -37,16 +40,18 @@ def draw_grid(
 
     Over prompts these are the first of every category. All lines show the same prompts from the
     same noise. Points are drawn as clouds over exact draws of the same condition, where the
-    backbone's world can make them (this loads torch).
+    backbone's world can make them (this loads torch); clips as their first, middle and last frame.
     """
     labels = backbone_labels(experiment)
     rows = [row for row in results.select(config.where, [config.axis]) if row.first.sample]
     strips = comparable(strips_of(results, rows, labels, across=config.axis))
+    shown = _first(strips)
+    points, clips = (shown is not None and shown.ndim == n for n in (1, 4))
     grid = laid_out(
-        config.across, strips, rows, most=config.samples, prompt=config.prompt,
-        clouds=_of_points(strips),
-    )  # fmt: skip
-    width = LEFT + max(len(grid.heads), 4) * (TILE + GAP)
+        config.across, strips, rows, most=config.samples, prompt=config.prompt, clouds=points
+    )
+    wide = TILE * (FRAMES if clips else 1)
+    width = LEFT + max(len(grid.heads) * (wide + GAP), 4 * (TILE + GAP))
     height = TOP + max(len(grid.lines), 1) * (TILE + GAP)
     figure = new_figure(width / DPI, height / DPI, dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -55,39 +60,41 @@ def draw_grid(
     corner = "\n".join(textwrap.wrap(grid.corner, 30)[:4])
     axes.text(LEFT - 8, TOP - 6, corner, ha="right", va="bottom", fontsize=7)
     for column, head in enumerate(grid.heads):
-        title = "\n".join(textwrap.wrap(head, 22)[:4])
-        x = LEFT + column * (TILE + GAP) + TILE / 2
+        title = "\n".join(textwrap.wrap(head, 22 * wide // TILE)[:4])
+        x = LEFT + column * (wide + GAP) + wide / 2
         axes.text(x, TOP - 6, title, ha="center", va="bottom", fontsize=6)
     for number, (label, tiles) in enumerate(grid.lines):
         y = TOP + number * (TILE + GAP)
         text = "\n".join(textwrap.wrap(label, 26))
         axes.text(LEFT - 8, y + TILE / 2, text, ha="right", va="center", fontsize=8)
-        _draw(axes, tiles, y, results)
+        _draw(axes, tiles, y, wide, results)
     return save(figure, folder / config.name, (".png",), tight=False)
 
 
-def _of_points(strips: Sequence[Strip]) -> bool:
-    """Whether the samples are points in the plane, to be drawn as clouds."""
+def _first(strips: Sequence[Strip]) -> np.ndarray | None:
+    """A sample of the first row that has any, for what kind they are of."""
     shown = next((strip for strip in strips if not strip.missing and strip.lines), None)
     found = _read(Tile(shown, 0)) if shown else ""
-    return not isinstance(found, str) and found.ndim == 1
+    return None if isinstance(found, str) else found
 
 
-def _draw(axes: Axes, tiles: Sequence[Tile | str], y: float, results: Results) -> None:
+def _draw(axes: Axes, tiles: Sequence[Tile | str], y: float, wide: int, results: Results) -> None:
     """A line of samples; one reason for a whole line is written once."""
     found = [tile if isinstance(tile, str) else _read(tile) for tile in tiles]
     whole = all(isinstance(item, str) and item == found[0] for item in found)
     wrap, most = (70, 3) if whole else (18, 6)
     for column, (tile, item) in enumerate(list(zip(tiles, found))[: 1 if whole else None]):
-        x = LEFT + column * (TILE + GAP)
+        x = LEFT + column * (wide + GAP)
         if isinstance(item, str):
             text = "\n".join(textwrap.wrap(item, wrap)[:most])
             axes.text(x, y + TILE / 2, text, ha="left", va="center", fontsize=7, color="0.4")
         elif item.ndim == 1 and not isinstance(tile, str):
             _cloud(axes, tile, x, y, results)
         else:
-            frame = item[len(item) // 2] if item.ndim == 4 else item
-            axes.imshow(_tile(frame), extent=(x, x + TILE, y + TILE, y), interpolation="none")
+            frames = item[[0, len(item) // 2, -1]] if is_clip(item) else item[None]
+            for at, frame in enumerate(frames):
+                box = (x + at * TILE, x + (at + 1) * TILE, y + TILE, y)
+                axes.imshow(_tile(frame), extent=box, interpolation="none")
             axes.set_aspect("auto")
 
 

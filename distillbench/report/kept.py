@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from distillbench.errors import BadInput
 from distillbench.files.io import write_jsonl
 from distillbench.plan.stage import Cell
+from distillbench.report.encode import FPS
 from distillbench.report.record import Report
 from distillbench.report.samples import read_lines, read_samples
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_samples", "write_samples"]
 
-FPS = 8
 LIST = "samples.jsonl"
 _AT_ONCE = 2**26  # bytes
 

@@ -282,6 +282,30 @@ def test_two_samples_are_compared_with_slider_blink_and_keys(page: Any) -> None:
     box.wait_for(state="detached")
 
 
+def test_a_clip_plays_where_it_is_pointed_at_and_when_compared(
+    browser: Any, world: Any, make_experiment: Any, tmp_path: Path
+) -> None:
+    world.row("LCM", 30.0, 5.0)
+    clips = np.random.default_rng(0).integers(0, 256, (8, 5, 16, 16, 3), dtype=np.uint8)
+    folder = world.store.path("sample", world.cells[0].sample)
+    save_file({"samples": clips}, folder / "samples-00000.safetensors")
+    experiment = make_experiment()
+    write_reports(build_report(experiment, world.plan, world.store, infos=INFOS), tmp_path)
+    page = opened_page(browser, tmp_path / "report.html", DESK)
+    tile = page.locator(".tile").first
+    tile.scroll_into_view_if_needed()
+    shown = lambda: tile.locator("img").get_attribute("src").partition(";")[0]  # noqa: E731
+    assert shown() == "data:image/png"
+    tile.hover()
+    assert shown() == "data:image/webp"
+    page.mouse.move(0, 0)
+    assert shown() == "data:image/png"
+    tile.press("Enter")
+    page.locator("dialog .stage img[src^='data:image/webp']").first.wait_for()
+    assert page.problems == []
+    page.close()
+
+
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_accessible_at_every_width(

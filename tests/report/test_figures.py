@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 
 from distillbench.analysis.aggregate import Results
 from distillbench.errors import ArtifactError
 from distillbench.experiment.outputs import FigureConfig
-from distillbench.report.grid import draw_grid
+from distillbench.report.grid import GAP, LEFT, TILE, TOP, draw_grid
 from distillbench.report.samples import read_trajectory
 from distillbench.report.strips import comparable, strips_of, without_term
 from distillbench.report.tiles import TileGrid, laid_out
@@ -113,6 +114,23 @@ def test_a_grid_is_drawn_the_same_twice(
     ]
     assert drawn[0] == drawn[1]
     assert drawn[0][:4] == b"\x89PNG"
+
+
+def test_of_a_clip_three_frames_are_drawn(world: Any, make_experiment: Any, tmp_path: Path) -> None:
+    world.row("TDM", 25.0, 3.0)
+    clips = np.zeros((8, 5, 8, 8, 3), np.uint8)
+    for frame, channel in ((0, 0), (2, 1), (4, 2)):
+        clips[:, frame, ..., channel] = 255
+    folder = world.store.path("sample", world.cells[0].sample)
+    save_file({"samples": clips}, folder / "samples-00000.safetensors")
+    config = FigureConfig(name="g", samples=5)
+    results = Results(world.plan, world.store)
+    (path,) = draw_grid(config, make_experiment(), results, tmp_path)
+    drawn = np.asarray(Image.open(path).convert("RGB"))
+    line = drawn[TOP + TILE // 2, LEFT:]
+    first = [tuple(line[TILE // 2 + TILE * n]) for n in range(3)]
+    assert first == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    assert tuple(line[4 * (3 * TILE + GAP) + TILE // 2]) == (255, 0, 0)
 
 
 def test_the_way_of_a_sample_has_a_column_an_evaluation(steps: Any) -> None:

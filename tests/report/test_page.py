@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 from safetensors.numpy import save_file
 
 from distillbench.analysis.aggregate import Results
@@ -132,6 +135,32 @@ def test_large_pictures_lie_beside_the_page(
         assert picture["side"] == 256
         assert (tmp_path / picture["full"]).stat().st_size > 1000
     assert len(list((tmp_path / "report_pictures").iterdir())) == world.prompts
+
+
+@pytest.mark.parametrize("side", [8, 120])
+def test_a_clip_stands_still_and_has_all_frames_to_play(
+    side: int, world: Any, infos: Any, make_experiment: Any, tmp_path: Path
+) -> None:
+    """Small ones exactly and in the page, larger ones beside it."""
+    world.row("a", 30.0, 5.0)
+    clips = np.random.default_rng(0).integers(0, 256, (8, 5, side, side, 3), dtype=np.uint8)
+    folder = world.store.path("sample", world.cells[0].sample)
+    save_file({"samples": clips}, folder / "samples-00000.safetensors")
+    (only,) = sample_sets(make_experiment(), Results(world.plan, world.store), infos, tmp_path)
+    for made, clip in zip(only["rows"][0]["pictures"], clips, strict=True):
+        assert made["moves"]
+        still = decoded(made["src"], tmp_path)
+        frames = [f.convert("RGB") for f in ImageSequence.Iterator(decoded(made["full"], tmp_path))]
+        assert len(frames) == 5
+        if side == 8:
+            assert np.array_equal(np.asarray(still), clip[2])
+            assert np.array_equal(np.stack([np.asarray(f) for f in frames]), clip)
+
+
+def decoded(source: str, folder: Path) -> Any:
+    if not source.startswith("data:"):
+        return Image.open(folder / source)
+    return Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
 
 
 def test_samples_of_other_prompts_or_backbones_are_sets_of_their_own(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import socket
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 from safetensors.numpy import save_file
 
 from distillbench.analysis.aggregate import Results
@@ -167,6 +170,31 @@ def test_rows_are_taken_by_their_very_labels(
     found = Results(world.plan, world.store)
     for rows in ((label, "A"), ("A", f"{label}[nfe=4]")):
         assert make_study(found, rows, pairs=2, checks=0, seed=0, out=tmp_path / "s").a == rows[0]
+
+
+def test_clips_play_and_a_check_is_noise_in_every_frame(
+    world: Any, results: Results, tmp_path: Path
+) -> None:
+    for number, cell in enumerate(world.cells):
+        clips = np.random.default_rng(number).integers(0, 256, (8, 5, 8, 8, 3), dtype=np.uint8)
+        folder = world.store.path("sample", cell.sample)
+        save_file({"samples": clips}, folder / "samples-00000.safetensors")
+    made = make_study(results, ("A", "B"), pairs=2, checks=1, seed=0, out=tmp_path / "study")
+    page = (tmp_path / "study/study.html").read_text()
+    assert "<title>Which clip is better?</title>" in page
+    data = json.loads(re.search(r'id="page-data">(.*?)</script>', page)[1])
+    for pair, entry in zip(data["pairs"], made.pairs, strict=True):
+        left, right = (frames_of(pair[side]) for side in ("left", "right"))
+        assert left.shape == right.shape == (5, 8, 8, 3)
+        same = np.array_equal(np.sort(left, None), np.sort(right, None))
+        assert same == entry.check
+        assert not np.array_equal(left, right)
+
+
+def frames_of(source: str) -> np.ndarray:
+    assert source.startswith("data:image/webp;base64,")
+    clip = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+    return np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(clip)])
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 Pictures of up to SIDE pixels a side are inside the page: exact ones up to EXACT pixels, as JPEG
 above. Of larger ones the page holds a copy reduced to SIDE, and the whole picture lies beside it in
-`report_pictures/`.
+`report_pictures/`. Of a clip the page shows the middle frame, and plays it when it is pointed at or
+compared; those larger than EXACT lie beside the page.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -21,6 +20,7 @@ from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.errors import ArtifactError
 from distillbench.experiment.schema import Experiment
+from distillbench.report.encode import EXACT, as_clip, as_picture, is_clip, middle, uri
 from distillbench.report.samples import pick_balanced, read_samples
 from distillbench.report.strips import Strip, strips_of
 
@@ -31,9 +31,10 @@ __all__ = ["PICTURES", "SIDE", "pictures_of", "sample_sets"]
 
 PICTURES = 1200
 """About the most samples of one page."""
-SIDE, EXACT = 256, 96
+SIDE = 256
 FOLDER = "report_pictures"
 _FEWEST, _MOST = 8, 400
+_CLIP = 4
 _CLOUDS, _POINTS = 16, 300
 
 
@@ -67,7 +68,8 @@ def _sample_set(
     first = members[0][1]
     scores = {m: [_by_index(results, row, strip, m) for row, strip in members] for m in infos}
     scores = {m: columns for m, columns in scores.items() if any(columns)}
-    kind = _kind(first)
+    kind, each = _kind(first)
+    budget = max(_FEWEST, budget // each)
     places = _chosen(first, list(scores.values()), budget) if kind == "picture" else _clouds(first)
     shown = []
     for number, (_, strip) in enumerate(members):
@@ -85,11 +87,13 @@ def _sample_set(
     }  # fmt: skip
 
 
-def _kind(strip: Strip) -> str:
+def _kind(strip: Strip) -> tuple[str, int]:
+    """What its samples are shown as, and as how many pictures one counts."""
     try:
-        return "picture" if read_samples(strip.folder, [0])[0].ndim >= 3 else "points"
+        sample = read_samples(strip.folder, [0])[0]
     except ArtifactError:
-        return "picture"
+        return "picture", 1
+    return ("picture" if sample.ndim >= 3 else "points"), (_CLIP if is_clip(sample) else 1)
 
 
 def _by_index(results: Results, row: Row, strip: Strip, metric: str) -> dict[int, float]:
@@ -145,7 +149,7 @@ def _clouds(strip: Strip) -> list[int]:
 
 
 def pictures_of(strip: Strip, places: Sequence[int], kind: str, outdir: Path) -> list[Any]:
-    """For each place a picture {"src", "side", "full"?} or a cloud [[x, y], ...].
+    """For each place a picture {"src", "side", "full"?, "moves"?} or a cloud [[x, y], ...].
 
     Raises ArtifactError where samples are missing.
     """
@@ -154,9 +158,9 @@ def pictures_of(strip: Strip, places: Sequence[int], kind: str, outdir: Path) ->
     encoded = []
     for some in _batches(places, 64):
         for place, sample in zip(some, read_samples(strip.folder, some), strict=True):
-            frame = sample[len(sample) // 2] if sample.ndim == 4 else sample
-            name = f"{strip.cell.sample[:12]}-{place:05d}.jpg"
-            encoded.append(_encoded(frame, outdir / FOLDER / name))
+            encoded.append(
+                _encoded(sample, outdir / FOLDER, f"{strip.cell.sample[:12]}-{place:05d}")
+            )
     return encoded
 
 
@@ -169,24 +173,20 @@ def _batches(places: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (places[start : start + size] for start in range(0, len(places), size))
 
 
-def _encoded(frame: np.ndarray, full: Path) -> dict[str, Any]:
-    """A picture as a data URI; the whole of a larger one is written to `full`."""
-    from PIL import Image
-
-    image = Image.fromarray(frame)
-    side = max(image.size)
-    if side <= EXACT:
-        return {"src": _uri(image, "png", compress_level=6), "side": side}
-    if side <= SIDE:
-        return {"src": _uri(image, "jpeg", quality=92), "side": side}
-    full.parent.mkdir(parents=True, exist_ok=True)
-    image.save(full, "jpeg", quality=92)
-    scale = SIDE / side
-    small = image.resize([round(n * scale) for n in image.size], Image.Resampling.LANCZOS)
-    return {"src": _uri(small, "jpeg", quality=85), "side": SIDE, "full": f"{FOLDER}/{full.name}"}
+def _encoded(sample: np.ndarray, folder: Path, name: str) -> dict[str, Any]:
+    """A picture as a data URI; the whole of a larger one, and of a clip, is written to `folder`."""
+    picture, large = middle(sample), max(sample.shape[-3:-1])
+    shown = {"src": uri(as_picture(picture, most=SIDE)), "side": min(large, SIDE)}
+    if is_clip(sample):
+        clip, shown["moves"] = as_clip(sample), True
+        shown["full"] = uri(clip) if large <= EXACT else _beside(clip, folder, f"{name}.webp")
+    elif large > SIDE:
+        shown["full"] = _beside(as_picture(picture, most=large), folder, f"{name}.jpg")
+    return shown
 
 
-def _uri(image: Any, form: str, **options: Any) -> str:
-    out = io.BytesIO()
-    image.save(out, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+def _beside(data: bytes, folder: Path, name: str) -> str:
+    """Where the page finds what is written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+    return f"{FOLDER}/{name}"

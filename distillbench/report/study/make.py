@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import random
 import re
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from distillbench.analysis.aggregate import Results
 from distillbench.analysis.claims import as_side, parse_claim, resolve
 from distillbench.errors import BadInput
 from distillbench.files.io import storage_guard
+from distillbench.report.encode import as_clip, as_picture, is_clip, uri
 from distillbench.report.page.build import asset, embedded
 from distillbench.report.samples import pick_balanced, read_samples
 from distillbench.report.strips import Strip, strips_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["make_study"]
 
 SIDE = 512
-"""Pixels of the longest side of a picture in the page; larger ones are reduced to it."""
+"""Pixels of the longest side of a picture or clip in the page; larger ones are reduced to it."""
 KEY, PAGE = "key.json", "study.html"
 
 
@@ -57,9 +57,10 @@ def make_study(
     digest = hashlib.sha256(repr(sorted(made.items())).encode()).hexdigest()[:16]
     key = Key(study=digest, **made)  # type: ignore[arg-type]
     pictures = [_pair(a, b, shown[n], keys[m], rng) for m, n in enumerate(order)]
+    what = "clip" if is_clip(read_samples(a.folder, [0])[0]) else "picture"
     with storage_guard(out):
         out.mkdir(parents=True, exist_ok=True)
-        (out / PAGE).write_text(_page(key, pictures), encoding="utf-8")
+        (out / PAGE).write_text(_page(key, pictures, what), encoding="utf-8")
         key.write(out / KEY)
     return key
 
@@ -88,7 +89,7 @@ def _strips(results: Results, rows: tuple[str, str]) -> tuple[Strip, Strip]:
 
 def _pair(a: Strip, b: Strip, place: int, key: PairKey, rng: random.Random) -> dict[str, Any]:
     """What the page shows of one pair; of a check the second picture is noise."""
-    first, second = (_frame(read_samples(strip.folder, [place])[0]) for strip in (a, b))
+    first, second = (read_samples(strip.folder, [place])[0] for strip in (a, b))
     if key.check:
         second = _scrambled(first, rng.randrange(2**32))
     images = [_uri(first), _uri(second)]
@@ -97,35 +98,33 @@ def _pair(a: Strip, b: Strip, place: int, key: PairKey, rng: random.Random) -> d
     return {"prompt": key.prompt, "left": images[0], "right": images[1]}
 
 
-def _frame(sample: np.ndarray) -> np.ndarray:
-    return sample[len(sample) // 2] if sample.ndim == 4 else sample
-
-
-def _scrambled(picture: np.ndarray, seed: int) -> np.ndarray:
+def _scrambled(sample: np.ndarray, seed: int) -> np.ndarray:
     """The same pixels in no order."""
     import numpy as np
 
-    flat = picture.reshape(-1, picture.shape[-1])
-    return np.random.default_rng(seed).permutation(flat).reshape(picture.shape)
+    flat = sample.reshape(-1, sample.shape[-1])
+    return np.random.default_rng(seed).permutation(flat).reshape(sample.shape)
 
 
-def _uri(picture: np.ndarray) -> str:
-    from PIL import Image
-
-    image, out = Image.fromarray(picture), io.BytesIO()
-    image.thumbnail((SIDE, SIDE))
-    form, options = ("jpeg", {"quality": 92}) if max(image.size) > 256 else ("png", {})
-    image.save(out, form, **options)
-    return f"data:image/{form};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+def _uri(sample: np.ndarray) -> str:
+    """A picture, or a clip that plays."""
+    clip = is_clip(sample)
+    return uri(as_clip(sample, most=SIDE) if clip else as_picture(sample, most=SIDE, exact=256))
 
 
-def _page(key: Key, pictures: Sequence[dict[str, Any]]) -> str:
+def _page(key: Key, pictures: Sequence[dict[str, Any]], what: str) -> str:
     folder = Path(__file__).parent / "assets"
     script = (folder / "study.js").read_text(encoding="utf-8")
     script = "(() => {\n" + asset("dom.js") + script + "})();\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     data = {"study": key.study, "pairs": pictures, "colours": []}
-    parts = {"hash": digest, "styles": (folder / "study.css").read_text(encoding="utf-8"),
-             "data": embedded(data), "script": script}  # fmt: skip
+    styles = (folder / "study.css").read_text(encoding="utf-8")
+    parts = {
+        "hash": digest,
+        "what": what,
+        "styles": styles,
+        "data": embedded(data),
+        "script": script,
+    }
     page = (folder / "study.html").read_text(encoding="utf-8")
     return re.sub("@([a-z]+)@", lambda found: parts[found[1]], page)

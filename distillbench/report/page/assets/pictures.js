@@ -6,12 +6,24 @@ function drawingOf(set, row, place, whole = false) {
   if (set.kind === "points") return cloud(made, areaOf(set, place), name);
   const image = el("img", { src: made.src, alt: name, loading: "lazy", decoding: "async" });
   if (made.side < 200) image.classList.add("crisp");
-  if (whole && made.full) {
-    const full = new Image();
-    full.onload = () => { image.src = made.full; };
-    full.src = made.full;
-  }
+  if (whole && made.full) showWhole(image, made);
   return image;
+}
+
+/** The whole of a large picture, or a clip that plays, once it is there. */
+function showWhole(image, made) {
+  const full = new Image();
+  full.onload = () => { image.src = made.full; };
+  full.src = made.full;
+}
+
+/** A tile plays its clip while it is pointed at or has the focus, and stands still otherwise. */
+function playOver(tile, made) {
+  if (!made.moves) return tile;
+  const image = tile.querySelector("img");
+  for (const event of ["pointerenter", "focus"]) tile.addEventListener(event, () => { image.src = made.full; });
+  for (const event of ["pointerleave", "blur"]) tile.addEventListener(event, () => { image.src = made.src; });
+  return tile;
 }
 
 /** The square that holds the points of all rows but the far ones. */

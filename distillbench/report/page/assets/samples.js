@@ -25,11 +25,12 @@ function startSet(host, set) {
   cards.style.setProperty("--card", `${Math.min(set.rows.length, 8) * 7.5 + 1.6}rem`);
   host.append(sampleBar(set, state, metrics, change), rowChoice(set, state, () => show()), said, cards, more);
 
+  const clips = set.rows.some((row) => row.pictures.some((made) => made.moves));
   function show() {
     const places = placesOf(set, state);
     const whole = set.kind === "points" || set.prompts.length === set.of;
     const part = whole ? "" : `; the page holds ${set.prompts.length} of ${set.of}: of every category, and where rows differ most`;
-    said.textContent = `${places.length} prompts${part}. Choose a picture to compare it with another row's.`;
+    said.textContent = `${places.length} prompts${part}. Choose ${clips ? "a clip to compare it with another row's; a clip plays where you point" : "a picture to compare it with another row's"}.`;
     cards.replaceChildren(...places.slice(0, state.shown).map((place) => card(set, state, metrics, place, places)));
     more.hidden = places.length <= state.shown;
   }
@@ -97,6 +98,7 @@ function card(set, state, metrics, place, places) {
 }
 
 function tile(set, row, place, chosen) {
-  return el("button", { type: "button", class: "tile", on: { click: chosen } },
+  const made = el("button", { type: "button", class: "tile", on: { click: chosen } },
     drawingOf(set, row, place), el("span", {}, set.rows[row].label));
+  return playOver(made, set.rows[row].pictures[place]);
 }

@@ -1,6 +1,7 @@
 // One pair after the other; every answer is kept at once, so that a closed page goes on where it was.
 
 const HOME = document.getElementById("study");
+const WHAT = HOME.dataset.what;
 const PLACE = `distillbench-study-${DATA.study}`;
 const SERVED = location.protocol.startsWith("http");
 const state = restored() ?? fresh();
@@ -80,9 +81,9 @@ function welcome() {
     show();
   };
   HOME.replaceChildren(
-    el("h1", {}, "Which picture is better?"),
-    el("p", {}, `You will see ${DATA.pairs.length} pairs of pictures, each made for the text above it. ` +
-      "Choose the one that is better: look at both how good the picture is and how well it fits the text. " +
+    el("h1", {}, `Which ${WHAT} is better?`),
+    el("p", {}, `You will see ${DATA.pairs.length} pairs of ${WHAT}s, each made for the text above it. ` +
+      `Choose the one that is better: look at both how good the ${WHAT} is and how well it fits the text. ` +
       "If you cannot say, choose no difference. Keys: left and right arrow, and down for no difference."),
     el("form", { class: "row", on: { submit: (event) => { event.preventDefault(); start(); } } },
       el("label", { for: "rater" }, "A name or number for you"), name, el("button", {}, "Begin")));
@@ -92,7 +93,7 @@ function ask() {
   const number = state.answers.length;
   const pair = DATA.pairs[number];
   const choose = (side, text) => el("button", { type: "button", "data-choice": side, on: { click: () => answer(side) } }, ...text);
-  const picture = (side) => choose(side, [el("img", { src: pair[side], alt: `the ${side} picture` }), el("span", {}, side)]);
+  const picture = (side) => choose(side, [el("img", { src: pair[side], alt: `the ${side} ${WHAT}` }), el("span", {}, side)]);
   HOME.replaceChildren(
     el("p", { class: "note" }, `Pair ${number + 1} of ${DATA.pairs.length}`),
     el("progress", { max: DATA.pairs.length, value: number, "aria-label": "Pairs judged" }),
