@@ -23,7 +23,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: $(READY) lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 
 docs: $(READY)
 	$(BIN)/mkdocs build

@@ -27,7 +27,7 @@ def _fake_tasks(monkeypatch: pytest.MonkeyPatch, fakes: None) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _cluster(alone: None) -> Iterator[None]:
     """One small Ray for the whole file: starting one takes seconds."""
     ray.init(
         address="local", num_cpus=2, num_gpus=4, include_dashboard=False, log_to_driver=False,

@@ -29,7 +29,7 @@ def _fake_tasks(monkeypatch: pytest.MonkeyPatch, fakes: None) -> None:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(alone: None) -> Iterator[Any]:
     """A head that runs no stages; tests add the nodes that do."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     yield made
