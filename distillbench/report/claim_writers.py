@@ -111,6 +111,6 @@ def _paired(verdict: Verdict) -> str:
     if not verdict.trainings:
         seeds += ", neither trained"
     if verdict.over == "seeds":
-        return f"{verdict.units} seeds, {seeds}"
+        return seeds if verdict.units == 1 else f"{verdict.units} seeds, {seeds}"
     units = "" if verdict.over == "samples" else f" of {verdict.units} {verdict.over}"
     return f"{verdict.pairs} pairs{units}, {seeds}"

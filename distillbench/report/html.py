@@ -139,11 +139,16 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     backbones = dict.fromkeys(cell.backbone for cell in plan.cells)
     return [
         ("rows", str(len(report.results.rows))),
-        ("seeds", ", ".join(map(str, seeds))),
-        ("backbones", ", ".join(backbones)),
-        ("metrics", ", ".join(info.label for info in report.infos.values())),
+        _named("seed", list(map(str, seeds))),
+        _named("backbone", list(backbones)),
+        _named("metric", [info.label for info in report.infos.values()]),
         *stages,
     ]
+
+
+def _named(what: str, names: Sequence[str]) -> tuple[str, str]:
+    """Names with what they are of: "seeds 0" would read as none."""
+    return what if len(names) == 1 else f"{what}s", ", ".join(names)
 
 
 def _missing(report: Report) -> Mapping[str, str]:

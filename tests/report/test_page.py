@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 
 from distillbench.analysis.aggregate import Results
 from distillbench.analysis.losses import read_losses
+from distillbench.report.html import report_html
 from distillbench.report.page.build import embedded, page_data, script
 from distillbench.report.page.losses import loss_curves
 from distillbench.report.page.pictures import sample_sets
@@ -197,6 +199,17 @@ def test_points_are_clouds_of_one_prompt(
     (only,) = sample_sets(make_experiment(), Results(world.plan, world.store), infos, tmp_path)
     assert (only["kind"], only["prompts"]) == ("points", ["prompt 0", "prompt 1"])
     assert only["rows"][0]["pictures"][1] == [[2, 3], [6, 7], [10, 11], [14, 15]]
+
+
+@pytest.mark.parametrize(("seeds", "shown"), [((0,), ("seed", "0")), ((0, 1), ("seeds", "0, 1"))])
+def test_what_is_single_is_not_called_many(
+    world: Any, infos: Any, make_experiment: Any, tmp_path: Path, seeds: tuple[int, ...],
+    shown: tuple[str, str],
+) -> None:  # fmt: skip
+    world.row("a", 30.0, 5.0, seeds=seeds)
+    report = build_report(make_experiment(), world.plan, world.store, infos=infos)
+    facts = re.findall(r"<dt>(\w+)</dt><dd>(.+?)</dd>", report_html(report, [], tmp_path))
+    assert {shown, ("backbone", "sd"), ("metrics", "HPS v2.1, FID")} <= set(facts)
 
 
 def test_provenance_counts_stages_where_they_differ(world: Any) -> None:

@@ -177,6 +177,7 @@ def test_no_evidence_is_undecided_with_a_reason(
     }
     found = decide(world, make_experiment, infos, *claims)
     assert {v.verdict for v in found} == {"undecided"}
+    assert claim_texts(found[1], infos)[-1] == "one seed only"
     for verdict, reason in zip(found, claims.values(), strict=True):
         assert verdict.reason.startswith(reason)
 
