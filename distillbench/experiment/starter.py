@@ -7,7 +7,7 @@ trying, and metrics that lack something here are left as comments with what they
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,14 @@ from distillbench.api.registry import (
 from distillbench.errors import BadInput, DistillbenchError, NotSupported
 from distillbench.experiment.reference import descriptions
 from distillbench.files.places import Need
+from distillbench.world import weights
 
 __all__ = ["Starter", "starter"]
 
 PROMPTS, IMAGES = "hpsv2", "laion-aesthetic"
 """Sets of the data folder that an experiment of published backbones begins with."""
+GUIDANCE = ("teacher_guidance", "guidance_scale")
+"""Settings of methods that say how far a teacher is guided; the first that a method has."""
 _EVALUATIONS = ([4, 1], [4], [2], [1], [8])
 _SAMPLES = 64
 _TINY = (
@@ -57,6 +60,7 @@ def starter(asked: Starter) -> str:
     backbone = build_backbone(asked.backbone, {})
     real = any(need.size for need in backbone.requirements())
     rows = [*_teachers(asked, backbone), *asked.methods]
+    guidance = _guidance(asked.backbone)
     parts = [
         _head(asked),
         _backbones(asked.backbone),
@@ -65,11 +69,22 @@ def starter(asked: Starter) -> str:
             real=real,
             latents=any("latents" in METHODS.get(m).needs for m in asked.methods),
         ),
-        "rows:\n" + "".join(_row(name, backbone) for name in rows),
+        "rows:\n" + "".join(_row(name, backbone, guidance) for name in rows),
         "# Every row is run with each seed; errors over seeds need two or more.\nseeds: [0]\n",
-        *_scores(backbone, rows[0], real=real),
+        *_scores(backbone, rows[0], guidance, real=real),
     ]
     return "\n".join(parts)
+
+
+def _guidance(backbone: str) -> float | None:
+    """The scale at which a shipped teacher is used, by its card; None of any other backbone.
+
+    Methods have those of their papers, at which a small teacher is oversaturated.
+    """
+    if backbone not in weights.available():
+        return None
+    found: float | None = weights.card(backbone).get("quality", {}).get("guidance")
+    return found
 
 
 def _head(asked: Starter) -> str:
@@ -84,8 +99,7 @@ def _head(asked: Starter) -> str:
 
 
 def _backbones(name: str) -> str:
-    told = _settings(BACKBONES.get(name).Config)
-    more = f"    # params:\n{told}" if told else ""
+    more = _params(BACKBONES.get(name).Config)
     return f"backbones:\n  {name}:\n    use: {name}\n    # label: {name}\n{more}"
 
 
@@ -105,16 +119,23 @@ def _base(backbone: str, *, real: bool, latents: bool) -> str:
     )
 
 
-def _row(name: str, backbone: Any) -> str:
+def _row(name: str, backbone: Any, guidance: float | None) -> str:
     cls = METHODS.get(name)
     required = [key for key, field in cls.Config.model_fields.items() if field.is_required()]
     if required:
         what = f"method {name} has no default for {', '.join(required)}"
         raise BadInput(what, hint=f"see: distillbench list methods {name}")
     steps = _evaluations(name, backbone)
-    settings = _settings(cls.Config)
     head = f"  - label: {display_name(cls)}\n    method: {name}\n    nfe: {json.dumps(steps)}\n"
-    return head + (f"    # params:\n{settings}" if settings else "")
+    return head + _params(cls.Config, _guided(cls.Config, guidance))
+
+
+def _guided(config: type[BaseModel], guidance: float | None) -> dict[str, float]:
+    """The setting that guides the teacher; none of a method that guides nothing by default."""
+    name = next((name for name in GUIDANCE if name in config.model_fields), "")
+    if guidance is None or not name or config.model_fields[name].default == 1:
+        return {}
+    return {name: guidance}
 
 
 def _evaluations(name: str, backbone: Any) -> Sequence[int]:
@@ -143,7 +164,7 @@ def _teachers(asked: Starter, backbone: Any) -> list[str]:
     return []
 
 
-def _scores(backbone: Any, baseline: str, *, real: bool) -> Iterator[str]:
+def _scores(backbone: Any, baseline: str, guidance: float | None, *, real: bool) -> Iterator[str]:
     """Metrics, a table, a figure and what else could be asked."""
     fitting, left = [], []
     for name in METRICS.names():
@@ -155,7 +176,9 @@ def _scores(backbone: Any, baseline: str, *, real: bool) -> Iterator[str]:
             left.append(f"  # - {name}: {lacking or 'needs a reference'}")
         else:
             fitting.append(name)
-    reference = f"# reference: {{method: {baseline}, nfe: 25}}   # what distances are measured to\n"
+    asked: dict[str, Any] = {"method": baseline, "nfe": 25}
+    asked |= {"guidance_scale": guidance} if guidance is not None else {}
+    reference = f"# reference: {_flow(asked)}   # what distances are measured to\n"
     listed = [*map(_metric, fitting), *(f"{line}\n" for line in left), reference]
     yield (_TINY if real else "") + "metrics:\n" + "".join(listed)
     shown = ", ".join(["label", "nfe", *fitting])
@@ -168,8 +191,7 @@ def _scores(backbone: Any, baseline: str, *, real: bool) -> Iterator[str]:
 
 
 def _metric(name: str) -> str:
-    told = _settings(METRICS.get(name).Config)
-    return f"  - use: {name}\n" + (f"    # params:\n{told}" if told else "")
+    return f"  - use: {name}\n" + _params(METRICS.get(name).Config)
 
 
 def _lacking(name: str) -> str:
@@ -185,22 +207,34 @@ def _need(need: Need) -> str:
     return need.problem if need.kind == "samples" else f"needs {need.kind} {need.name}"
 
 
-def _settings(config: type[BaseModel]) -> str:
-    """Every setting as a comment: its name, default, and what it says of itself."""
-    told: dict[str, str] = {}
-    for base in reversed(config.__mro__):
-        if issubclass(base, BaseModel):
-            told |= descriptions(base)
-    lines = []
+def _params(config: type[BaseModel], given: Mapping[str, Any] | None = None) -> str:
+    """Every setting with its value and what it says of itself; a comment where it is not given."""
+    given, told = given or {}, _descriptions(config)
+    active: list[str] = []
+    silent: list[str] = []
     for name, field in config.model_fields.items():
         if field.is_required():
             continue
         default = field.get_default(call_default_factory=True, validated_data={})
         shown = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
-        value = json.dumps(list(shown) if isinstance(shown, tuple) else shown, default=str)
+        value = given.get(name, list(shown) if isinstance(shown, tuple) else shown)
         text = f"   # {told[name]}" if told.get(name) else ""
-        lines.append(f"    #   {name}: {value}{text}\n")
-    return "".join(lines)
+        line = f"  {name}: {json.dumps(value, default=str)}{text}\n"
+        (active if name in given else silent).append(line)
+    if not active and not silent:
+        return ""
+    head = "    params:\n" if active else "    # params:\n"
+    lines = [*(f"    {line}" for line in active), *(f"    # {line}" for line in silent)]
+    return head + "".join(lines)
+
+
+def _descriptions(config: type[BaseModel]) -> dict[str, str]:
+    """What its settings say of themselves, its own docstring before those of its bases."""
+    told: dict[str, str] = {}
+    for base in reversed(config.__mro__):
+        if issubclass(base, BaseModel):
+            told |= descriptions(base)
+    return told
 
 
 def _flow(values: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import pytest
 from distillbench.api.registry import BACKBONES, METHODS
 from distillbench.cli.main import app, run_command
 from distillbench.experiment.load import load_experiment
+from distillbench.experiment.starter import GUIDANCE
 
 FITTING = [
     (backbone, method)
@@ -47,6 +48,28 @@ def test_all_settings_stand_beside_the_row_and_can_be_set(cli: Any) -> None:
     assert before.code == 0, before.err
     stages = cli("plan", "e2.yaml", "--json").json["stages"]
     assert [s["key"] for s in before.json["stages"]] == [s["key"] for s in stages]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "scale"), [("tiny-sd", 1.4), ("tiny-sdxl", 2.0), ("tiny-pixart", 2.0)]
+)
+def test_a_small_teacher_is_guided_as_the_experiments_do(
+    cli: Any, backbone: str, scale: float
+) -> None:
+    methods = ("tdm", "lcm", "dmd2", "sft")
+    assert cli("init", *methods, "--backbone", backbone, "-o", "e2.yaml").code == 0
+    rows = load_experiment(Path("e2.yaml")).rows
+    assert [row["method"] for row in rows] == ["teacher", *methods]
+    guided = [{k: v for k, v in row["params"].items() if k in GUIDANCE} for row in rows]
+    assert [set(found.values()) for found in guided] == [{scale}] * 5
+    assert f"# reference: {{method: teacher, nfe: 25, guidance_scale: {scale}}}" in (
+        Path("e2.yaml").read_text()
+    )
+
+
+def test_other_backbones_are_guided_as_the_papers_do(cli: Any) -> None:
+    assert cli("init", "tdm", "--backbone", "gmm", "-o", "e2.yaml").code == 0
+    assert all(not row.get("params") for row in load_experiment(Path("e2.yaml")).rows)
 
 
 def test_a_metric_that_is_left_out_says_why(cli: Any) -> None:
