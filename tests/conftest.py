@@ -23,6 +23,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that run alone come first: all in the share of one process, so that none waits."""
+    items.sort(key=lambda item: "alone" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """What a test draws does not depend on the tests that ran before it in its process."""

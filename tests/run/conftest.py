@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from distillbench.run.driver import execute
 from distillbench.run.options import Outcome, RunOptions
 from distillbench.run.progress import ProgressLog
 from distillbench.store.layout import Store
+from distillbench.store.lease import Lease
 from distillbench.testing.specs import sample_spec, score_spec, train_spec
 
 
@@ -96,6 +99,24 @@ def run(store: Store, plan: Plan, **options: Any) -> tuple[Outcome, str]:
 def run_plan() -> Callable[..., tuple[Outcome, str]]:
     """`run`, for test modules."""
     return run
+
+
+def release_when(lease: Lease, store: Store, plan: Plan, text: str) -> None:
+    """Give a lease back, in a thread, once the log of the plan's run says something."""
+    log = store.root.parent / plan.name / "log.txt"
+
+    def release() -> None:
+        while not (log.exists() and text in log.read_text()):
+            time.sleep(0.02)
+        lease.release()
+
+    threading.Thread(target=release, daemon=True).start()
+
+
+@pytest.fixture
+def released() -> Callable[[Lease, Store, Plan, str], None]:
+    """`release_when`, for test modules."""
+    return release_when
 
 
 def count_starts(store: Store) -> Counter[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -112,14 +112,15 @@ def test_a_failed_teacher_run_blocks_the_trainings_that_start_from_it(
 
 
 def test_a_stage_waits_for_whoever_writes_its_checkpoints(
-    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts, released: Any
 ) -> None:
     stages = make_chain("cut")
     stages[0] = replace(stages[0], runtime={"threads": 1, "lineage": "f" * 20})
     lease = Lease.take(store.lease_path("train", "f" * 20))
     assert lease is not None
-    threading.Timer(2.5, lease.release).start()  # long after the run has come to the stage
-    outcome, shown = run(store, make_plan(stages))
+    plan = make_plan(stages)
+    released(lease, store, plan, "wait   cut train: process")
+    outcome, shown = run(store, plan)
     assert outcome.exit_code == 0
     assert shown.count("wait   cut train: process") == 1
     assert "another run has it" not in shown

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,13 +75,14 @@ def _signal_when(store: Store, stage: Stage, *numbers: int, after: Path | None =
 
 
 def test_a_stage_of_another_run_is_waited_for(
-    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts
+    store: Store, make_chain: Chain, make_plan: MakePlan, run: Run, starts: Starts, released: Any
 ) -> None:
     stages = make_chain("row")
     lease = Lease.take(store.lease_path("train", stages[0].key), run="theirs")
     assert lease is not None
-    threading.Timer(2.5, lease.release).start()  # long after the run has come to the stage
-    outcome, shown = run(store, make_plan(stages))
+    plan = make_plan(stages)
+    released(lease, store, plan, f"process {os.getpid()}")
+    outcome, shown = run(store, plan)
     assert f"process {os.getpid()}" in shown
     assert outcome.exit_code == 0
     assert starts(store)[stages[0].key] == 1
