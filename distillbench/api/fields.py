@@ -18,7 +18,9 @@ from pydantic import BaseModel
 
 from distillbench.files.renamed import renamed
 
-__all__ = ["ADDED", "NEUTRAL", "SAMPLING", "SIZE", "Split", "renamed", "same_network", "split"]
+__all__ = [
+    "ADDED", "NEUTRAL", "SAMPLING", "SIZE", "Split", "neutral", "renamed", "same_network", "split",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Split:
 
 def split(config: BaseModel) -> Split:
     """Tell the settings of a plug-in apart by their marks."""
-    marked = set(_marked(type(config)))
+    marked = set(_marked(type(config), SAMPLING, NEUTRAL))
     unchanged = {
         name
         for name, field in type(config).model_fields.items()
@@ -88,9 +90,14 @@ def same_network(one: BaseModel, two: BaseModel) -> bool:
     return kept[0] == kept[1]
 
 
-def _marked(kind: type[BaseModel]) -> Iterator[str]:
+def neutral(kind: type[BaseModel]) -> frozenset[str]:
+    """Names of the settings that are marked NEUTRAL."""
+    return frozenset(_marked(kind, NEUTRAL))
+
+
+def _marked(kind: type[BaseModel], *marks: _Mark) -> Iterator[str]:
     """Names of marked fields; a subclass that gives a field another default keeps its mark."""
     for base in kind.__mro__:
         for name, field in getattr(base, "__pydantic_fields__", {}).items():
-            if any(isinstance(mark, _Mark) for mark in field.metadata):
+            if any(mark in field.metadata for mark in marks):
                 yield name

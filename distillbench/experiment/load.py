@@ -18,6 +18,7 @@ from distillbench.api.registry import (
     display_name,
 )
 from distillbench.errors import BadInput, PluginError
+from distillbench.experiment.beside import found_beside
 from distillbench.experiment.factors import merged
 from distillbench.experiment.names import check_names
 from distillbench.experiment.schema import CellConfig, Experiment, RowConfig
@@ -62,6 +63,7 @@ def load_experiment(
     for text in sets:
         tree = with_override(tree, text, problems)
     _use_plugins(tree, FilePath(path).parent, problems)
+    tree = found_beside(tree, FilePath(path).parent)
     experiment = validated(Experiment, tree, problems, owner="an experiment")
     for model, partial in _partials(tree):
         validated(model, partial, problems, owner="a row")

@@ -6,12 +6,14 @@ each entry or picture, so that nothing of it is left for a training to find.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from distillbench.api.backbone import Backbone
 from distillbench.errors import BadInput
+from distillbench.experiment.beside import looked_in
 from distillbench.experiment.expand import GridPoint
 from distillbench.files.marks import Problems, locate
 from distillbench.files.places import data_root, images_folder, is_images_path
@@ -111,7 +113,8 @@ class Datasets:
             self._problem(point, "data", "images", what)
         elif is_images_path(text):
             also = f"; there is {named}, whose name is {named.name}" if named.is_dir() else ""
-            self._problem(point, "data", "images", f"no folder {text}{also}")
+            where = looked_in(text, locate(point.tree, ("data", "images"))[0])
+            self._problem(point, "data", "images", f"no folder {text}{where}{also}")
         else:
             what = f"image set {text!r} is not on this disk: no folder {folder}"
             self._note(point, "images", f"{what}, nor {Path(text).absolute()}; a run needs it")
@@ -140,8 +143,12 @@ class Datasets:
             try:
                 found = find_prompts(name)
             except BadInput as error:
+                places = prompt_file(name), prompt_file(name).rpartition(":")[0]
+                there = any(map(os.path.exists, places)) or not places[0]
+                mark, _ = locate(point.tree, (part, "prompts"))
+                where = "" if there else looked_in(name, mark)
                 for line in error.line.splitlines():
-                    self._problem(point, part, "prompts", line)
+                    self._problem(point, part, "prompts", f"{line}{where}")
             else:
                 self._prompts[name] = found.sha256 if found else f"missing:{name}"
                 self._found |= {name: found} if found else {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import BadInput
+from distillbench.experiment.beside import looked_in
 from distillbench.experiment.expand import GridPoint
 from distillbench.files.marks import Problems, locate
 from distillbench.plan.datasets import Datasets, Prompts
@@ -115,8 +116,10 @@ class GivenRows:
                 raise BadInput(f"no folder {root}")
             return given_samples(root, chosen, point.config.sample.n)
         except BadInput as error:
+            mark, _ = locate(point.tree, ("samples",))
+            where = "" if root.exists() else looked_in(text, mark)
             for line in str(error).splitlines():
-                self._problem(point, "samples", line)
+                self._problem(point, "samples", f"{line}{where}")
             return None
 
     def stage(self, point: GridPoint, given: Given, seed: int, label: str) -> Stage:

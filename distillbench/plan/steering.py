@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from distillbench.api.published import Published
 from distillbench.api.steering import Made, Steer
 from distillbench.errors import BadInput, DistillbenchError
-from distillbench.files.marks import MapNode, Problems, locate
+from distillbench.experiment.beside import looked_in
+from distillbench.files.marks import MapNode, Mark, Problems, locate
 from distillbench.files.places import Need, is_images_path
 from distillbench.specs.ontop import ControlSpec, ImagePromptSpec
 
@@ -52,7 +53,7 @@ def steered(
         except DistillbenchError as error:
             problems.add(mark, error.line)
         try:
-            images = _pictures(steer.images, prompts, n)
+            images = _pictures(steer.images, prompts, n, at)
         except BadInput as error:
             for line in error.line.splitlines():
                 problems.add(at, line)
@@ -73,14 +74,14 @@ def _listed(config: CellConfig) -> Iterator[tuple[str, int, Steer]]:
         yield "image_prompts", index, steer
 
 
-def _pictures(images: str, prompts: PromptSet | None, n: int) -> str:
+def _pictures(images: str, prompts: PromptSet | None, n: int, at: Mark) -> str:
     """Identity of the pictures; of a named set that is not on this disk "missing:<name>"."""
     from distillbench.data.steering import is_there, pictures_place, steering_pictures
 
     place = pictures_place(images)
     if not is_there(place):
         if is_images_path(images):
-            raise BadInput(f"no folder {place}")
+            raise BadInput(f"no folder {place}{looked_in(images, at)}")
         return f"missing:{images}"
     if prompts is None:
         return ""
