@@ -2,9 +2,10 @@
 
 A value x_sp of training s and prompt p is a mean plus an effect of the training, one of the prompt,
 and their interaction. Whoever repeats the study trains again and draws other prompts, so the error
-of the mean has two parts with degrees of freedom of their own. Intervals follow the law of the sum
-of the two (Behrens and Fisher): Student's t over trainings where these dominate, the usual error
-over prompts where trainings do not differ. Prompts alone are resampled where nothing was trained.
+of the mean has two parts with degrees of freedom of their own. Intervals are Student's t over
+trainings where these dominate, the usual error over prompts where trainings do not differ, and
+between the two a weighted mean that is calibrated (`tails.two_part_tail`). Prompts alone are
+resampled where nothing was trained.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from distillbench.analysis import stats
-from distillbench.analysis.tails import behrens_fisher_quantile, behrens_fisher_tail, f_tail
+from distillbench.analysis.tails import f_tail, two_part_quantile, two_part_tail
 
 __all__ = ["Levels", "Pool", "levels", "pool", "trainings_needed"]
 
@@ -56,7 +57,7 @@ class Levels:
         """Low and high end."""
         if not self.stderr:
             return self.mean, self.mean
-        half = behrens_fisher_quantile(level, *self._parts) * self.stderr
+        half = two_part_quantile(level, *self._parts) * self.stderr
         return self.mean - half, self.mean + half
 
     @property
@@ -64,7 +65,7 @@ class Levels:
         """Two-sided p-value of a true mean of zero."""
         if not self.stderr:
             return 1.0 if self.mean == 0 else 0.0
-        return min(1.0, behrens_fisher_tail(abs(self.mean) / self.stderr, *self._parts))
+        return two_part_tail(abs(self.mean) / self.stderr, *self._parts)
 
     @property
     def _parts(self) -> tuple[tuple[float, float], tuple[int, int]]:
@@ -190,8 +191,7 @@ def _interaction(rows: Sequence[Sequence[float]]) -> float:
 def trainings_needed(found: Levels, prompts: int) -> int | None:
     """The least trainings that decide a true difference of this size with 80 % power.
 
-    None above 64. The law of the error is taken as Student's t with Satterthwaite's degrees of
-    freedom.
+    None above 64. By the rule of the intervals, the error taken to be as large as it is here.
     """
     if not _decides(found.at(MOST, prompts)):
         return None
@@ -201,6 +201,5 @@ def trainings_needed(found: Levels, prompts: int) -> int | None:
 def _decides(guess: Levels) -> bool:
     if not guess.stderr:
         return True
-    parts = guess.by_training**2 / guess.training_df + guess.by_prompt**2 / guess.prompt_df
-    df = max(1, min(200, int(guess.stderr**4 / parts)))
-    return abs(guess.mean) / guess.stderr >= stats.student_quantile(0.975, df) + POWER_Z
+    least = guess.interval()[1] - guess.mean
+    return abs(guess.mean) >= least + POWER_Z * guess.stderr

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bootstrap_interval", "cluster_sums", "clustered_stderr", "effect_size", "holm", "mean",
-    "prompts_are_fixed", "seeds_stderr", "sign_flip_p", "student_quantile", "student_tail",
-    "within_prompts",
+    "prompts_are_fixed", "seeds_stderr", "sign_flip_p", "within_prompts",
 ]  # fmt: skip
 
 _EXACT_UP_TO = 12
@@ -155,34 +154,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = running
     return adjusted
-
-
-# ---- Student's t ---------------------------------------------------------------------------
-
-
-def student_tail(t: float, df: int) -> float:
-    """P(T > t) for t >= 0, by the finite series for integer df (Abramowitz and Stegun 26.7.3-4)."""
-    angle = math.atan2(t, math.sqrt(df))
-    cosine2 = math.cos(angle) ** 2
-    term = total = 1.0 if df % 2 == 0 else math.cos(angle)
-    for k in range(2 if df % 2 == 0 else 3, df, 2):
-        term *= cosine2 * (k - 1) / k
-        total += term
-    if df % 2 == 0:
-        inside = math.sin(angle) * total
-    else:
-        inside = 2 / math.pi * (angle + (math.sin(angle) * total if df > 1 else 0.0))
-    return max(0.0, (1 - inside) / 2)
-
-
-def student_quantile(p: float, df: int) -> float:
-    """The t with P(T <= t) = p for 1/2 < p < 1, by bisection."""
-    low, high = 0.0, 1.0
-    while student_tail(high, df) > 1 - p:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if student_tail(middle, df) > 1 - p else (low, middle)
-    return (low + high) / 2

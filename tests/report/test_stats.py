@@ -50,14 +50,6 @@ def test_errors_inside_prompts_are_those_of_a_model_with_a_mean_each() -> None:
     assert found == pytest.approx(math.sqrt(squares / 72 / 80))
 
 
-@pytest.mark.parametrize(
-    ("df", "critical"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (9, 2.26216), (30, 2.04227)]
-)
-def test_student_quantiles_of_the_tables(df: int, critical: float) -> None:
-    assert stats.student_quantile(0.975, df) == pytest.approx(critical, rel=1e-5)
-    assert stats.student_tail(critical, df) == pytest.approx(0.025, rel=1e-4)
-
-
 def test_bootstrap_interval_of_a_normal_mean() -> None:
     rng = random.Random(1)
     values = [rng.gauss(0.5, 1.0) for _ in range(400)]
