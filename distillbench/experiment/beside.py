@@ -60,7 +60,7 @@ def looked_in(text: str, mark: Mark) -> str:
     folder = FilePath(mark.source).parent
     one = mark.source.startswith("--") or _is_here(folder)
     whole = os.path.isabs(os.path.expanduser(text))
-    return "" if one or whole else f" (neither in {folder} nor in {FilePath.cwd()})"
+    return "" if one or whole else f" (neither beside {mark.source} nor in {FilePath.cwd()})"
 
 
 def _is_here(folder: FilePath) -> bool:

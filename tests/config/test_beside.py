@@ -79,17 +79,18 @@ def test_where_it_was_looked_for_is_said(planned: Planned, tmp_path: Path) -> No
         planned("none.txt")
     (line,) = caught.value.line.splitlines()
     assert line.startswith("own/e.yaml:3:")
-    assert line.endswith(f" (neither in own nor in {tmp_path})")
+    assert line.endswith(f" (neither beside own/e.yaml nor in {tmp_path})")
     with pytest.raises(BadInput) as caught:
         planned("few.txt", ", data: {images: ./pictures}")
-    assert f"no folder ./pictures (neither in own nor in {tmp_path})" in caught.value.line
+    where = f"(neither beside own/e.yaml nor in {tmp_path})"
+    assert f"no folder ./pictures {where}" in caught.value.line
     with pytest.raises(BadInput) as caught:
         planned("few.txt", sets=["base.sample.prompts=none.txt"])
-    assert "neither in" not in caught.value.line
+    assert "neither beside" not in caught.value.line
     (tmp_path / "here.yaml").write_text(HEAD.replace("PROMPTS", "none.txt").replace("MORE", ""))
     with pytest.raises(BadInput) as caught:
         checked_plan(load_experiment(tmp_path / "here.yaml"))
-    assert "neither in" not in caught.value.line
+    assert "neither beside" not in caught.value.line
 
 
 def test_samples_of_others_lie_beside_the_file(tmp_path: Path, monkeypatch: Any) -> None:

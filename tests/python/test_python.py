@@ -120,6 +120,13 @@ def test_errors_are_those_of_the_command_line(change: dict[str, Any], text: str)
     assert not Path("results").exists()
 
 
+def test_a_mappings_paths_are_those_of_the_working_folder(tmp_path: Path) -> None:
+    base = {**SMALL["base"], "sample": {"n": 4, "prompts": "none.txt"}}
+    with pytest.raises(ConfigError) as error:
+        distillbench.run({**SMALL, "base": base})
+    assert str(error.value).endswith(f" (neither beside the experiment nor in {tmp_path})")
+
+
 def test_no_such_file_and_no_results(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nowhere.yaml: no such file"):
         distillbench.run("nowhere.yaml")
