@@ -29,7 +29,7 @@ from distillbench.score.preprocess import (
     standardise,
 )
 from distillbench.score.progress import ahead, in_parts
-from distillbench.score.weights import INCEPTION_SIDE, TINY_SIDE, ClipSource, arch_of
+from distillbench.score.weights import INCEPTION_SIDE, TINY_SIDE, ClipSource, arch_of, tiny_misfit
 
 __all__ = [
     "ClipExtractor",
@@ -254,12 +254,8 @@ class TinyNet:
 
     def pixels(self, data: Tensor) -> Tensor:
         """What the network sees: (n, 3, 32, 32) in -1..1. Raises NotSupported for another size."""
-        if tuple(data.shape[1:]) != (self.side, self.side, 3):
-            raise NotSupported(
-                f"the tiny feature net sees {self.side}x{self.side} pictures, not "
-                f"{tuple(data.shape[1:3])}",
-                hint="use the published extractor for pictures of other sizes",
-            )
+        if what := tiny_misfit(*data.shape[1:3]):
+            raise NotSupported(what)
         return data.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 

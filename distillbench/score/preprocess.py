@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from distillbench.errors import NotSupported
+from distillbench.score.weights import too_small
 
 __all__ = [
     "centre_patch",
@@ -106,11 +107,8 @@ def _stretched(image: np.ndarray, size: int) -> Tensor:
 def centre_patch(images: Tensor, size: int) -> Tensor:
     """The central `size` pixels as they are, 0..255. Raises NotSupported for smaller pictures."""
     height, width = images.shape[1:3]
-    if min(height, width) < size:
-        raise NotSupported(
-            f"a patch has {size} pixels a side, the pictures are {width}x{height}",
-            hint="patch distances are for larger pictures",
-        )
+    if what := too_small("a distance of patches", size, height, width):
+        raise NotSupported(what)
     top, left = (height - size) // 2, (width - size) // 2
     return images[:, top : top + size, left : left + size].permute(0, 3, 1, 2).float()
 

@@ -8,6 +8,7 @@ no file says so. No torch here: planning looks at every file.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,14 +86,16 @@ def real_need(text: str) -> Need:
     return Need("images", text, what, "put the pictures, or their statistics, there")
 
 
-def real_problems(text: str, dim: int, *, moments: bool, side: int = 0) -> list[str]:
+def real_problems(
+    text: str, dim: int, *, moments: bool, misfit: Callable[[int, int], str]
+) -> list[str]:
     """What is wrong with a set, one line each; nothing where a named one is not on this disk.
 
     Args:
         text: of the setting.
         dim: of the features; 0 where it is not known yet.
         moments: whether `mu` and `sigma` will do.
-        side: in pixels, of the square pictures that the network takes; 0 where it takes all sizes.
+        misfit: what is wrong with pictures of a height and width, see `Metric.misfit`.
     """
     path = real_place(text)
     try:
@@ -108,23 +111,21 @@ def real_problems(text: str, dim: int, *, moments: bool, side: int = 0) -> list[
 
     bad = damaged(path, files)
     more = [f"{path}: {len(bad) - TOLD} more such files"] if len(bad) > TOLD else []
-    return [*bad[:TOLD], *more] if bad else _other_sizes(path, files, side)
+    return [*bad[:TOLD], *more] if bad else _unfit(path, files, misfit)
 
 
-def _other_sizes(path: Path, files: list[str], side: int) -> list[str]:
-    """One line on pictures that are not of the size of a network which resizes nothing."""
+def _unfit(path: Path, files: list[str], misfit: Callable[[int, int], str]) -> list[str]:
+    """One line on pictures of a size that the metric does not take."""
     from distillbench.data.looked_at import picture_sizes
 
-    sizes = picture_sizes(path, files) if side else []
-    other = [(file, size) for file, size in zip(files, sizes) if size != f"{side}x{side}"]
-    if not other:
+    # Where a picture of one pixel will do all sizes do, and none is looked at.
+    sizes = picture_sizes(path, files) if misfit(1, 1) else []
+    told = {size: misfit(*reversed([int(n) for n in size.split("x")])) for size in set(sizes)}
+    bad = [(file, told[size]) for file, size in zip(files, sizes) if told[size]]
+    if not bad:
         return []
-    file, size = other[0]
-    return [
-        f"{path}: the tiny extractor takes pictures of {side}x{side} pixels, and {len(other)} of "
-        f"these {len(files)} are not ({file}: {size}); bring them to that size, or name the "
-        "weights of an extractor that resizes"
-    ]
+    file, what = bad[0]
+    return [f"{path}: {len(bad)} of these {len(files)} pictures cannot be scored ({file}): {what}"]
 
 
 def real_count(text: str) -> int:

@@ -134,7 +134,7 @@ class SetMetric(Metric):
         if not self._real:
             return []
         dim = self._features_known()
-        if found := real_problems(self._real, dim, moments=self.moments, side=self._side()):
+        if found := real_problems(self._real, dim, moments=self.moments, misfit=self.misfit):
             return found
         count = real_count(self._real)
         what = self._too_few(count, dim)[0] if count else ""
@@ -156,17 +156,12 @@ class SetMetric(Metric):
 
     def misfit(self, height: int, width: int) -> str:
         """A tiny extractor takes samples of its own size alone, patches none that are smaller."""
-        if self._side():
+        if self.named is INCEPTION and self.rule == "resize" and self._choice.like_tiny:
             return tiny_misfit(height, width)
         if self.rule != "patch":
             return ""
         least = TINY_SIDE // 2 if self._choice.like_tiny else INCEPTION_SIDE
         return too_small(f"{self.info.label}, of patches,", least, height, width)
-
-    def _side(self) -> int:
-        """Pixels along a side of the pictures that the extractor takes; 0: it resizes them."""
-        whole = self.named is INCEPTION and self.rule == "resize"
-        return TINY_SIDE if whole and self._choice.like_tiny else 0
 
     def _too_few(self, n: int, dim: int) -> tuple[str, str]:
         """What is wrong with n samples and what to do; empty where nothing is."""

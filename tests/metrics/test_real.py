@@ -189,7 +189,8 @@ def test_real_pictures_and_a_teacher_exclude_each_other(plan_of: PlanOf, tmp_pat
         (lambda p: (saved(p, MANY, 7), _cut(p / "003.png")), "003.png: cannot be decoded"),
         (
             lambda p: (saved(p, MANY, 7), Image.new("RGB", (48, 32)).save(p / "wide.png")),
-            f"of 32x32 pixels, and 1 of these {MANY + 1} are not (wide.png: 48x32)",
+            f"1 of these {MANY + 1} pictures cannot be scored (wide.png): the tiny extractor takes "
+            "samples of 32x32 pixels, not 48x32",
         ),
         (lambda p: _npz(p, mu=np.zeros(3), sigma=np.eye(3)), "mu has shape (3,); finite"),
         (lambda p: _npz(p, mu=np.zeros(DIM), sigma=np.ones(DIM)), f"sigma has shape ({DIM},)"),

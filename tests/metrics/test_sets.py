@@ -190,7 +190,7 @@ def test_grey_and_one_pixel_pictures_of_a_folder_are_read(tmp_path: Path) -> Non
 
 def test_patches_are_of_pictures_that_are_large_enough(scorers: Path) -> None:
     small = dataclasses.replace(images(12, 0), data=images(12, 0).data[:, :9, :9])
-    with pytest.raises(NotSupported, match="a patch has 16 pixels a side"):
+    with pytest.raises(NotSupported, match="takes samples of 16 pixels a side or more, not 9x9"):
         evaluate(build_metric("patch_fid", setting(scorers)), small, small)
 
 
