@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distillbench.plan.devices import gpu_memory
+from distillbench.plan.identity import canonical_json
+from distillbench.plan.stage import Plan, Stage
+from distillbench.run import reckon
 
 Cli = Callable[..., Any]
 TEXT = """\
@@ -21,6 +24,23 @@ rows:
   - {method: teacher, nfe: 2}
 seeds: [0, 1]
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _each_once() -> Iterator[None]:
+    """What decides the memory of a stage is reckoned once for all tests of this file."""
+    known: dict[tuple[str, str], Any] = {}
+    of_networks = reckon._of_networks
+
+    def remembered(plan: Plan, stage: Stage, other: reckon.Changed) -> Any:
+        asked = canonical_json(reckon._told(plan, stage)), repr(other)
+        if asked not in known:
+            known[asked] = of_networks(plan, stage, other)
+        return known[asked]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reckon, "_of_networks", remembered)
+        yield
 
 
 @pytest.fixture
