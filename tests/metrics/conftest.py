@@ -87,7 +87,7 @@ def pictures() -> Samples:
 
 @pytest.fixture(scope="session")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of the hub's format with random networks: pick/, dino/, reward/; vgg.pth."""
+    """Folders of the hub's format with random networks: pick/, dino/, reward/, judge/."""
     from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
 
     root = tmp_path_factory.mktemp("hub")
@@ -102,6 +102,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
                                     image_size=28, patch_size=14))  # fmt: skip
     dino.save_pretrained(root / "dino")
     random_reward(root / "reward")
+    random_judge(root / "judge")
     return root
 
 
@@ -179,3 +180,66 @@ def random_reward(folder: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "picture", "thing",
              "number", *"0123456789", *(f"##{i}" for i in range(10))]  # fmt: skip
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+
+
+JUDGE = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 4096, "vocab_size": 400,
+    "rope_scaling": {"type": "mrope", "mrope_section": [2, 1, 1]}, "rope_theta": 1e4,
+    "vision_config": {"depth": 1, "embed_dim": 32, "hidden_size": 32, "num_heads": 2,
+                      "mlp_ratio": 2, "patch_size": 14, "spatial_merge_size": 2,
+                      "temporal_patch_size": 2, "model_type": "qwen2_vl"},
+}  # fmt: skip
+JUDGE_WORDS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
+               "<|image_pad|>", "<|video_pad|>")  # fmt: skip
+TALK = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+QUESTION = '''"""What is asked."""
+import nowhere
+
+INSTRUCTION = """
+How good is the picture?
+Prompt - {text_prompt}
+"""
+prompt_with_special_token = """
+Well: <|Reward|>
+END
+"""
+'''
+
+
+def random_judge(folder: Path) -> None:
+    """HPSv3.safetensors with the names of transformers 4.45, Qwen2-VL's files, the question's."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    folder.mkdir()
+    words = {word: n for n, word in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(words, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(JUDGE_WORDS))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TALK}))
+    (folder / "data_collator_qwen.py").write_text(QUESTION)
+    ids = {f"{name}_token_id": tokenizer.token_to_id(f"<|{word}|>") for name, word in (
+        ("image", "image_pad"), ("video", "video_pad"), ("vision_start", "vision_start"),
+        ("vision_end", "vision_end"))}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2_vl", **JUDGE, **ids}))
+    rows = tokenizer.get_vocab_size() + 1
+    torch.manual_seed(6)
+    net = Qwen2VLForConditionalGeneration(
+        Qwen2VLConfig.from_dict({**JUDGE, **ids, "vocab_size": rows})
+    )
+    state = {}
+    for name, value in net.state_dict().items():
+        name = name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
+        state[name] = (value + 0.2 * torch.randn_like(value)).contiguous()
+    for index, before, after in ((0, 32, 12), (3, 12, 6), (5, 6, 2)):
+        state[f"rm_head.{index}.weight"] = torch.randn(after, before) / before**0.5
+        state[f"rm_head.{index}.bias"] = torch.randn(after)
+    save_file(state, folder / "HPSv3.safetensors")

@@ -23,6 +23,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("hps", "clip", "aes", "cmmd", "lpips", "diversity", "vendi")},
     "pick_score": {"weights": "pick"},
     "image_reward": {"weights": "reward"},
+    "hpsv3": {"weights": "judge"},
     "fd_dinov2": {"weights": "dino", "allow_small_n": True},
 }
 SIDE = 32
