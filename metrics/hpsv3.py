@@ -86,19 +86,20 @@ class HPSv3(OneNetwork):
         from distillbench.score.judge import judge
 
         checkpoint = self._checkpoint
-        found = digest(question(checkpoint.parent))
+        text = question(checkpoint.parent)
+        found = digest(text)
         if self._published and found != ASKED:
             raise BadInput(
                 f"{checkpoint.parent / QUESTION} asks another question (sha256 {found}) than that "
                 f"of hpsv3 1.0.0 ({ASKED})",
                 hint="put that version's file there, or name the folder as weights of your own",
             )
-        self._judge = judge(checkpoint, device, self.config.precision)
+        self._judge = judge(checkpoint, text, device, self.config.precision)
 
     def score(self, samples: Samples, reference: Samples | None = None) -> Scores:
         """The mean of the preference's law per sample."""
         protocol = {"weights": self._choice.kind, "resize": "448-by-area",
-                    "question": digest(self._judge.question)[:16]}  # fmt: skip
+                    "question": digest(self._judge.text)[:16]}  # fmt: skip
         return mean_scores(samples, self._judge.rewards(samples), protocol, per_category=True)
 
     @property

@@ -17,7 +17,7 @@ from distillbench.errors import BadInput
 from distillbench.score.features import read_state
 from distillbench.score.precision import Precision
 from distillbench.score.progress import ahead
-from distillbench.score.question import PICTURE, REWARD, asked, question, reserved
+from distillbench.score.question import PICTURE, REWARD, asked, reserved
 
 __all__ = ["AREA", "Judge", "judge"]
 
@@ -38,7 +38,8 @@ class Judge:
 
     Args:
         checkpoint: HPSv3.safetensors, with config.json, tokenizer.json and tokenizer_config.json
-            of Qwen2-VL and the package's data_collator_qwen.py beside it.
+            of Qwen2-VL beside it.
+        text: what it is asked, with a blank for the prompt (`question`).
         device: where it runs.
         precision: what the network is held in; the head is in float32.
 
@@ -46,9 +47,10 @@ class Judge:
         BadInput: a file is missing or is not what it must be.
     """
 
-    def __init__(self, checkpoint: Path, device: str = "cpu",
-                 precision: Precision = "float32") -> None:  # fmt: skip
-        self.question = question(checkpoint.parent)
+    def __init__(
+        self, checkpoint: Path, text: str, device: str = "cpu", precision: Precision = "float32"
+    ) -> None:
+        self.text = text
         state = _state(checkpoint)
         self.head = _head(state, checkpoint, device)
         rows = _rows(state, checkpoint)
@@ -90,7 +92,7 @@ class Judge:
         return ids.to(self.device)
 
     def _told(self, prompt: str) -> str:
-        text = {"type": "text", "text": asked(self.question, prompt)}
+        text = {"type": "text", "text": asked(self.text, prompt)}
         message = {"role": "user", "content": [{"type": "image"}, text]}
         told: str = self.words.apply_chat_template(
             [message], tokenize=False, add_generation_prompt=True
@@ -104,9 +106,11 @@ class Judge:
 
 
 @lru_cache(maxsize=1)
-def judge(checkpoint: Path, device: str = "cpu", precision: Precision = "float32") -> Judge:
+def judge(
+    checkpoint: Path, text: str, device: str = "cpu", precision: Precision = "float32"
+) -> Judge:
     """The process's one network of a checkpoint."""
-    return Judge(checkpoint, device, precision)
+    return Judge(checkpoint, text, device, precision)
 
 
 def _state(checkpoint: Path) -> dict[str, Tensor]:
@@ -158,10 +162,13 @@ def _words(folder: Path, rows: int) -> tuple[Any, int]:
         raise BadInput(f"{folder / 'tokenizer_config.json'} has no chat_template")
     path = folder / "tokenizer.json"
     _json(path)
-    words = PreTrainedTokenizerFast(
-        tokenizer_file=str(path), chat_template=form, padding_side="right",
-        pad_token="<|endoftext|>",
-    )  # fmt: skip
+    try:
+        words = PreTrainedTokenizerFast(
+            tokenizer_file=str(path), chat_template=form, padding_side="right",
+            pad_token="<|endoftext|>",
+        )  # fmt: skip
+    except Exception as error:  # the library raises plain Exception
+        raise BadInput(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
     words.add_special_tokens({"additional_special_tokens": [REWARD]})
     if len(words) != rows:
         raise BadInput(f"{path} has {len(words)} words with {REWARD}, the checkpoint {rows}")

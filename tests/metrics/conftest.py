@@ -218,9 +218,13 @@ def random_judge(folder: Path) -> None:
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     folder.mkdir()
-    words = {word: n for n, word in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(words, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    space = "\u0120"
+    doubled = [f"x{space}" * 2**n for n in range(8)]  # long prompts of these are few tokens
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = {word: n for n, word in enumerate([*alphabet, *doubled])}
+    merges = [("x", space), *((half, half) for half in doubled[:-1])]
+    tokenizer = Tokenizer(models.BPE(words, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(JUDGE_WORDS))
     tokenizer.save(str(folder / "tokenizer.json"))

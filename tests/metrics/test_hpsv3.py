@@ -131,14 +131,15 @@ def test_pictures_become_whole_patches_of_one_area(
     hub: Path, height: int, width: int, size: tuple[int, int]
 ) -> None:
     from distillbench.score.judge import judge
+    from distillbench.score.question import question
 
-    eye = judge(hub / "judge" / "HPSv3.safetensors").eye
+    eye = judge(hub / "judge" / "HPSv3.safetensors", question(hub / "judge")).eye
     seen = eye([torch.zeros(3, height, width, dtype=torch.uint8).numpy()], return_tensors="pt")
     assert seen["image_grid_thw"].tolist() == [[1, size[1] // 14, size[0] // 14]]
 
 
-def test_todays_names_are_read_too(folder: Path, pictures: Samples) -> None:
-    before = scored(folder, pictures)
+def test_todays_names_are_read_too(hub: Path, folder: Path, pictures: Samples) -> None:
+    before = scored(hub / "judge", pictures)
     path = folder / "HPSv3.safetensors"
     state = load_file(path)
     save_file({_today(k): v for k, v in state.items()}, path)
@@ -208,7 +209,7 @@ BROKEN = [
     (written("tokenizer.json", "{"), "tokenizer.json cannot be read"),
     (written("tokenizer.json", "{}"), "tokenizer.json"),
     (written("tokenizer_config.json", "{}"), "has no chat_template"),
-    (tensors(lambda s: s.update({ROWS: s[ROWS][:-1].clone()})), "264 words .* the checkpoint 263"),
+    (tensors(lambda s: s.update({ROWS: s[ROWS][:-1].clone()})), "272 words .* the checkpoint 271"),
     (tensors(lambda s: s.pop("rm_head.3.bias")), "no HPSv3 checkpoint: it lacks rm_head.3.bias"),
     (tensors(lambda s: s.pop(ROWS)), "no HPSv3 checkpoint"),
     (tensors(lambda s: s.pop("visual.merger.mlp.0.weight")), "lacks visual.merger.mlp.0.weight"),
