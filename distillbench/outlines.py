@@ -8,17 +8,17 @@ no matrix of scores.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-__all__ = ["META", "Alive", "Kernels", "Memory", "bytes_of", "tensors_of"]
+__all__ = ["META", "Alive", "Memory", "bytes_of", "kernels", "tensors_of"]
 
 META = "meta"
 
@@ -116,17 +116,26 @@ class _Attention(torch.autograd.Function):
         return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
-class Kernels(TorchFunctionMode):
-    """Attention as a device's own kernels do it."""
+@contextmanager
+def kernels() -> Iterator[None]:
+    """Attention of outlines as a device's own kernels do it.
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        if func is torch.nn.functional.scaled_dot_product_attention:
-            return _Attention.apply(*args[:3]) if len(args) >= 3 else _Attention.apply(
-                *(kwargs[name] for name in ("query", "key", "value"))
-            )  # fmt: skip
-        return func(*args, **(kwargs or {}))
+    In the function's own place, as a mode of torch's is off inside backward, where layers that are
+    computed anew would keep other tensors than they did.
+    """
+    functional: Any = torch.nn.functional
+    inner = functional.scaled_dot_product_attention
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Any:
+        if query.is_meta:
+            return _Attention.apply(query, key, value)
+        return inner(query, key, value, *args, **options)
+
+    functional.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = inner
 
 
 def tensors_of(backbone: Any) -> list[Tensor]:

@@ -65,7 +65,9 @@ def _advice(plan: Plan, stage: Stage, device: Device) -> str:
 
     def fits(changed: Changed) -> bool:
         memory, _ = memory_of(plan, stage, changed)
-        return memory is not None and memory.total <= device.memory
+        if memory is None or memory.unknown:
+            return False
+        return memory.total <= device.memory
 
     found = [next((words for words, changed in kind if fits(changed)), "") for kind in kinds]
     if any(found):

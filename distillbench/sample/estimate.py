@@ -17,7 +17,7 @@ from torch import Tensor
 from distillbench.api.backbone import Backbone, Prediction
 from distillbench.api.method import Method
 from distillbench.api.sampler import Sampler
-from distillbench.outlines import META, Alive, Kernels, Memory, bytes_of, tensors_of
+from distillbench.outlines import META, Alive, Memory, bytes_of, kernels, tensors_of
 from distillbench.sample.generate import BoundDenoiser, SampleWork, new_net
 from distillbench.student.files import put_on, steer
 from distillbench.student.placed import AS_TRAINED, Placed
@@ -110,7 +110,7 @@ def _largest(
     for name, run in turns.items():
         tally = Alive(there)
         try:
-            with torch.no_grad(), Kernels(), tally:
+            with torch.no_grad(), kernels(), tally:
                 run()
         except _Seen:
             pass

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from distillbench.api.backbone import Backbone
 from distillbench.api.method import Batch, Method
 from distillbench.api.tuning import repeated
-from distillbench.outlines import META, Alive, Kernels, Memory, bytes_of, tensors_of
+from distillbench.outlines import META, Alive, Memory, bytes_of, kernels, tensors_of
 from distillbench.specs.settings import MOMENTS, OptimizerKind
 from distillbench.train.role import Role, make_role, only
 
@@ -91,7 +91,7 @@ def _turn(
         for p in sharded
     ]
     tally = Alive(_tensors(method.backbone, roles))
-    with Kernels(), tally, roles[name].net.active():
+    with kernels(), tally, roles[name].net.active():
         total: Any = method.loss(name, batch, 0).total
         total.backward()
     for hook in hooks:
