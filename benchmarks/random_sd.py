@@ -12,9 +12,10 @@ from typing import Any
 from distillbench.backbones.sd import Sd, SdConfig
 from distillbench.core.lazy import torch
 
-__all__ = ["SIZES", "TOKENS", "RandomSd", "make", "unet_config"]
+__all__ = ["SIZES", "TOKENS", "RandomSd", "make", "unet_config", "word_tokenizer"]
 
 TOKENS = 77
+WORDS = {"<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3}
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "tiny": {"channels": (32, 64), "layers": 1, "text": 64, "side": 8},
@@ -48,6 +49,23 @@ def unet_config(size: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def word_tokenizer() -> Any:
+    """One that knows no word."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel(WORDS, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        model_max_length=TOKENS,
+        pad_token="<pad>",
+        bos_token="<start>",
+        eos_token="<end>",
+        unk_token="<unk>",
+    )
+
+
 def make(size: str, folder: Path) -> None:
     """Write a pipeline of that size, its VAE and text encoder small, and prompts for it."""
     import diffusers
@@ -58,17 +76,14 @@ def make(size: str, folder: Path) -> None:
         StableDiffusionPipeline,
         UNet2DConditionModel,
     )
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+    from transformers import CLIPTextConfig, CLIPTextModel
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)
-    told, words = SIZES[size], {"<pad>": 0, "<start>": 1, "<end>": 2, "<unk>": 3}
-    inner = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    told = SIZES[size]
     text = CLIPTextConfig(
-        vocab_size=len(words), hidden_size=told["text"], intermediate_size=told["text"],
+        vocab_size=len(WORDS), hidden_size=told["text"], intermediate_size=told["text"],
         num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=TOKENS,
         pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
@@ -78,10 +93,7 @@ def make(size: str, folder: Path) -> None:
             up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4, layers_per_block=1,
         ),
         text_encoder=CLIPTextModel(text),
-        tokenizer=PreTrainedTokenizerFast(
-            tokenizer_object=inner, model_max_length=TOKENS, pad_token="<pad>",
-            bos_token="<start>", eos_token="<end>", unk_token="<unk>",
-        ),
+        tokenizer=word_tokenizer(),
         unet=UNet2DConditionModel(**unet_config(size)),
         scheduler=DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,

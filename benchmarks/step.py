@@ -7,7 +7,8 @@ Each method trains a Stable Diffusion of random weights (`random_sd.py`); the mi
 `plain_steps.py`. Steps of both are interleaved, in one process and one thread, and the median of
 their ratios is given: CPU seconds of the process on a processor, wall seconds between two
 synchronisations on a GPU. Passes are counted at the UNet, memory in a process of its own (a GPU's
-in this one, weights included).
+in this one, weights included). Operations are torch's own, and the numbers that they put out: they
+are the same whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from plain_steps import STEPS, Plain
 from random_sd import SIZES, TOKENS, make
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
 from distillbench.api import registry
 from distillbench.numerics import Meter, repeatable
@@ -146,6 +150,23 @@ def saved_bytes(found: Counter[str]) -> Iterator[None]:
         yield
 
 
+class Operations(TorchDispatchMode):
+    """Counts torch's operations, and the numbers that they put out or change."""
+
+    def __init__(self, found: Counter[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.found["operations"] += 1
+        put = args[0] if made is None and args else made  # of lists of tensors, changed in place
+        self.found["numbers"] += sum(t.numel() for t in tree_iter(put) if isinstance(t, Tensor))
+        return made
+
+
 def looked_at(build: Callable[[], Step], told: argparse.Namespace) -> dict[str, float]:
     """Passes and kept bytes of a sample, and what two steps take of a process's or GPU's memory."""
     gpu = told.device.startswith("cuda")
@@ -158,8 +179,11 @@ def looked_at(build: Callable[[], Step], told: argparse.Namespace) -> dict[str, 
     peak = (meter.totals()["peak_memory_bytes"] - resting) / MIB
     with saved_bytes(kept):
         step(2)
+    with Operations(found):
+        step(3)
     counts = {kind: found[kind] / told.batch for kind in ("forward", "trained", "part")}
-    return {**counts, "peak_mib": peak, "kept_mib": kept["saved"] / MIB / told.batch}
+    return {**counts, "peak_mib": peak, "kept_mib": kept["saved"] / MIB / told.batch,
+            "operations": found["operations"], "numbers": found["numbers"]}  # fmt: skip
 
 
 def apart(build: Callable[[], Step], told: argparse.Namespace) -> dict[str, float]:
@@ -201,8 +225,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
 
 HEAD = (
     "| method | nets | ours, s | plain, s | ratio | range | passes | plain | peak MiB | plain "
-    "| kept MiB | plain |",
-    "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    "| kept MiB | plain | operations | plain | million numbers | plain |",
+    f"|{'---|' * 16}",
 )
 
 
@@ -214,6 +238,7 @@ def row(found: Mapping[str, Any]) -> str:
         f"{found['ratio']:.3f}", f"{min(found['ratios']):.2f} to {max(found['ratios']):.2f}",
         *(f"{s['forward']:g} + {s['trained']:g} (+ {s['part']:g})" for s in sides),
         *(f"{s['peak_mib']:.0f}" for s in sides), *(f"{s['kept_mib']:.1f}" for s in sides),
+        *(f"{s['operations']}" for s in sides), *(f"{s['numbers'] / 1e6:.1f}" for s in sides),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
