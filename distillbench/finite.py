@@ -5,7 +5,7 @@ from __future__ import annotations
 from distillbench.core.lazy import torch
 from distillbench.errors import StageFailed
 
-__all__ = ["NotFinite", "first_bad", "require_finite"]
+__all__ = ["NotFinite", "require_finite"]
 
 
 class NotFinite(StageFailed):
@@ -21,17 +21,11 @@ class NotFinite(StageFailed):
         self.what, self.index = what, index
 
 
-def first_bad(values: torch.Tensor) -> int | None:
-    """Index of the first sample (batch first) with a value that is not finite; None for none."""
-    if values.is_meta:  # an outline has no numbers
-        return None
-    good = values.isfinite().flatten(1).all(1)
-    return None if bool(good.all()) else int(good.logical_not().nonzero()[0])
-
-
 def require_finite(values: torch.Tensor, what: str) -> torch.Tensor:
     """The values themselves. Raises NotFinite with the first sample that has one that is not."""
-    index = first_bad(values)
-    if index is not None:
-        raise NotFinite(what, index)
+    if values.is_meta:  # an outline has no numbers
+        return values
+    good = values.isfinite().flatten(1).all(1)
+    if not bool(good.all()):
+        raise NotFinite(what, int(good.logical_not().nonzero()[0]))
     return values

@@ -69,9 +69,9 @@ class Losses:
 class Batch:
     """One micro-batch of conditions (and latents where the method needs them) with its own noise.
 
-    Every draw comes from a generator keyed by (run seed, step, micro-batch, rank) and a stream
-    name, so a resumed run draws what the straight run would have drawn and two draws never share
-    a stream by accident.
+    Every draw comes from a generator keyed by (run seed, step, micro-batch over all processes,
+    repeat of the turn) and a stream name, so a resumed run draws what the straight run would have
+    drawn and two draws never share a stream by accident.
 
     Attributes:
         prompts: B prompts.
