@@ -25,7 +25,12 @@ from distillbench.world.data import renders_of
 from distillbench.world.oracle import as_floats, judge, load_net
 from distillbench.world.prompts import prompt_set
 
-GUIDANCE: Final[Mapping[str, float]] = {"tiny-sd": 1.4, "tiny-sdxl": 2.0, "tiny-pixart": 2.0}
+GUIDANCE: Final[Mapping[str, float]] = {
+    "tiny-sd": 1.4,
+    "tiny-sdxl": 2.0,
+    "tiny-pixart": 2.0,
+    "tiny-cogvideox": 3.0,
+}
 """Of 1.4, 2 and 3 the scale at which 25 steps are nearest to real pictures, or little further and
 follow captions better; USUAL for others."""
 USUAL: Final = 2.0

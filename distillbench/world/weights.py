@@ -16,6 +16,7 @@ NAMES: Final = (
     "tiny-sd",
     "tiny-sdxl",
     "tiny-pixart",
+    "tiny-cogvideox",
     "tiny-clip",
     "tiny-hps",
     "tiny-aes",

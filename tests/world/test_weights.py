@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, CogVideoXPipeline, StableDiffusionPipeline
 from PIL import Image
 
 from distillbench.api import registry
@@ -81,6 +81,23 @@ def test_the_gates_hold_on_the_cards(name: str) -> None:
     assert quality_["n"] >= 1000
 
 
+def test_the_card_of_clips_says_how_far_they_are_right_and_move() -> None:
+    """Of middle frames; its autoencoder and denoiser are trained less than those of pictures."""
+    quality_ = weights.card("tiny-cogvideox")["quality"]
+    many, real = quality_["samples"]["steps-25"], quality_["renders"]
+    assert quality_["n"] >= 256
+    assert quality_["guidance"] == gates.GUIDANCE["tiny-cogvideox"]
+    assert quality_["reconstruction_psnr_db"] >= 25
+    assert quality_["reconstruction_attributes"]["all"] >= 0.8
+    assert many["all_right"] >= 0.5
+    assert quality_["gates"] == pytest.approx(gates.gates(quality_["samples"]), rel=1e-3)
+    assert quality_["gates"]["hps_spreads_4_below_25"] >= 0.55
+    assert quality_["gates"]["hps_spreads_1_below_25"] >= 2.5
+    assert quality_["gates"]["fid_4_over_25"] >= 1.5
+    assert 0.4 < many["change"] / real["change"] < 1.2
+    assert all(real["hps"] > guided["hps"] for guided in quality_["guidance_scales"].values())
+
+
 def test_the_card_says_that_edges_are_followed() -> None:
     quality_ = weights.card("tiny-controlnet")["quality"]
     followed, right = quality_["edges_followed"], quality_["all_right"]
@@ -147,6 +164,17 @@ def test_the_pipeline_samples_what_it_is_asked() -> None:
     images = samples.sample(pipeline, PROMPTS[:24], steps=10, guidance=3.0)
     assert images.shape == (24, 32, 32, 3)
     assert oracle.all_right(images, PROMPTS[:24]).mean() > 0.5
+
+
+def test_clips_are_of_their_captions_and_move() -> None:
+    pipeline = CogVideoXPipeline.from_pretrained(weights.folder("tiny-cogvideox"))
+    asked = prompts.prompt_set("world-video-eval").prompts[:16]
+    made = samples.sample(pipeline, asked, steps=8, guidance=3.0)
+    assert made.shape == (16, 9, 32, 32, 3)
+    found = oracle.judge(made[:, 4], asked).accuracies()
+    assert found["ground"] > 0.8
+    assert found["colour"] > 0.6
+    assert np.abs(np.diff(made.astype(np.int16), axis=1)).mean() > 1
 
 
 @pytest.mark.parametrize("name", ["tiny-clip", "tiny-hps"])
