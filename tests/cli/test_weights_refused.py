@@ -27,7 +27,7 @@ WRONG = "0" * 64
 
 class _Runs:
     def __reduce__(self) -> Any:
-        return (print, ("a pickle ran code",))
+        return (eval, ("print('a pickle ran code')",))
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("weights: 'owner/name:x.safetensors@v2'",
          "run: hf download owner/name x.safetensors --revision v2"),
         (f"weights: good.safetensors, sha256: '{WRONG}'", f", not {WRONG}"),
-        ("weights: code.pt", "is a pickle that runs code (__builtin__.print)"),
+        ("weights: code.pt", "is a pickle that runs code (__builtin__.eval)"),
         ("weights: 'some/turbo:x.safetensors', note: {licence: 'own, gated'}",
          "accept its licence on its page and run `hf auth login` before"),
         ("recipe: sdxl-turbo", "SDXL-Turbo (512 px) is for sdxl, the backbone is of sd"),

@@ -141,6 +141,14 @@ class TestImageReward(MetricContract):
         self.params = {"weights": str(hub / "reward")}
 
 
+class TestHPSv3(MetricContract):
+    name = "hpsv3"
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, hub: Path) -> None:
+        self.params = {"weights": str(hub / "judge")}
+
+
 class TestTemporalFlickering(MetricContract):
     name = "temporal_flickering"
 

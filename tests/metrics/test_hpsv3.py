@@ -21,15 +21,6 @@ from distillbench.api.metric import Samples
 from distillbench.api.registry import METRICS, build_metric
 from distillbench.errors import BadInput
 from distillbench.score.evaluate import evaluate
-from distillbench.testing.metric import MetricContract
-
-
-class TestHPSv3(MetricContract):
-    name = "hpsv3"
-
-    @pytest.fixture(autouse=True)
-    def _weights(self, hub: Path) -> None:
-        self.params = {"weights": str(hub / "judge")}
 
 
 @pytest.fixture
