@@ -142,9 +142,11 @@ def _save(
 def _save_one(item: torch.Tensor, stem: Path) -> Path:
     from PIL import Image
 
+    from distillbench.report.encode import FPS
+
     frames = [Image.fromarray(frame.numpy()) for frame in (item if item.ndim == 4 else item[None])]
     path = stem.with_suffix(".gif" if item.ndim == 4 else ".png")
-    clip = {"save_all": True, "append_images": frames[1:], "duration": 125, "loop": 0}
+    clip = {"save_all": True, "append_images": frames[1:], "duration": 1000 // FPS, "loop": 0}
     with path.open("xb") as file:
         frames[0].save(file, path.suffix[1:], **(clip if len(frames) > 1 else {}))
     return path

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-__all__ = ["EXACT", "FPS", "as_clip", "as_picture", "is_clip", "middle", "uri"]
+__all__ = ["EXACT", "FPS", "Encoded", "as_clip", "as_picture", "is_clip", "middle"]
 
 EXACT = 96
 """Up to so many pixels a side samples are kept exactly, above they are compressed."""
 FPS = 8
 """Frames of a clip in a second."""
-_TYPES = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp"}
+
+
+class Encoded(NamedTuple):
+    """An image file: "png", "jpeg" or "webp", and its bytes."""
+
+    kind: str
+    data: bytes
+
+    @property
+    def uri(self) -> str:
+        """It as a data URI."""
+        return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 
 def is_clip(sample: np.ndarray) -> bool:
@@ -29,7 +40,7 @@ def middle(sample: np.ndarray) -> np.ndarray:
     return sample[len(sample) // 2] if is_clip(sample) else sample
 
 
-def as_picture(picture: np.ndarray, *, most: int, exact: int = EXACT) -> bytes:
+def as_picture(picture: np.ndarray, *, most: int, exact: int = EXACT) -> Encoded:
     """(H, W, 3) uint8, reduced to `most` pixels a side: PNG up to `exact` pixels, JPEG above."""
     from PIL import Image
 
@@ -37,11 +48,11 @@ def as_picture(picture: np.ndarray, *, most: int, exact: int = EXACT) -> bytes:
     quality = 92 if max(image.size) <= most else 85
     image.thumbnail((most, most), Image.Resampling.LANCZOS)
     if max(image.size) <= exact:
-        return _saved(image, "PNG", compress_level=6)
-    return _saved(image, "JPEG", quality=quality)
+        return _saved(image, "png", compress_level=6)
+    return _saved(image, "jpeg", quality=quality)
 
 
-def as_clip(sample: np.ndarray, *, most: int | None = None) -> bytes:
+def as_clip(sample: np.ndarray, *, most: int | None = None) -> Encoded:
     """Frames (F, H, W, 3) uint8 as a WebP without end, reduced to `most` pixels a side."""
     from PIL import Image
 
@@ -53,21 +64,12 @@ def as_clip(sample: np.ndarray, *, most: int | None = None) -> bytes:
     if max(frames[0].size) <= EXACT:
         kept = {"lossless": True, "exact": True}
     return _saved(
-        frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0,
+        frames[0], "webp", save_all=True, append_images=frames[1:], duration=1000 // FPS, loop=0,
         **kept,
     )  # fmt: skip
 
 
-def uri(data: bytes) -> str:
-    """A data URI of what the two functions above return."""
-    from PIL import Image
-
-    kind = Image.open(io.BytesIO(data)).format
-    encoded = base64.b64encode(data).decode("ascii")
-    return f"data:image/{_TYPES[str(kind)]};base64,{encoded}"
-
-
-def _saved(image: Image, form: str, **options: Any) -> bytes:
+def _saved(image: Image, kind: str, **options: Any) -> Encoded:
     out = io.BytesIO()
-    image.save(out, form, **options)
-    return out.getvalue()
+    image.save(out, kind, **options)
+    return Encoded(kind, out.getvalue())

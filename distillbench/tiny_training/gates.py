@@ -32,7 +32,7 @@ GUIDANCE: Final[Mapping[str, float]] = {
     "tiny-cogvideox": 3.0,
 }
 """Of 1.4, 2 and 3 the scale at which 25 steps are nearest to real pictures, or little further and
-follow captions better; USUAL for others."""
+follow captions better; that of clips by captions alone; USUAL for others."""
 USUAL: Final = 2.0
 GUIDANCES: Final = (1.0, 2.0, 3.0, 5.0, 8.0)
 STEP_COUNTS: Final = (1, 4, 25)

@@ -20,7 +20,7 @@ from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.errors import ArtifactError
 from distillbench.experiment.schema import Experiment
-from distillbench.report.encode import EXACT, as_clip, as_picture, is_clip, middle, uri
+from distillbench.report.encode import EXACT, as_clip, as_picture, is_clip, middle
 from distillbench.report.samples import pick_balanced, read_samples
 from distillbench.report.strips import Strip, strips_of
 
@@ -176,12 +176,12 @@ def _batches(places: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 def _encoded(sample: np.ndarray, folder: Path, name: str) -> dict[str, Any]:
     """A picture as a data URI; the whole of a larger one, and of a clip, is written to `folder`."""
     picture, large = middle(sample), max(sample.shape[-3:-1])
-    shown = {"src": uri(as_picture(picture, most=SIDE)), "side": min(large, SIDE)}
+    shown = {"src": as_picture(picture, most=SIDE).uri, "side": min(large, SIDE)}
     if is_clip(sample):
         clip, shown["moves"] = as_clip(sample), True
-        shown["full"] = uri(clip) if large <= EXACT else _beside(clip, folder, f"{name}.webp")
+        shown["full"] = clip.uri if large <= EXACT else _beside(clip.data, folder, f"{name}.webp")
     elif large > SIDE:
-        shown["full"] = _beside(as_picture(picture, most=large), folder, f"{name}.jpg")
+        shown["full"] = _beside(as_picture(picture, most=large).data, folder, f"{name}.jpg")
     return shown
 
 

@@ -14,7 +14,7 @@ from distillbench.analysis.aggregate import Results
 from distillbench.analysis.claims import as_side, parse_claim, resolve
 from distillbench.errors import BadInput
 from distillbench.files.io import storage_guard
-from distillbench.report.encode import as_clip, as_picture, is_clip, uri
+from distillbench.report.encode import as_clip, as_picture, is_clip
 from distillbench.report.page.build import asset, embedded
 from distillbench.report.samples import pick_balanced, read_samples
 from distillbench.report.strips import Strip, strips_of
@@ -108,8 +108,9 @@ def _scrambled(sample: np.ndarray, seed: int) -> np.ndarray:
 
 def _uri(sample: np.ndarray) -> str:
     """A picture, or a clip that plays."""
-    clip = is_clip(sample)
-    return uri(as_clip(sample, most=SIDE) if clip else as_picture(sample, most=SIDE, exact=256))
+    if is_clip(sample):
+        return as_clip(sample, most=SIDE).uri
+    return as_picture(sample, most=SIDE, exact=256).uri
 
 
 def _page(key: Key, pictures: Sequence[dict[str, Any]], what: str) -> str:
