@@ -88,6 +88,23 @@ def evaluate(
     cards.measure(weights or root(), names or [], jobs)
 
 
+@app.command(
+    epilog="Example: python -m distillbench.tiny_training share tiny-sd3 --weights world-out"
+)
+def share(
+    name: Annotated[str, typer.Argument(help="The model.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of models. None = the shipped one.")
+    ] = None,
+) -> None:
+    """Replace parts that another model has too by links to them, so that they are stored once."""
+    from distillbench.tiny_training import sharing
+    from distillbench.world.weights import root
+
+    for part, target in sharing.share(weights or root(), name).items():
+        typer.echo(f"{name}/{part} -> {target}")
+
+
 @app.command(epilog="Example: python -m distillbench.tiny_training show -o grid.png --rows 6")
 def show(
     out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("grid.png"),

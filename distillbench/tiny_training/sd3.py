@@ -46,12 +46,11 @@ def build(*, layers: int = 5, heads: int = 3, patch: int = 1) -> SD3Transformer2
 
 def assemble(out: Path, transformer: Any) -> StableDiffusion3Pipeline:
     """The trained parts of `out` round a denoiser."""
-    words, vae = shared.tokenizer(out), shared.autoencoder(out)
-    vae.register_to_config(shift_factor=0.0)  # this pipeline adds it, and cannot add nothing
+    words = shared.tokenizer(out)
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=SHIFT),
-        vae=vae,
+        vae=shared.autoencoder(out),
         text_encoder=projected(shared.tower(out)),
         tokenizer=words,
         text_encoder_2=shared.part(out, "text-2", CLIPTextModelWithProjection),

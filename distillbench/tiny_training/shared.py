@@ -26,9 +26,10 @@ def need(folder: Path, *made_by: str) -> Path:
 
 
 def autoencoder(out: Path) -> AutoencoderKL:
-    """The autoencoder of all picture families."""
-    folder = need(out / "tiny-sd" / "vae", "vae")
-    return AutoencoderKL.from_pretrained(folder).eval().requires_grad_(False)
+    """The autoencoder of all picture families; its settings suit each of their pipelines."""
+    vae = AutoencoderKL.from_pretrained(need(out / "tiny-sd" / "vae", "vae"))
+    vae.register_to_config(shift_factor=0.0)  # that of SD3 adds it, and cannot add nothing
+    return vae.eval().requires_grad_(False)
 
 
 def tower(out: Path) -> CLIPTextModel:

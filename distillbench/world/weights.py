@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,9 +80,17 @@ def revision_of(files: dict[str, str]) -> str:
 
 
 def hash_files(path: Path) -> dict[str, str]:
-    """File name -> sha256 for every file of a model's folder but its card."""
+    """File name -> sha256 for every file of a model's folder but its card; links are followed."""
     return {
         file.relative_to(path).as_posix(): file_sha256(file)
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name not in _UNLISTED
+        for file in sorted(_files(path))
+        if file.name not in _UNLISTED
     }
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():  # `rglob` passes over linked folders
+        if path.is_dir():
+            yield from _files(path)
+        elif path.is_file():
+            yield path
