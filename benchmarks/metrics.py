@@ -1,30 +1,32 @@
 """CPU seconds of metrics beside the libraries' own code, as ratios of one run.
 
-    python benchmarks/metrics.py [--dim 2048] [--samples 3200] [--pictures 64] [--only pictures]
+    python benchmarks/metrics.py [--dim 2048] [--samples 3200] [--only distances]
+        [--pictures 64] [--large 4] [--repeats 3] [--only scorers packages sets]
 
-Distances run on random features; scorers on pictures of 512 pixels through the shipped tiny
+Distances run on random features. Scorers run on pictures of 512 pixels through the shipped tiny
 networks, or small random ones in the hub's format, so that what is compared is the code around the
-network: reading, resizing, batching, text. The other side is the library's own loop, a picture and
-its prompt at a time. CPU seconds of this process, one thread; other work on the machine moves them
-less than wall time. Not compared here, as they are not in the main environment: the packages hpsv2,
-image-reward, lpips and vbench.
+network: resizing, batching, text; those that have a package of their own on networks of published
+sizes too, which tell what is left of that. The other side is the library's own loop, a picture and
+its prompt at a time, torch-fidelity's in batches. Loading and decoding are left out on both sides.
+CPU seconds of the process that computes, one thread, passes of both sides in turns, medians; other
+work on the machine moves them less than wall time. Not compared: the package vbench.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import open_clip
 import torch
+from metric_packages import package_rows
+from metric_sets import set_rows
 from PIL import Image
+from side_by_side import HEAD, Pair, beside, loop, pictures, timed
 from torch.nn.functional import normalize
 
 from distillbench.api.metric import Samples
@@ -32,15 +34,14 @@ from distillbench.api.registry import build_metric
 from distillbench.score import distances
 from distillbench.score.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
+PARTS = ("scorers", "packages", "sets", "distances")
 
-def cpu_seconds(what: Callable[[], object], repeats: int = 1) -> float:
-    """The least of `repeats` runs."""
-    found = []
-    for _ in range(repeats):
-        began = time.process_time()
-        what()
-        found.append(time.process_time() - began)
-    return min(found)
+
+def cpu_seconds(what: Callable[[], object]) -> float:
+    """Of one run."""
+    began = time.process_time()
+    what()
+    return time.process_time() - began
 
 
 def line(name: str, ours: float, theirs: float, library: str) -> None:
@@ -48,7 +49,7 @@ def line(name: str, ours: float, theirs: float, library: str) -> None:
     print(f"| {name} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.2f} | {library} |", flush=True)
 
 
-def sets(dim: int, samples: int) -> None:
+def set_distances(dim: int, samples: int) -> None:
     """Frechet and kernel distance against torch-fidelity, with the values' difference."""
     from torch_fidelity import metric_fid, metric_kid
 
@@ -85,34 +86,6 @@ def sets(dim: int, samples: int) -> None:
     print(f"  difference {abs(values['ours'] - values['theirs']):.1e}")
 
 
-Loop = Callable[[Image.Image, str], object]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A metric of ours beside another's way with one picture and its prompt."""
-
-    name: str
-    ours: Callable[[Samples], object]
-    theirs: Loop
-    library: str
-
-
-def beside(pair: Pair, samples: Samples) -> None:
-    """One row: pictures per CPU second of both."""
-
-    def loop() -> None:
-        with torch.no_grad():
-            for picture, prompt in zip(samples.data.numpy(), samples.prompts, strict=True):
-                pair.theirs(Image.fromarray(picture), prompt)
-
-    fresh = dataclasses.replace(samples, key="")
-    seconds = [cpu_seconds(partial(pair.ours, fresh), 3), cpu_seconds(loop, 3)]
-    ours, theirs = (len(samples) / s for s in seconds)
-    print(f"| {pair.name} | {ours:.0f} | {theirs:.0f} | {ours / theirs:.2f} | {pair.library} |",
-          flush=True)  # fmt: skip
-
-
 def open_clips() -> Iterator[Pair]:
     """CLIP score and AeS against open_clip's own transform, tokenizer and network."""
     seen = open_clip.image_transform(32, is_train=False, resize_mode="shortest")
@@ -121,8 +94,8 @@ def open_clips() -> Iterator[Pair]:
         metric.load()
         net, words = metric._clip.net, metric._clip._tokens
 
-        def loop(picture: Image.Image, prompt: str, net: Any = net, words: Any = words,
-                 name: str = name) -> None:  # fmt: skip
+        def theirs(picture: Image.Image, prompt: str, net: Any = net, words: Any = words,
+                   name: str = name) -> None:  # fmt: skip
             unit = normalize(net.encode_image(seen(picture)[None]), dim=-1)
             if name == "clip":
                 unit @ normalize(net.encode_text(words([prompt])), dim=-1).T
@@ -131,7 +104,7 @@ def open_clips() -> Iterator[Pair]:
             metric._clip._texts.clear()
             metric.score(samples)
 
-        yield Pair(name, ours, loop, "open_clip")
+        yield Pair(f"`{name}`", "tiny", timed(ours), loop(theirs), "open_clip")
 
 
 def hubs(folder: Path) -> Iterator[Pair]:
@@ -153,7 +126,10 @@ def hubs(folder: Path) -> Iterator[Pair]:
                             return_tensors="pt")  # fmt: skip
         return float(pick.net(**words, **seen(picture, return_tensors="pt")).logits_per_image)
 
-    yield Pair("pick_score", pick.scores, scored, "transformers")
+    def ours(samples: Samples) -> None:
+        pick.scores(samples)
+
+    yield Pair("`pick_score`", "small", timed(ours), loop(scored), "transformers")
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     Dinov2Model(Dinov2Config(**sizes, image_size=224)).save_pretrained(folder / "dino")
     dino = DinoNet(folder / "dino" / "model.safetensors")
@@ -163,36 +139,45 @@ def hubs(folder: Path) -> Iterator[Pair]:
     def embedded(picture: Image.Image, prompt: str) -> object:
         return dino.net(**fitted(picture, return_tensors="pt")).pooler_output
 
-    yield Pair("fd_dinov2, features", dino.features, embedded, "transformers")
+    def features(samples: Samples) -> None:
+        dino.features(samples)
+
+    name = "`fd_dinov2`, features"
+    yield Pair(name, "small", timed(features), loop(embedded), "transformers")
 
 
-def scorers(pictures: int) -> None:
-    """The rows of all scorers."""
-    rng = torch.Generator().manual_seed(1)
-    data = torch.randint(0, 256, (pictures, 512, 512, 3), generator=rng, dtype=torch.uint8)
-    samples = Samples(data, [f"picture {i}" for i in range(pictures)], [""] * pictures, 0)
-    print("| what | ours, pictures per CPU s | theirs | ours / theirs | library |")
-    print("|---|---:|---:|---:|---|")
+def scorer_rows(count: int, repeats: int) -> None:
+    """The rows of the libraries of the main environment."""
     with TemporaryDirectory() as folder:
         for pair in (*open_clips(), *hubs(Path(folder))):
-            beside(pair, samples)
+            beside(pair, pictures(count), repeats)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--samples", type=int, default=3200)
     parser.add_argument("--pictures", type=int, default=64)
-    parser.add_argument("--only", choices=("sets", "pictures"))
+    parser.add_argument("--large", type=int, default=4, help="pictures for published sizes")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    if options.only != "sets":
-        scorers(options.pictures)
-    if options.only != "pictures":
+    rows: dict[str, Callable[[], None]] = {
+        "scorers": lambda: scorer_rows(options.pictures, options.repeats),
+        "packages": lambda: package_rows(options.pictures, options.large, options.repeats),
+        "sets": lambda: set_rows(options.large, options.repeats),
+    }
+    asked = [make for name, make in rows.items() if name in options.only]
+    if asked:
+        print(HEAD)
+    for make in asked:
+        make()
+    if "distances" in options.only:
         print("| what | ours, CPU s | theirs, CPU s | theirs / ours | library |")
         print("|---|---:|---:|---:|---|")
-        sets(options.dim, options.samples)
+        set_distances(options.dim, options.samples)
 
 
 if __name__ == "__main__":

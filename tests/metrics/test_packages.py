@@ -6,13 +6,12 @@ were run:  python -m pytest tests/metrics/test_packages.py
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from distillbench.api.metric import Samples
 from distillbench.api.registry import build_metric
@@ -133,44 +132,23 @@ def test_hpsv2_gives_the_native_numbers(folders: dict[str, Path], pictures: Samp
     assert theirs == pytest.approx(native, abs=1e-3)  # of 100 x cosine: 1e-5
 
 
+def random_scorers() -> Any:
+    """The module that makes checkpoints of published sizes for benchmarks."""
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "random_scorers.py"
+    spec = importlib.util.spec_from_file_location("random_scorers", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.timeout(3600)
 @needs("image-reward")
 def test_image_reward_gives_the_native_numbers(tmp_path: Path, pictures: Samples) -> None:
     """On a random checkpoint of the published size, as the package's sizes are fixed."""
-    full_reward(tmp_path)
+    random_scorers().reward(tmp_path, layers=2)  # of 12
     few = Samples(pictures.data[:3], pictures.prompts[:3], pictures.categories[:3], 0)
     native, theirs = both("image_reward", tmp_path, few)
     assert max(native) - min(native) > 1e-4
     assert theirs == pytest.approx(native, abs=1e-5)
-
-
-def full_reward(folder: Path) -> None:
-    """ImageReward.pt with 2 of 12 text layers, and a vocabulary of the published size."""
-    from transformers import BlipTextConfig, BlipVisionConfig
-    from transformers.models.blip.modeling_blip import BlipVisionModel
-    from transformers.models.blip.modeling_blip_text import BlipTextModel
-
-    from distillbench.score.reward import RENAMED, TEXT, VISION
-
-    torch.manual_seed(0)
-    sizes = {"text": {"num_hidden_layers": 2}}
-    eye = BlipVisionModel(BlipVisionConfig(**VISION))
-    text = BlipTextModel(BlipTextConfig(**{**TEXT, **sizes["text"]}), add_pooling_layer=False)
-    state = {}
-    for name, value in eye.state_dict().items():
-        for old, new in RENAMED.items():
-            name = name.replace(new, old)
-        name = name.replace("encoder.layers.", "blocks.").replace("post_layernorm", "norm")
-        state[f"blip.visual_encoder.{name}"] = value
-    for name, value in text.state_dict().items():
-        state[f"blip.text_encoder.{name}"] = value
-    widths = (768, 1024, 128, 64, 16, 1)
-    for index, before, after in zip((0, 2, 4, 6, 7), widths, widths[1:]):
-        state[f"mlp.layers.{index}.weight"] = torch.randn(after, before) / before**0.5
-        state[f"mlp.layers.{index}.bias"] = torch.zeros(after)
-    torch.save(state, folder / "ImageReward.pt")
-    (folder / "blip.json").write_text(json.dumps(sizes))
-    words = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]",
-             "a", "photo", "of", "number", *"0123456789"]  # fmt: skip
-    words += [f"word{i}" for i in range(30522 - len(words))]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
