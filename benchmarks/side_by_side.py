@@ -90,10 +90,10 @@ def beside(pair: Pair, samples: Samples, repeats: int) -> None:
     )
     one, two = (passes.values for passes in both[-1])
     apart = f"{_apart(one, two):.1e}" if one else "--"
-    print(f"| {pair.name} | {pair.network} | {len(samples)} | {ours:.3g} | {theirs:.3g} | "
+    print(f"| {pair.name} | {pair.network} | {len(samples)} | {ours:.4g} | {theirs:.4g} | "
           f"{ours / theirs:.2f} | {apart} | {pair.library} |", flush=True)  # fmt: skip
 
 
 def _apart(one: Sequence[float], two: Sequence[float]) -> float:
-    """The largest difference, as a share of the largest value."""
-    return max(abs(a - b) for a, b in zip(one, two, strict=True)) / max(map(abs, two))
+    """The largest difference, as a share of the largest value where that is not 0."""
+    return max(abs(a - b) for a, b in zip(one, two, strict=True)) / (max(map(abs, two)) or 1.0)
