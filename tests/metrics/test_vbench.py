@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
+from distillbench import analysis
 from distillbench.api.metric import Samples
 from distillbench.api.registry import build_metric
 from distillbench.errors import BadInput, StageFailed
+from distillbench.score import vbench_totals
 from distillbench.score.evaluate import evaluate
 from distillbench.score.vbench_totals import DIMENSIONS, QUALITY, WITHOUT_DETECTRON, totals
 
@@ -18,13 +21,26 @@ from distillbench.score.vbench_totals import DIMENSIONS, QUALITY, WITHOUT_DETECT
 ROW = (96.78, 96.63, 98.89, 97.73, 59.86, 60.82, 61.68, 83.37, 62.63, 98.00, 79.41, 69.90, 51.14,
        24.80, 24.36, 26.66)  # fmt: skip
 PROMPTS = ("a cat", "a dog")
+PUBLISHED = "published/tdm_table4_vbench.csv"
 
 
 def test_totals_of_a_published_row() -> None:
     raw = {name: value / 100 for name, value in zip(DIMENSIONS, ROW, strict=True)}
     found = {name: round(value, 2) for name, value in totals(raw).items()}
     assert found == {"quality": 82.18, "semantic": 75.83, "total": 80.91}
-    assert round((4 * 82.18 + 75.83) / 5, 2) == 80.91
+
+
+def test_totals_of_published_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TDM (arXiv 2503.06674), table 4, prints 81.65 beside its parts, which make 81.66."""
+    with Path(str(analysis.__file__)).parent.joinpath(PUBLISHED).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {}
+    for row in rows:
+        monkeypatch.setattr(
+            vbench_totals, "part", lambda _, name, row=row: float(row[f"vbench_{name}"])
+        )
+        found[row["method"]] = round(totals({})["total"], 2)
+    assert found == {"CogVideoX-2B": 80.91, "TDM (4 NFE)": 81.66}
 
 
 def test_a_missing_or_odd_dimension_gives_no_total() -> None:
