@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
-
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import Metric, MetricInfo, Samples, Scores, mean_scores
 from distillbench.core.lazy import F, torch
 from distillbench.errors import BadInput
 from distillbench.files.places import Need
-from distillbench.score.choice import OPENAI, Choice, checked
+from distillbench.score.choice import OPENAI, Choice, among
 from distillbench.score.precision import PrecisionConfig
 from distillbench.score.weights import ScorerFile, only_file
 
@@ -49,18 +47,8 @@ class Aes(Metric):
             precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
-        weights: Annotated[str, NEUTRAL] = "tiny"
-        clip: Annotated[str, NEUTRAL] = ""
-
-        @field_validator("weights")
-        @classmethod
-        def _known(cls, weights: str) -> str:
-            return checked(weights, NAMED)
-
-        @field_validator("clip")
-        @classmethod
-        def _known_clip(cls, clip: str) -> str:
-            return checked(clip, OPENAI) if clip else clip
+        weights: Annotated[str, NEUTRAL, among(NAMED, "tiny")] = "tiny"
+        clip: Annotated[str, NEUTRAL, among(OPENAI, "", "tiny")] = ""
 
     streams = True
     info = MetricInfo("AeS", higher_is_better=True, modality=frozenset({"image", "video"}))

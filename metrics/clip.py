@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import field_validator
-
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
-from distillbench.score.choice import OPENAI, OneNetwork, checked
+from distillbench.score.choice import OPENAI, OneNetwork, among
 from distillbench.score.precision import PrecisionConfig
 from distillbench.score.weights import ScorerFile
 
@@ -40,12 +38,7 @@ class Clip(OneNetwork):
             precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
-        weights: Annotated[str, NEUTRAL] = "tiny"
-
-        @field_validator("weights")
-        @classmethod
-        def _known(cls, weights: str) -> str:
-            return checked(weights, NAMED)
+        weights: Annotated[str, NEUTRAL, among(NAMED, "tiny")] = "tiny"
 
     streams = True
     info = MetricInfo("CLIP", higher_is_better=True, modality=frozenset({"image", "video"}))

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores
 from distillbench.core.lazy import torch
-from distillbench.score.choice import OPENAI, checked
+from distillbench.score.choice import OPENAI, among
 from distillbench.score.jackknife import whole_set
 from distillbench.score.precision import PrecisionConfig
 from distillbench.score.real import RealPictures
@@ -40,14 +40,9 @@ class Cmmd(SetMetric):
             precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
-        weights: Annotated[str, NEUTRAL] = "tiny"
+        weights: Annotated[str, NEUTRAL, among(OPENAI, "tiny")] = "tiny"
         reference: RealPictures = ""
         blocks: int = Field(10, ge=0)
-
-        @field_validator("weights")
-        @classmethod
-        def _known(cls, weights: str) -> str:
-            return checked(weights, OPENAI)
 
     named = OPENAI
     tiny = "tiny-clip"

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from distillbench.api.fields import NEUTRAL
-from distillbench.score.choice import published_or_path
+from distillbench.score.choice import among
 from distillbench.score.precision import PrecisionConfig
 from distillbench.score.real import RealPictures
 from distillbench.score.weights import CHECKPOINTS, ScorerFile, only_file
@@ -47,15 +47,10 @@ class FdDinov2(Fid):
             precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
-        weights: Annotated[str, NEUTRAL] = "dinov2-vit-l-14"
+        weights: Annotated[str, NEUTRAL, among(NAMED)] = "dinov2-vit-l-14"
         reference: RealPictures = ""
         blocks: int = Field(10, ge=0)
         allow_small_n: bool = False
-
-        @field_validator("weights")
-        @classmethod
-        def _known(cls, weights: str) -> str:
-            return published_or_path(weights, NAMED)
 
     version = 1
     named = NAMED

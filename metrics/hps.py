@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput
-from distillbench.score.choice import checked
+from distillbench.score.choice import among
 from distillbench.score.packaged import BackendConfig, Packaged
 from distillbench.score.weights import ScorerFile, ScorerResize, arch_of
 
@@ -43,13 +43,8 @@ class Hps(Packaged):
             precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
-        weights: Annotated[str, NEUTRAL] = "tiny"
+        weights: Annotated[str, NEUTRAL, among(NAMED, "tiny")] = "tiny"
         antialias: bool = True
-
-        @field_validator("weights")
-        @classmethod
-        def _known(cls, weights: str) -> str:
-            return checked(weights, NAMED)
 
         @model_validator(mode="after")
         def _resized_natively(self) -> Hps.Config:

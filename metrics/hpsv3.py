@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
-
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.errors import BadInput
 from distillbench.files.places import Need
-from distillbench.score.choice import OneNetwork, published_or_path
+from distillbench.score.choice import OneNetwork, among
 from distillbench.score.precision import PrecisionConfig
 from distillbench.score.question import QUESTION, digest, question, reserved
 from distillbench.score.weights import CHECKPOINTS, ScorerFile, only_file
@@ -49,12 +47,7 @@ class HPSv3(OneNetwork):
                 computes in, takes half the memory (17 GB) and has its own keys.
         """
 
-        weights: Annotated[str, NEUTRAL] = "hpsv3"
-
-        @field_validator("weights")
-        @classmethod
-        def _known(cls, weights: str) -> str:
-            return published_or_path(weights, NAMED)
+        weights: Annotated[str, NEUTRAL, among(NAMED)] = "hpsv3"
 
     streams = True
     info = MetricInfo("HPSv3", higher_is_better=True, format=".3f", per_category=True)

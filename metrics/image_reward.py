@@ -10,11 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
-
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
-from distillbench.score.choice import published_or_path
+from distillbench.score.choice import among
 from distillbench.score.packaged import BackendConfig, Packaged
 from distillbench.score.weights import ScorerFile
 
@@ -45,12 +43,7 @@ class ImageReward(Packaged):
             precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
-        weights: Annotated[str, NEUTRAL] = "image-reward-1.0"
-
-        @field_validator("weights")
-        @classmethod
-        def _known(cls, weights: str) -> str:
-            return published_or_path(weights, NAMED)
+        weights: Annotated[str, NEUTRAL, among(NAMED)] = "image-reward-1.0"
 
     streams = True
     info = MetricInfo("ImageReward", higher_is_better=True, format=".3f", per_category=True)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import field_validator
-
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
 from distillbench.core.lazy import torch
 from distillbench.errors import BadInput, NotSupported
-from distillbench.score.choice import OneNetwork, checked
+from distillbench.score.choice import OneNetwork, among
 from distillbench.score.precision import PrecisionConfig
 from distillbench.score.progress import BATCH, in_parts
 from distillbench.score.weights import VGG_LEAST, ScorerFile, tiny_misfit, too_small
@@ -42,12 +40,7 @@ class Lpips(OneNetwork):
             precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
-        weights: Annotated[str, NEUTRAL] = "tiny"
-
-        @field_validator("weights")
-        @classmethod
-        def _known(cls, weights: str) -> str:
-            return checked(weights, NAMED)
+        weights: Annotated[str, NEUTRAL, among(NAMED, "tiny")] = "tiny"
 
     streams = True
     info = MetricInfo("LPIPS", higher_is_better=False, format=".3f", needs_reference=True)

@@ -9,11 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
-
 from distillbench.api.fields import NEUTRAL
 from distillbench.api.metric import MetricInfo, Samples, Scores, mean_scores
-from distillbench.score.choice import OneNetwork, published_or_path
+from distillbench.score.choice import OneNetwork, among
 from distillbench.score.precision import PrecisionConfig
 from distillbench.score.weights import CHECKPOINTS, ScorerFile, only_file
 
@@ -40,12 +38,7 @@ class PickScore(OneNetwork):
             precision: float32 | bfloat16, of the network's products; bfloat16 has its own keys.
         """
 
-        weights: Annotated[str, NEUTRAL] = "pickscore-v1"
-
-        @field_validator("weights")
-        @classmethod
-        def _known(cls, weights: str) -> str:
-            return published_or_path(weights, NAMED)
+        weights: Annotated[str, NEUTRAL, among(NAMED)] = "pickscore-v1"
 
     streams = True
     info = MetricInfo("PickScore", higher_is_better=True, per_category=True)

@@ -134,6 +134,7 @@ class Datasets:
         from distillbench.data.prompts import find_prompts, prompt_file, prompts_folder
 
         name = getattr(point.config, part).prompts or self._own(used, part)
+        file = prompt_file(name)
         if not name:
             mark, _ = locate(point.tree, ("backbone",))
             what = f"backbone {used.alias!r}" if used is not None else "a row without a backbone"
@@ -143,8 +144,7 @@ class Datasets:
             try:
                 found = find_prompts(name)
             except BadInput as error:
-                places = prompt_file(name), prompt_file(name).rpartition(":")[0]
-                there = any(map(os.path.exists, places)) or not places[0]
+                there = not file or any(map(os.path.exists, (file, file.rpartition(":")[0])))
                 mark, _ = locate(point.tree, (part, "prompts"))
                 where = "" if there else looked_in(name, mark)
                 for line in error.line.splitlines():
@@ -153,7 +153,7 @@ class Datasets:
                 self._prompts[name] = found.sha256 if found else f"missing:{name}"
                 self._found |= {name: found} if found else {}
                 self._describe(point, name, found, prompts_folder(name))
-        return Prompts(self._prompts.get(name, ""), prompt_file(name) or name, name)
+        return Prompts(self._prompts.get(name, ""), file or name, name)
 
     def content(self, prompts: Prompts) -> PromptSet | None:
         """The prompts of a set; None where it is not on this disk, or has problems."""

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import AfterValidator
+
 from distillbench.api.metric import Metric
 from distillbench.files.marks import did_you_mean
 from distillbench.files.places import Need
 from distillbench.score.weights import ClipSource, ScorerFile, ScorerResize, clip_folder, identity
 from distillbench.world import weights as shipped
 
-__all__ = ["OPENAI", "Choice", "OneNetwork", "checked", "published_or_path"]
+__all__ = ["OPENAI", "Choice", "OneNetwork", "among", "one_of"]
 
 OPENAI = {
     weights.name: weights
@@ -55,20 +57,16 @@ OPENAI = {
 }
 
 
-def checked(weights: str, named: Mapping[str, ScorerFile]) -> str:
-    """`weights` itself. Raises ValueError when it is neither a known name nor a path."""
-    return _one_of(weights, ["tiny", *named])
+def among(named: Mapping[str, ScorerFile], *words: str) -> AfterValidator:
+    """Marks a setting as one of `words`, a name out of `named`, or a path with a slash in it."""
+    return AfterValidator(lambda weights: one_of(weights, [*words, *named]))
 
 
-def published_or_path(weights: str, named: Mapping[str, ScorerFile]) -> str:
-    """The same for a scorer that has no tiny counterpart."""
-    return _one_of(weights, list(named))
-
-
-def _one_of(weights: str, words: Sequence[str]) -> str:
+def one_of(weights: str, words: Sequence[str]) -> str:
+    """`weights` itself. Raises ValueError when it is neither one of `words` nor a path."""
     if weights in words or _is_path(weights):
         return weights
-    known = f"{', '.join(words)}, or a path with a slash in it"
+    known = f"{', '.join(filter(None, words))}, or a path with a slash in it"
     raise ValueError(f"unknown weights {weights!r}: {known}.{did_you_mean(weights, words)}")
 
 

@@ -18,7 +18,7 @@ from distillbench.core.lazy import torch
 from distillbench.errors import BadInput, NotSupported
 from distillbench.files.hashes import file_sha256
 from distillbench.files.places import Need
-from distillbench.score.choice import Choice, checked
+from distillbench.score.choice import Choice, one_of
 from distillbench.score.real import (
     RealPictures,
     real_count,
@@ -71,7 +71,7 @@ class SetConfig(BaseModel):
     @field_validator("weights")
     @classmethod
     def _known(cls, weights: str) -> str:
-        path, pin = pinned(checked(weights, INCEPTION))
+        path, pin = pinned(one_of(weights, ["tiny", *INCEPTION]))
         if path not in {"tiny", *INCEPTION} and not pin and not Path(path).expanduser().is_dir():
             raise ValueError(
                 f"{path}: a TorchScript file runs its own program; pin the one you mean as "
