@@ -194,7 +194,8 @@ def rows_of(name: str, nets: str, folder: Path, *, before: bool, costs: dict[Any
         )
         key = (nets, anew)
         if key not in costs:
-            costs[key] = operations(bound(method_of("lcm", nets, OutlinedSdxl.name, **told)))
+            # The network is the same for all; students of LCM take a guidance scale beside.
+            costs[key] = operations(bound(method_of("tdm", nets, OutlinedSdxl.name, **told)))
         each = {kind: counted[kind] / DRAWS for kind in ("teacher", "role", "trained")}
         yield {
             "method": name, "nets": nets, "checkpointing": anew, "before": before, "passes": each,

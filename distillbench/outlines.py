@@ -55,7 +55,8 @@ _aten = torch.ops.aten
 def _of_numbers(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """What hangs on the numbers of an outline, which has none; None for all else.
 
-    A scalar is one, a mask is full, and a copy for the processor is of ones.
+    A scalar is one, a mask is full, and a copy for the processor is of ones, but of integers, which
+    may say places, of zeros: the first place is there at any size.
     """
     tensor = args[-1] if func is _aten.copy_.default else args[0] if args else None
     if not isinstance(tensor, Tensor) or not tensor.is_meta:
@@ -65,7 +66,9 @@ def _of_numbers(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> An
     if func is _aten.nonzero.default:
         return tensor.new_empty((tensor.numel(), tensor.ndim), dtype=torch.long)
     if func is _aten._to_copy.default and str(kwargs.get("device", META)) != META:
-        return torch.ones(tensor.shape, dtype=kwargs.get("dtype") or tensor.dtype)
+        dtype = kwargs.get("dtype") or tensor.dtype
+        places = tensor.ndim > 0 and dtype in (torch.int32, torch.int64)
+        return torch.full(tensor.shape, 0 if places else 1, dtype=dtype)
     return args[0] if func is _aten.copy_.default and not args[0].is_meta else None
 
 

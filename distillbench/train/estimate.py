@@ -150,6 +150,7 @@ def _batch(method: Method, size: int) -> Batch:
 def _tensors(backbone: Any, roles: Mapping[str, Role]) -> list[Tensor]:
     found = tensors_of(backbone)
     for role in roles.values():
-        module = role.net.module
+        module, average = role.net.module, role.net.ema
         found += [*role.parameters, *module.parameters(), *module.buffers()]
+        found += average.parameters() if average is not None else ()
     return found

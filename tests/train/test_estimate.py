@@ -43,9 +43,10 @@ def test_what_lives_at_once_is_added_up() -> None:
     assert tally.now == 0
 
 
-@pytest.mark.parametrize("name", ["lcm", "tcd", "dmd2", "tdm", "sft"])
-def test_losses_run_without_a_number(name: str) -> None:
-    found = memory(name)
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("name", ["lcm", "tcd", "tscd", "dmd2", "tdm", "sft"])
+def test_losses_run_without_a_number(name: str, batch: int) -> None:
+    found = memory(name, batch)
     assert found.unknown == ""
     assert found.passes > MIB
     assert found.turn in method(name).nets()
@@ -61,6 +62,14 @@ def test_sizes_move_as_they_must() -> None:
     assert copy.optimizer == 2 * copy.trained
     averaged = memory("lcm", nets="copy")
     assert averaged.optimizer == averaged.trained  # two moments of each, and each with its average
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_average_is_counted_once(precision: str) -> None:
+    """It is among what is trained; where it takes the place of its net, nothing is made anew."""
+    found = memory("lcm", 1, precision, nets="copy")
+    gradients = found.trained / 2
+    assert gradients < found.passes < 1.5 * gradients
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
