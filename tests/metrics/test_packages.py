@@ -16,6 +16,7 @@ import pytest
 from distillbench.api.metric import Samples
 from distillbench.api.registry import build_metric
 from distillbench.errors import BadInput, StageFailed
+from distillbench.score import reward
 from distillbench.score.envs import is_created
 from distillbench.score.evaluate import evaluate
 from distillbench.score.packaged import pinned_package
@@ -145,10 +146,16 @@ def random_scorers() -> Any:
 
 @pytest.mark.timeout(3600)
 @needs("image-reward")
-def test_image_reward_gives_the_native_numbers(tmp_path: Path, pictures: Samples) -> None:
-    """On a random checkpoint of the published size, as the package's sizes are fixed."""
+def test_image_reward_gives_the_native_numbers(
+    tmp_path: Path, pictures: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits one picture at a time, as the package reads them; in batches sums round
+    otherwise. A random checkpoint of the published size, as the package's sizes are fixed."""
     random_scorers().reward(tmp_path, layers=2)  # of 12
     few = Samples(pictures.data[:3], pictures.prompts[:3], pictures.categories[:3], 0)
     native, theirs = both("image_reward", tmp_path, few)
     assert max(native) - min(native) > 1e-4
     assert theirs == pytest.approx(native, abs=1e-5)
+    monkeypatch.setattr(reward, "BATCH", 1)
+    metric = build_metric("image_reward", {"weights": str(tmp_path)})
+    assert list(evaluate(metric, few).per_sample[""]) == theirs
