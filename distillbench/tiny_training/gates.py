@@ -29,6 +29,7 @@ GUIDANCE: Final[Mapping[str, float]] = {
     "tiny-sd": 1.4,
     "tiny-sdxl": 2.0,
     "tiny-pixart": 2.0,
+    "tiny-sd3": 2.0,
     "tiny-cogvideox": 3.0,
 }
 """Of 1.4, 2 and 3 the scale at which 25 steps are nearest to real pictures, or little further and

@@ -17,6 +17,7 @@ NAMES: Final = (
     "tiny-sd",
     "tiny-sdxl",
     "tiny-pixart",
+    "tiny-sd3",
     "tiny-cogvideox",
     "tiny-clip",
     "tiny-hps",
