@@ -79,7 +79,8 @@ ABOUT: Final[Mapping[str, About]] = {
         _STREAM,
         ("text", "text-2", "text-t5", "inception", "vae", "tiny-sd3"),
         ("text", "text-2", "text-t5", *_VAE, "sd3"),
-        _LENGTH,
+        f"{_LENGTH} Up to step 2,500 the shipped transformer's rate followed the schedule of 9,000 "
+        "steps.",
     ),
     "tiny-cogvideox": About(
         "CogVideoXPipeline: causal autoencoder of nine-frame clips, T5 text, transformer trained "

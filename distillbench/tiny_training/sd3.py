@@ -77,6 +77,7 @@ FAMILY: Final = Family(
     build=build,
     assemble=assemble,
     condition=condition,
+    steps=8_000,
     muon_lr=6e-3,
     mixed=True,
     noise=flow(SHIFT),
