@@ -51,7 +51,8 @@ def test_all_settings_stand_beside_the_row_and_can_be_set(cli: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "scale"), [("tiny-sd", 1.4), ("tiny-sdxl", 2.0), ("tiny-pixart", 2.0), ("tiny-sd3", 2.0)]
+    ("backbone", "scale"),
+    [("tiny-sd", 1.4), ("tiny-sdxl", 2.0), ("tiny-pixart", 2.0), ("tiny-sd3", 2.0)],
 )
 def test_a_small_teacher_is_guided_as_the_experiments_do(
     cli: Any, backbone: str, scale: float
