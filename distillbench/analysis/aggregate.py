@@ -104,7 +104,9 @@ class Results:
             return Value(None, keys=keys, missing=missing)
         numbers = [s.score.aggregate[suffix] for s in good if s.score]
         samples = [s.score.samples(suffix) for s in good if s.score]
-        stderr, over = _stderr(good, samples, suffix)
+        trained = dict(zip(row.seeds, row.trainings, strict=True))
+        names = [trained[item.cell.seed] for item in good]
+        stderr, over = _stderr([s.score for s in good if s.score], samples, names, suffix)
         sizes = [n for _, n in numbers]
         # A value of sample sets (FID) is the mean of values at n, and not one at seeds x n.
         sets = not any(samples)
@@ -202,19 +204,18 @@ def _join(problems: Sequence[str], good: int, seeds: int) -> str:
 
 
 def _stderr(
-    scored: Sequence[SeedScore], samples: Sequence[Sequence[Sample]], suffix: str
-) -> tuple[float | None, str]:
+    scores: Sequence[Score], samples: Sequence[Sequence[Sample]], trained: Sequence[str],
+    suffix: str,
+) -> tuple[float | None, str]:  # fmt: skip
     """Standard error of the mean over seeds, and what it is over."""
-    found = [(s.cell, s.score) for s in scored if s.score]
-    trained = [cell.train if cell.updates else "" for cell, _ in found]
     if all(samples):
         return _of_samples(samples, trained)
-    blocks = [score.pseudo_values(suffix) for _, score in found]
+    blocks = [score.pseudo_values(suffix) for score in scores]
     if all(blocks):
         return _of_blocks(blocks, trained)
-    if len(found) == 1 and suffix in found[0][1].stderr:
-        return found[0][1].stderr[suffix], "samples"
-    error = stats.seeds_stderr([score.aggregate[suffix][0] for _, score in found])
+    if len(scores) == 1 and suffix in scores[0].stderr:
+        return scores[0].stderr[suffix], "samples"
+    error = stats.seeds_stderr([score.aggregate[suffix][0] for score in scores])
     return error, "" if error is None else "seeds"
 
 

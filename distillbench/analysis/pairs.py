@@ -34,6 +34,8 @@ class PairedValues:
         units: what each pair is resampled with: its prompt, its own number, its block, its seed.
         seeds: of each pair.
         trainings: name of the two trainings behind each pair, "" where neither side is trained.
+        trained: trainings of the side that has fewer of them; 0 where neither side is trained. A
+            setting of the teacher is no draw and does not count.
         over: what the units are.
     """
 
@@ -43,15 +45,16 @@ class PairedValues:
     units: tuple[Hashable, ...]
     seeds: tuple[int, ...]
     trainings: tuple[str, ...]
+    trained: int
     over: Over
 
     def __len__(self) -> int:
         return len(self.a)
 
     @property
-    def trained(self) -> int:
-        """Pairs of trainings behind them; 0 where nothing was trained."""
-        return len(set(self.trainings) - {""})
+    def drawn(self) -> int:
+        """Pairs of trainings that differ in either side, over which the mean is resampled."""
+        return len(set(self.trainings))
 
     def differences(self, factor: float = 1.0) -> list[float]:
         """A - factor * B."""
@@ -64,7 +67,7 @@ class PairedValues:
         """
         if self.over == "seeds":
             return levels(differences, self.units, self.seeds, nested=True)
-        if self.over == "samples" and self.trained < 2:
+        if self.over == "samples" and self.drawn < 2:
             differences = self.within(differences)
         return levels(differences, self.units, self.trainings, nested=self.over == "samples")
 
@@ -81,16 +84,20 @@ def paired(
     seeds = [seed for seed in ours if seed in theirs]
     trained, other = (dict(zip(row.seeds, row.trainings, strict=True)) for row in rows)
     names = {s: " ".join(filter(None, (trained[s], other[s]))) for s in seeds}
+    least = min(filter(None, (row.repeats(seeds) for row in rows)), default=0)
     for of, over in ((_samples, "prompts"), (_blocks, "blocks"), (_whole, "seeds")):
         found = [(s, of(ours[s], suffix), of(theirs[s], suffix)) for s in seeds]
         if all(x and y and (over == "prompts" or len(x) == len(y)) for _, x, y in found):
             values = [(x[u], y[u], u, s) for s, x, y in found for u in x if u in y]
-            return _as_pairs(values, names, over)  # type: ignore[arg-type]
+            return _as_pairs(values, names, least, over)  # type: ignore[arg-type]
     raise AssertionError("every score has a value of its own")
 
 
 def _as_pairs(
-    rows: Sequence[tuple[float, float, tuple[str, int], int]], names: dict[int, str], over: Over
+    rows: Sequence[tuple[float, float, tuple[str, int], int]],
+    names: dict[int, str],
+    trained: int,
+    over: Over,
 ) -> PairedValues:
     prompts = tuple(unit[0] for _, _, unit, _ in rows)
     seeds = tuple(seed for *_, seed in rows)
@@ -103,7 +110,7 @@ def _as_pairs(
         units = seeds
     return PairedValues(
         tuple(x for x, *_ in rows), tuple(y for _, y, *_ in rows), prompts, tuple(units), seeds,
-        tuple(names[seed] for seed in seeds), over,
+        tuple(names[seed] for seed in seeds), trained, over,
     )  # fmt: skip
 
 

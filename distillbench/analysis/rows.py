@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from distillbench.analysis.trained import Trained, trained_of
 from distillbench.experiment.select import Fields, matches
 from distillbench.plan.stage import Cell, Plan, fields_of
 
@@ -19,6 +20,7 @@ class Row:
 
     index: int
     cells: tuple[Cell, ...]
+    plan: Plan = field(repr=False, compare=False)
 
     @property
     def first(self) -> Cell:
@@ -30,10 +32,23 @@ class Row:
         """Its seeds, in plan order."""
         return tuple(cell.seed for cell in self.cells)
 
+    @cached_property
+    def trained(self) -> tuple[Trained, ...]:
+        """What was trained behind each seed."""
+        return tuple(trained_of(self.plan, cell) for cell in self.cells)
+
     @property
     def trainings(self) -> tuple[str, ...]:
-        """The training behind each seed, "" for what is not trained."""
-        return tuple(cell.train if cell.updates else "" for cell in self.cells)
+        """The same by name, equal for one and the same, "" for what is not trained."""
+        return tuple(trained.name for trained in self.trained)
+
+    def repeats(self, seeds: Collection[int]) -> int:
+        """How many trainings are behind these seeds, 0 where nothing was trained.
+
+        A checkpoint of others is one, also on nets that were trained here seed by seed.
+        """
+        behind = zip(self.seeds, self.trained, strict=True)
+        return len({t.elsewhere or t.here for seed, t in behind if seed in seeds} - {()})
 
     @property
     def evaluations(self) -> int:
@@ -66,7 +81,7 @@ def rows_of(plan: Plan) -> tuple[Row, ...]:
     grouped: dict[int, list[Cell]] = {}
     for cell in plan.cells:
         grouped.setdefault(cell.row, []).append(cell)
-    return tuple(Row(index, tuple(cells)) for index, cells in grouped.items())
+    return tuple(Row(index, tuple(cells), plan) for index, cells in grouped.items())
 
 
 def chosen(

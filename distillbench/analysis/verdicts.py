@@ -50,7 +50,7 @@ class Verdict:
         over: what is resampled beside trainings: prompts | samples | blocks | seeds; units: how
             many of them.
         pairs: paired values in all.
-        trainings: pairs of trainings behind it; 0 where neither side is trained.
+        trainings: of the side that has fewer of them, by whomever; 0 where neither is trained.
         pooled_rows: rows that the spread of trainings is pooled over; 0 where it is the pair's own.
         seeds, seeds_agree: seeds in common, and how many have the sign of the difference.
         power: what would decide it, "" where it is decided.
@@ -143,7 +143,9 @@ def _measure(
     if error and verdict.trainings > 1 and claim.factor in (None, 1.0):
         verdict, error = _pooled(verdict, error, results, rows, (found[0], suffix))
     verdict = _wins(verdict, pairs, claim.factor, info.higher_is_better)
-    return replace(verdict, power=_power(verdict, error)) if error else verdict
+    alone = any(trained.elsewhere for row in rows for trained in row.trained)
+    unknown = verdict.trainings == 1 and alone  # other seeds of it are no other trainings
+    return replace(verdict, power=_power(verdict, error)) if error and not unknown else verdict
 
 
 def _suffix(results: Results, rows: Sequence[Row], metric: str, asked: str) -> str:
@@ -174,7 +176,7 @@ def _numbers(
         over=pairs.over, units=len(sums), pairs=len(pairs), seeds=len(by_seed), seeds_agree=agree,
         trainings=pairs.trained,
     )  # fmt: skip
-    if len(sums) < 2 and (pairs.over == "seeds" or pairs.trained < 2):
+    if len(sums) < 2 and (pairs.over == "seeds" or pairs.drawn < 2):
         what = "one seed and no per-sample values" if pairs.over == "seeds" else "one prompt only"
         return replace(verdict, reason=f"{what}: no interval"), None
     means = [s / n for s, n in zip(sums, sizes, strict=True)]
@@ -268,7 +270,8 @@ def _decide(verdict: Verdict, claim: Claim, infos: Mapping[str, MetricInfo]) -> 
     for_it = low * _sign(claim, infos) > 0
     if one:
         side = "for" if for_it else "against"
-        reason = f"one training speaks {side} the claim; of methods two seeds or more can tell"
+        several = "seeds" if verdict.power else "trainings"
+        reason = f"one training speaks {side} the claim; of methods two {several} or more can tell"
         return replace(verdict, verdict="differ", reason=reason)
     return replace(verdict, verdict="holds" if for_it else "fails", power="")
 

@@ -65,8 +65,10 @@ def test_seeds(plan_of: PlanOf) -> None:
     plan = plan_of("rows: [{samples: 'out/{seed}', label: T}]\n", head=head)
     assert [cell.seed for cell in plan.cells] == [0, 1]
     assert len({cell.sample for cell in plan.cells}) == 2
+    assert rows_of(plan)[0].repeats([0, 1]) == 2
     plan = plan_of("rows: [{samples: out/0, label: T}]\n", head=head)
     assert [cell.seed for cell in plan.cells] == [0]
+    assert rows_of(plan)[0].repeats([0, 1]) == 1
     assert any("is one set; with {seed} in the path" in note for note in plan.notes)
 
 

@@ -56,6 +56,15 @@ def test_runs_are_linked_seed_by_seed(plan_of: PlanOf) -> None:
     assert train(plan, "Twice", 3).key != train(plan, "Twice", 4).key
 
 
+def test_a_row_that_samples_another_rows_net_has_its_trainings(plan_of: PlanOf) -> None:
+    trainings = {row.name: row.trainings for row in rows_of(plan_of(CHAIN))}
+    assert (
+        trainings["Base"]
+        == trainings["Twice"]
+        == tuple(train(plan_of(CHAIN), "Twice", seed).key for seed in (3, 4))
+    )
+
+
 def test_a_tuned_teacher_is_a_teacher_row(plan_of: PlanOf) -> None:
     plan = plan_of(CHAIN)
     assert train(plan, "Base").spec["teacher"] == train(plan, "Twice").key

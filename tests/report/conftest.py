@@ -79,9 +79,9 @@ class World:
             self._stages(train, sample, scores)
             self.cells.append(
                 Cell(
-                    row=number, label=label, seed=seed, nfe=nfe, train=train, sample=sample,
-                    scores=scores,
+                    row=number, label=label, seed=seed, nfe=nfe, sample=sample, scores=scores,
                     **{
+                        "train": train,
                         "group": "", "method": label.lower(), "title": label, "backbone": "sd",
                         "guidance_scale": 1.0, "updates": 100, "final": True, "ranked": True,
                         **cell,
@@ -146,6 +146,22 @@ class World:
             self.stages[score.key] = replace(score, spec=compares)
         theirs = sample_spec(of, seed=noise, sampler=sampler)
         self.stages[reference] = Stage("sample", reference, theirs)
+
+    def sampled(self, label: str, **fields: Any) -> None:
+        """Say more of a row's samples; with `samples_sha256` another tool made them."""
+        for cell in [cell for cell in self.cells if cell.label == label]:
+            spec = {**self.stages[cell.sample].spec, **fields}
+            if "samples_sha256" in fields:
+                kept = ("identity", "prompts", "seed", "samples_sha256")
+                spec = {name: spec[name] for name in kept}
+            self.stages[cell.sample] = replace(self.stages[cell.sample], spec=spec)
+
+    def takes(self, label: str, run: str) -> None:
+        """Let a row sample the net of another run, one a seed, in the teacher's place."""
+        for cell in [cell for cell in self.cells if cell.label == label]:
+            stage = self.stages[cell.train]
+            taken = {**stage.spec, "teacher": f"{run} {cell.seed}"}
+            self.stages[cell.train] = replace(stage, spec=taken)
 
     def store_fid(self, label: str, values: list[float]) -> None:
         """Replace a row's fid of every seed."""

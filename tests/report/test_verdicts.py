@@ -237,3 +237,40 @@ def test_distances_that_are_not_comparable_decide_no_claim(
     again = decide(world, make_experiment, infos, *claims)
     assert again[1].p is not None
     assert "floor" not in again[1].reason
+
+
+def test_a_net_that_others_or_another_row_trained_is_one_checkpoint(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    """Whoever trained it: one training decides nothing of methods, however certain its prompts."""
+    world.prompts = 30
+    world.row("teacher", 33.0, 5.0, updates=0, seeds=(0, 1))
+    world.row("weights", 32.0, 5.0, updates=0, seeds=(0, 1))
+    world.sampled(
+        "weights", method={"name": "pretrained", "version": 1, "params": {}, "weights": "sha"}
+    )
+    world.row("given", 31.0, 5.0, updates=0, train="")
+    world.sampled("given", samples_sha256="folder")
+    world.row("sampled", 30.0, 5.0, updates=0)
+    world.takes("sampled", "a run")
+    world.row("student", 29.0, 5.0, seeds=(0, 1))
+    found = decide(
+        world, make_experiment, infos, "weights > given on hps", "given > sampled on hps",
+        "teacher > weights on hps", "weights > student on hps", "teacher > sampled on hps",
+        "teacher > student on hps",
+    )  # fmt: skip
+    assert [v.trainings for v in found] == [1, 1, 1, 1, 1, 2]
+    assert [v.verdict for v in found] == ["differ"] * 5 + ["holds"]
+    assert "two trainings or more can tell" in found[0].reason
+    assert "two seeds or more can tell" in found[4].reason
+    assert [bool(v.power) for v in found[:5]] == [False, False, False, False, True]
+
+
+def test_seeds_that_sample_another_rows_runs_are_trainings(world: Any) -> None:
+    """The error of a row says so too, and two seeds of one checkpoint are no two trainings."""
+    for label in ("sampled", "plain"):
+        world.row(label, 30.0, 5.0, updates=0, seeds=(0, 1))
+    world.takes("sampled", "run")
+    results = Results(world.plan, world.store)
+    over = [results.value(row, "hps").stderr_over for row in results.rows]
+    assert over == ["prompts+seeds", "prompts"]
