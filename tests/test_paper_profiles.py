@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from distillbench.analysis.published import load_published
 from distillbench.api import registry
 from distillbench.experiment.load import load_experiment, profiles_of
 from distillbench.plan.build import build_plan
@@ -168,3 +169,16 @@ def test_every_paper_profile_says_where_it_comes_from(file: Path) -> None:
     text = file.read_text()
     profile = text[text.index("\n  paper:\n") :]
     assert "# " in profile or "# The published" in text
+
+
+@pytest.mark.parametrize(("name", "stem"), [
+    ("tcd_table1", "tcd_table1_coco5k"), ("tcd_table2", "tcd_table2_parameterisation"),
+])  # fmt: skip
+def test_tcds_tables_have_every_column_of_the_papers(name: str, stem: str) -> None:
+    experiment = load_experiment(ROOT / "experiments" / f"{name}.yaml", profile="paper")
+    (table,) = experiment.tables
+    row = load_published(stem).rows[-1]
+    scored = {metric.id or metric.use for metric in experiment.metrics}
+    found = {hit[0] for column in table.columns if (hit := row.column(column, row.steps or 0))}
+    assert found == {"fid", "image_complexity", "image_reward_x100", "pick_score"}
+    assert {"fid", "image_complexity", "image_reward", "pick_score"} <= scored

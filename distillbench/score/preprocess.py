@@ -94,13 +94,13 @@ def _crop(image: np.ndarray, size: int) -> Tensor:
     return torch.from_numpy(square.copy())
 
 
-def stretch(images: Tensor, size: int) -> Tensor:
-    """8-bit PIL bicubic to a square, the aspect ratio not kept; 0..1."""
-    return _each(images, lambda image: _stretched(image, size)).float() / 255
+def stretch(images: Tensor, size: int, how: Image.Resampling = Image.Resampling.BICUBIC) -> Tensor:
+    """8-bit PIL to a square, by default bicubic, the aspect ratio not kept; 0..1."""
+    return _each(images, lambda image: _stretched(image, size, how)).float() / 255
 
 
-def _stretched(image: np.ndarray, size: int) -> Tensor:
-    fitted = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+def _stretched(image: np.ndarray, size: int, how: Image.Resampling) -> Tensor:
+    fitted = Image.fromarray(image).resize((size, size), how)
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 
 

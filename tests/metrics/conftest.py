@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from distillbench.api.metric import Samples
 from distillbench.api.registry import METRICS
+from distillbench.score.complexity_file import published
 from distillbench.score.vbench_totals import DIMENSIONS
 from distillbench.world.networks import AttributeNet
 
@@ -104,6 +105,32 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random_reward(root / "reward")
     random_judge(root / "judge")
     return root
+
+
+def random_complexity() -> dict[str, torch.Tensor]:
+    """Tensors of ICNet by their published names, of sizes at which pictures differ."""
+    rng = torch.Generator().manual_seed(7)
+    state = {}
+    for name, shape in published().items():
+        spread = torch.randn(shape, generator=rng)
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(1)
+        elif name.endswith("running_var"):
+            state[name] = 1 + 0.5 * spread.tanh()
+        elif len(shape) > 1:
+            state[name] = spread * (2 / spread[0].numel()) ** 0.5
+        else:  # the factors of a norm are about one
+            state[name] = 0.2 * spread + float(name.endswith("weight"))
+    state["head.2.weight"] /= 2
+    return state
+
+
+@pytest.fixture(scope="session")
+def complexity(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random ck.pth of the published names and shapes."""
+    file = tmp_path_factory.mktemp("complexity") / "ck.pth"
+    torch.save(random_complexity(), file)
+    return file
 
 
 FAKE_VBENCH = """#!{python}

@@ -11,6 +11,7 @@ import torch
 from distillbench.api.metric import Samples, Scores
 from distillbench.api.registry import METRICS
 from distillbench.backbones._gmm import exact_samples
+from distillbench.score.complexity import ComplexityNet
 from distillbench.score.evaluate import evaluate
 from distillbench.testing.metric import MetricContract, take
 
@@ -147,6 +148,15 @@ class TestHPSv3(MetricContract):
     @pytest.fixture(autouse=True)
     def _weights(self, hub: Path) -> None:
         self.params = {"weights": str(hub / "judge")}
+
+
+class TestImageComplexity(MetricContract):
+    name = "image_complexity"
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, complexity: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.params = {"weights": str(complexity)}
+        monkeypatch.setattr(ComplexityNet, "side", 64)  # an eighth of the paper's, for speed
 
 
 class TestTemporalFlickering(MetricContract):

@@ -122,6 +122,7 @@ def test_what_is_no_image_reward_is_refused(
         ("image_reward", "image-reward-1.0/ImageReward.pt", "vocab.txt"),
         ("hpsv3", "hpsv3/HPSv3.safetensors", "config.json"),
         ("fd_dinov2", "dinov2-vit-l-14/model.safetensors", "config.json"),
+        ("image_complexity", "ic9600/ck.pth", ""),
         ("lpips", "lpips-vgg/vgg16-397923af.pth", ""),
         ("diversity", "lpips-vgg/vgg16-397923af.pth", ""),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,6 +36,20 @@ def test_better_follows_the_metric_and_factors_are_literal(
     assert [v.over for v in found[:4]] == ["prompts", "prompts", "prompts", "seeds"]
     assert (found[0].units, found[0].pairs, found[0].seeds_agree) == (30, 90, 3)
     assert found[5].difference == pytest.approx(6 - 0.6 * 127 / 6)
+
+
+def test_numbers_without_a_direction_are_compared_as_they_are(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    """Neither is better: `>` says more, and no share of prompts is won."""
+    world.prompts = 30
+    world.row("more", 31.0, 5.0, seeds=(0, 1, 2))
+    world.row("less", 30.0, 5.0, seeds=(0, 1, 2))
+    told = {**infos, "hps": replace(infos["hps"], higher_is_better=None)}
+    claims = ("more > less on hps", "less >= more on hps", "less <= 0.98 * more on hps")
+    found = decide(world, make_experiment, told, *claims)
+    assert [v.verdict for v in found] == ["holds", "fails", "holds"]
+    assert [v.win_rate for v in found] == [None, None, None]
 
 
 def test_numbers_are_those_of_paired_differences(
