@@ -146,11 +146,16 @@ def _bits(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
     return np.unpackbits(drawn, axis=1, count=columns).astype(np.float64)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the family-wise error (Holm 1979), in the given order."""
+def holm(p_values: Sequence[float], *, awaited: int = 0) -> list[float]:
+    """Adjusted p-values that keep the family-wise error (Holm 1979), in the given order.
+
+    Args:
+        awaited: tests of the family whose p-values are not known yet; each counts as the largest.
+    """
+    family = len(p_values) + awaited
     adjusted = [0.0] * len(p_values)
     running = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        running = max(running, min(1.0, (family - rank) * p_values[index]))
         adjusted[index] = running
     return adjusted

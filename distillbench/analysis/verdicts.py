@@ -104,23 +104,34 @@ def decide_claims(
     """
     claims: list[Claim | None] = []
     measured: list[Verdict] = []
+    awaited = 0
     for config in experiment.claims:
         blank, claim = Verdict(config.text, config.source), None
         try:
             claim = parse_claim(config.text)
             measured.append(_measure(claim, blank, results, infos))
+        except _Awaited as unfinished:
+            measured.append(unfinished.verdict)
+            awaited += 1
         except (ValueError, MixedProtocols) as error:
             reason = str(error).removeprefix(f"claim {config.text!r}: ")
             measured.append(replace(blank, reason=reason))
         claims.append(claim)
-    decided = zip(_corrected(measured), claims, strict=True)
+    decided = zip(_corrected(measured, awaited), claims, strict=True)
     return [v if c is None else _decide(v, c, infos) for v, c in decided]
+
+
+class _Awaited(Exception):
+    """A claim whose scores are not all there yet."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
 
 
 def _measure(
     claim: Claim, blank: Verdict, results: Results, infos: Mapping[str, MetricInfo]
 ) -> Verdict:
-    """The verdict with its numbers, before the claim is decided."""
+    """The verdict with its numbers, before the claim is decided. Raises _Awaited."""
     found = find_metric(claim.metric, list(infos))
     if found is None:
         raise ValueError(f"no metric {claim.metric!r}; has: {', '.join(infos)}")
@@ -131,7 +142,7 @@ def _measure(
     scored = [results.scores(row, found[0]) for row in rows]
     missing = next((s.missing for side in scored for s in side if s.missing), "")
     if missing:
-        return replace(named, reason=missing)
+        raise _Awaited(replace(named, reason=missing))
     sides = [s for row in rows if (s := against(results.plan, row, found[0]))]
     if len({side.comparable for side in sides}) > 1:
         one_noise = len({side.noise for side in sides}) == 1
@@ -246,10 +257,10 @@ def _power(verdict: Verdict, error: Levels) -> str:
     return "about " + " or ".join(text for _, text in options) if options else "over 64 seeds"
 
 
-def _corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Holm's correction over all claims that have a p-value."""
+def _corrected(verdicts: Sequence[Verdict], awaited: int) -> list[Verdict]:
+    """Holm's correction over all claims that have a p-value, or are still to get one."""
     known = [v.p for v in verdicts if v.p is not None]
-    adjusted = iter(stats.holm(known))
+    adjusted = iter(stats.holm(known, awaited=awaited))
     return [v if v.p is None else replace(v, p_holm=next(adjusted)) for v in verdicts]
 
 

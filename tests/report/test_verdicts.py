@@ -173,6 +173,20 @@ def test_holm_covers_all_claims(world: Any, make_experiment: Any, infos: Any) ->
     assert [v.p_holm for v in found[:2]] == stats.holm([found[0].p, found[1].p])
 
 
+def test_holm_counts_claims_that_are_still_to_be_measured(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    """Else a part of a run would decide what the whole of it leaves open."""
+    world.prompts = 30
+    world.row("a", 31.0, 5.0)
+    world.row("b", 30.0, 5.0)
+    world.row("c", 30.0, 5.0, done=False)
+    found = decide(world, make_experiment, infos, "a > b on hps", "a > c on hps", "c > b on hps")
+    assert [v.p for v in found[1:]] == [None, None]
+    assert found[0].p_holm == pytest.approx(3 * found[0].p)
+    assert stats.holm([0.01, 0.04], awaited=1) == pytest.approx([0.03, 0.08])
+
+
 def test_no_evidence_is_undecided_with_a_reason(
     world: Any, make_experiment: Any, infos: Any
 ) -> None:
