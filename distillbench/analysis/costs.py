@@ -8,7 +8,9 @@ from typing import Any, Final
 from distillbench.files.marks import did_you_mean
 from distillbench.plan.stage import StageKind
 
-__all__ = ["COSTS", "COUNTED", "MEASURED", "PREFIX", "Cost", "cost_name", "unknown_cost"]
+__all__ = [
+    "COSTS", "COUNTED", "MEASURED", "PREFIX", "Cost", "cost_name", "has_loading", "unknown_cost",
+]  # fmt: skip
 
 PREFIX: Final = "cost."
 Cost = Mapping[str, Any]
@@ -35,7 +37,17 @@ def _memory(cost: Cost) -> float | None:
 
 
 def _per_sample(cost: Cost) -> float | None:
-    return 1000 * cost["seconds"] / cost["samples"] if cost.get("samples") else None
+    parts = (
+        ("timed_seconds", "timed_samples") if "timed_samples" in cost else ("seconds", "samples")
+    )
+    seconds, samples = (float(cost.get(part) or 0) for part in parts)
+    return 1000 * seconds / samples if samples else None
+
+
+def has_loading(measure: str, cost: Cost) -> bool:
+    """Whether a cost of samples was measured with all that goes before the first of them."""
+    untimed = bool(cost.get("samples")) and not cost.get("timed_samples")
+    return measure == "sample_ms" and untimed
 
 
 def _device_hours(cost: Cost) -> float | None:

@@ -62,6 +62,10 @@ _NOTES = (
     "teacher counts both of its branches. Evaluations per sample: of the network when sampling; a "
     "guided one counts both of its branches, where NFE counts one.",
 )
+LOADING = (
+    "with the loading of networks before the first sample, which newer runs leave out: not "
+    "comparable with theirs"
+)
 _LINKED = "A run that a row starts from, as its teacher or its student, is not in that row's costs."
 
 
@@ -126,8 +130,11 @@ class Costs:
         """Mean over the seeds that have the measure."""
         runs = tuple(Run(c.seed, c.train, c.sample) for c in row.cells)
         found = [self.read(cell, measure.kind) for cell in row.cells]
-        marks = self.footnotes.marks(dict.fromkeys(f for f in found if isinstance(f, str)))
-        read = [measure.read(cost) for cost in found if not isinstance(cost, str)]
+        costs_of = [cost for cost in found if not isinstance(cost, str)]
+        told = [f for f in found if isinstance(f, str)]
+        told += [LOADING for c in costs_of if costs.has_loading(measure.column.key, c)]
+        marks = self.footnotes.marks(dict.fromkeys(told))
+        read = [measure.read(cost) for cost in costs_of]
         values = [float(value) for value in read if value is not None]
         if not values:
             return Entry(MISSING, marks=marks, runs=runs)

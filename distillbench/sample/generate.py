@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
     placed = Placed.of(spec.plain(), runtime.plain(), train_dir.parent)
     pictures = placed.planned_pictures(chosen, spec.prompts.n)
     work = SampleWork(spec.sampler, prompts, spec.seed, spec.batch_size, pictures)
+    took: list[tuple[int, float]] = []
     meter = Meter(context.device)
     with repeatable(runtime.threads):
         told = runtime.settings
@@ -91,13 +93,26 @@ def sample_stage(spec: SampleSpec, context: StageContext, *, train_dir: Path, ou
             if context.should_stop():
                 raise Interrupted(f"stopped after {positions[0]} of {len(prompts)} samples")
             wanted = kept if positions[0] < spec.trajectory else None
-            shards.add(_batch(student, work, positions, wanted))
+            began = time.perf_counter()
+            made = _batch(student, work, positions, wanted)
+            took.append((len(made), time.perf_counter() - began))
+            shards.add(made)
             context.progress({"kind": "sample", "done": positions[-1] + 1, "total": len(prompts)})
     categories = [chosen.categories[i] if chosen.categories else "" for i in order]
     shards.close(prompts, categories, spec.seed)
     if kept:
         write_trajectory(out, kept[: spec.trajectory])
-    write_json(out / "cost.json", {**meter.totals(), "samples": len(prompts)})
+    write_json(out / "cost.json", {**meter.totals(), "samples": len(prompts), **_timed(took)})
+
+
+def _timed(took: Sequence[tuple[int, float]]) -> dict[str, float]:
+    """What batches alone took, of (samples, seconds) each.
+
+    The first one waits for what is imported, compiled and chosen at first use, and does not count
+    where there are others.
+    """
+    sizes, seconds = zip(*(took[1:] or took), strict=True)
+    return {"timed_samples": sum(sizes), "timed_seconds": sum(seconds)}
 
 
 def generate_images(

@@ -107,6 +107,7 @@ class World:
         cost = {
             "device": "cpu", "seconds": 12.5, "cpu_seconds": 12.0, "student_updates": 100,
             "peak_memory_bytes": 2**28, "samples": self.prompts,
+            "timed_samples": self.prompts, "timed_seconds": 12.5,
             "evaluations": {"teacher": 300, "student": 200, "fake": 50},
         }  # fmt: skip
         self.store.write("train", train, {"cost.json": cost})

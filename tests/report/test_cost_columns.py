@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,20 @@ def test_what_is_not_done_has_no_cost_but_a_reason(
     table = build_table(asked.tables[0], asked, Results(world.plan, world.store), infos)
     assert table.lines[0].cells[1].text == "--"
     assert "is not done" in dict(table.footnotes)["a"]
+
+
+def test_a_sample_that_was_timed_with_loading_says_so(
+    demo: Any, make_experiment: Any, infos: Any
+) -> None:
+    path = demo.store.path("sample", demo.cells[0].sample) / "cost.json"
+    cost = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in cost.items() if not k.startswith("timed_")}))
+    columns = ["label", "cost.train_seconds", "cost.sample_ms"]
+    asked = make_experiment(tables=[{"name": "t", "columns": columns}])
+    table = build_table(asked.tables[0], asked, Results(demo.plan, demo.store), infos)
+    marked = [[cell.marks for cell in line.cells[1:]] for line in table.lines]
+    assert marked == [[(), ("a",)], [(), ()], [(), ()]]
+    assert "with the loading of networks" in dict(table.footnotes)["a"]
 
 
 def test_a_curve_over_a_cost_has_one_line_a_row_name(

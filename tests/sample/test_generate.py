@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from distillbench.analysis.costs import COSTS
 from distillbench.api import registry
 from distillbench.data.prompts import load_prompts
 from distillbench.errors import ArtifactError, BadInput, Interrupted
@@ -58,6 +59,32 @@ def test_samples_come_back_with_their_prompts(trained: Path, tmp_path: Path) -> 
     assert [e["done"] for e in events] == [4, 8, 10]
     cost = json.loads((out / "cost.json").read_text())
     assert cost["evaluations"] == {"student": 40}
+
+
+def test_a_sample_costs_what_its_batch_took_and_no_loading(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that loading moves by 1000, a batch by one a sample, the first by 100 more."""
+    now, first = [0.0], [100.0]
+    load, batch = generate.load_student, generate._batch
+
+    def loading(*args: Any, **options: Any) -> Any:
+        now[0] += 1000
+        return load(*args, **options)
+
+    def sampling(student: Any, work: Any, positions: range, *rest: Any) -> Any:
+        now[0] += len(positions) + (first.pop() if first else 0)
+        return batch(student, work, positions, *rest)
+
+    monkeypatch.setattr(generate, "load_student", loading)
+    monkeypatch.setattr(generate, "_batch", sampling)
+    monkeypatch.setattr(generate.time, "perf_counter", lambda: now[0])
+    kind, per_sample = COSTS["sample_ms"]
+    several = json.loads((sample(spec_of(), trained, tmp_path / "a") / "cost.json").read_text())
+    assert (kind, per_sample(several)) == ("sample", 1000)
+    first.append(100.0)
+    whole = sample(spec_of(batch_size=10), trained, tmp_path / "b") / "cost.json"
+    assert per_sample(json.loads(whole.read_text())) == 1000 * 110 / 10
 
 
 def test_noise_does_not_depend_on_the_batch(trained: Path, tmp_path: Path) -> None:
