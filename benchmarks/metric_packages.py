@@ -12,16 +12,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module, util
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import open_clip
 import random_scorers
-import torch
 from PIL import Image
-from side_by_side import Pair, Pass, beside, pictures, timed
+from side_by_side import Pair, Pass, beside, installed, pictures, timed
 
 from distillbench.api.metric import Samples
 from distillbench.api.registry import build_metric
@@ -136,25 +135,15 @@ def _packaged(
 
 def perceptual(folder: Path, samples: Samples, repeats: int) -> None:
     """lpips beside the package, its trunk with random weights, of 256 pixels; not torchmetrics."""
-    if not util.find_spec("lpips"):
-        print("not timed: the package lpips is not installed; pip install --no-deps lpips scipy")
+    if not installed("`lpips`", random_scorers.LPIPS, "lpips", "scipy"):
         return
-    package = import_module("lpips")
-    torch.manual_seed(0)
-    net = package.LPIPS(net="vgg", pnet_rand=True, verbose=False)
-    trunk = {name.split(".", 1)[1]: value for name, value in net.net.state_dict().items()}
-    file = folder / "vgg16.pth"
-    torch.save({f"features.{name}": value for name, value in trunk.items()}, file)
+    distance, file = random_scorers.lpips(folder)
     metric = build_metric("lpips", {"weights": str(file)})
     metric.load()
     other = replace(samples, data=samples.data.flip(0))
 
     def theirs(samples: Samples) -> Sequence[float]:
-        with torch.no_grad():
-            return [
-                float(net(package.im2tensor(one.numpy()), package.im2tensor(two.numpy())))
-                for one, two in zip(samples.data, other.data, strict=True)
-            ]
+        return [distance(*pair) for pair in zip(samples.data, other.data, strict=True)]
 
     def ours(samples: Samples) -> Sequence[float]:
         return list(metric.score(samples, other).per_sample[""])

@@ -18,6 +18,8 @@ from torch_fidelity.utils import get_featuresdict_from_dataset
 from distillbench.api.metric import Samples
 from distillbench.api.registry import build_metric
 from distillbench.score.features import feature_net
+from distillbench.score.preprocess import centre_patch
+from distillbench.score.weights import INCEPTION_SIDE
 
 MANY = 512  # pictures of the tiny network's size in each of two sets
 SETS: Mapping[str, tuple[str, float, Mapping[str, Any]]] = {
@@ -32,7 +34,9 @@ SETS: Mapping[str, tuple[str, float, Mapping[str, Any]]] = {
 def set_rows(large: int, repeats: int) -> None:
     """Inception's features of `large` pictures of 512 pixels; whole metrics on tiny ones."""
     with TemporaryDirectory() as folder:
-        beside(_features(Path(folder)), pictures(large), repeats)
+        net, file = random_scorers.inception(Path(folder))
+        for rule in ("resize", "patch"):
+            beside(_features(net, file, rule), pictures(large), repeats)
     for pair in _metrics():
         beside(pair, pictures(MANY, 32), repeats)
 
@@ -50,18 +54,24 @@ class Pictures(torch.utils.data.Dataset[torch.Tensor]):
         return self.data[index]
 
 
-def _features(folder: Path) -> Pair:
-    """The same network after each side's own resizing, bicubic by PIL and bilinear by torch."""
-    net, file = random_scorers.inception(folder)
-    own = feature_net(file)
+def _features(net: Any, file: Path, rule: str) -> Pair:
+    """The same network after each side's own resizing, bicubic by PIL and bilinear by torch.
 
-    def seen(samples: Samples) -> None:
-        own.features(samples)
+    Patches are cut for both sides and resized by neither, so that their features are compared too.
+    """
+    own, patch = feature_net(file, rule=rule), rule == "patch"
 
-    def theirs(samples: Samples) -> None:
-        get_featuresdict_from_dataset(Pictures(samples), net, 64, False, True, False)
+    def seen(samples: Samples) -> Sequence[float]:
+        found = own.features(samples)
+        return found.flatten().tolist() if patch else []
 
-    name = "`fid`, `kid`, `precision_recall`: features"
+    def theirs(samples: Samples) -> Sequence[float]:
+        shown = centre_patch(samples.data, INCEPTION_SIDE).to(torch.uint8) if patch else None
+        given = Pictures(samples if shown is None else replace(samples, data=shown.movedim(1, -1)))
+        found = get_featuresdict_from_dataset(given, net, 64, False, True, False)
+        return found["2048"].flatten().tolist() if patch else []
+
+    name = "`patch_fid`: features" if patch else "`fid`, `kid`, `precision_recall`: features"
     # A TorchScript program is compiled in its first two passes.
     return Pair(name, "Inception", timed(seen), timed(theirs), "torch-fidelity", warm=2)
 

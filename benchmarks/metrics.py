@@ -1,15 +1,16 @@
 """CPU seconds of metrics beside the libraries' own code, as ratios of one run.
 
     python benchmarks/metrics.py [--dim 2048] [--samples 3200] [--only distances]
-        [--pictures 64] [--large 4] [--repeats 3] [--only scorers packages sets]
+        [--pictures 64] [--large 4] [--repeats 3] [--only scorers packages sets groups alone]
 
 Distances run on random features. Scorers run on pictures of 512 pixels through the shipped tiny
 networks, or small random ones in the hub's format, so that what is compared is the code around the
 network: resizing, batching, text; those that have a package of their own on networks of published
 sizes too, which tell what is left of that. The other side is the library's own loop, a picture and
-its prompt at a time, torch-fidelity's in batches. Loading and decoding are left out on both sides.
-CPU seconds of the process that computes, one thread, passes of both sides in turns, medians; other
-work on the machine moves them less than wall time. Not compared: the package vbench.
+its prompt at a time, in batches where it has them (torch-fidelity, vendi-score, clip-mmd); where
+there is none, ours stands alone. Loading and decoding are left out on both sides. CPU seconds of
+the process that computes, one thread, passes of both sides in turns, medians; other work on the
+machine moves them less than wall time. Not compared: the packages vbench and hpsv3.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Any
 
 import open_clip
 import torch
+from metric_alone import alone_rows
+from metric_groups import group_rows
 from metric_packages import package_rows
 from metric_sets import set_rows
 from PIL import Image
@@ -34,7 +37,7 @@ from distillbench.api.registry import build_metric
 from distillbench.score import distances
 from distillbench.score.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
-PARTS = ("scorers", "packages", "sets", "distances")
+PARTS = ("scorers", "packages", "sets", "groups", "alone", "distances")
 
 
 def cpu_seconds(what: Callable[[], object]) -> float:
@@ -168,6 +171,8 @@ def main() -> None:
         "scorers": lambda: scorer_rows(options.pictures, options.repeats),
         "packages": lambda: package_rows(options.pictures, options.large, options.repeats),
         "sets": lambda: set_rows(options.large, options.repeats),
+        "groups": lambda: group_rows(options.pictures, options.large, options.repeats),
+        "alone": lambda: alone_rows(options.large, options.repeats),
     }
     asked = [make for name, make in rows.items() if name in options.only]
     if asked:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from distillbench.score.complexity_file import published
 from distillbench.score.reward import LAYERS, RENAMED, TEXT, VISION
 
-__all__ = ["SMALL", "hps", "inception", "reward"]
+__all__ = ["LPIPS", "SMALL", "complexity", "hps", "inception", "lpips", "reward"]
 
 SMALL = {
     "embed_dim": 32,
@@ -20,6 +23,7 @@ SMALL = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
 """A network of open_clip that takes no time."""
+LPIPS = "pip install --no-deps lpips scipy"
 WIDTHS = (768, 1024, 128, 64, 16, 1)
 
 
@@ -90,3 +94,31 @@ def inception(folder: Path) -> tuple[Any, Path]:
     file = folder / "inception.pt"
     torch.jit.script(Layers().eval()).save(str(file))  # type: ignore[no-untyped-call]
     return net, file
+
+
+def lpips(folder: Path) -> tuple[Callable[[Tensor, Tensor], float], Path]:
+    """The package's distance of two pictures (H, W, 3), and its random VGG16 as we read one."""
+    package = import_module("lpips")
+    torch.manual_seed(0)
+    net = package.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    trunk = {name.split(".", 1)[1]: value for name, value in net.net.state_dict().items()}
+    file = folder / "vgg16.pth"
+    torch.save({f"features.{name}": value for name, value in trunk.items()}, file)
+
+    @torch.no_grad()
+    def distance(one: Tensor, two: Tensor) -> float:
+        return float(net(package.im2tensor(one.numpy()), package.im2tensor(two.numpy())))
+
+    return distance, file
+
+
+def complexity(folder: Path) -> Path:
+    """A ck.pth of ICNet; norms of factor one and mean zero."""
+    rng = torch.Generator().manual_seed(3)
+    state = {
+        name: torch.randn(shape, generator=rng) / max(torch.Size(shape[1:]).numel(), 1) ** 0.5
+        if len(shape) > 1 else torch.full(shape, float(name.endswith(("weight", "var"))))
+        for name, shape in published().items()
+    }  # fmt: skip
+    torch.save(state, folder / "ck.pth")
+    return folder / "ck.pth"

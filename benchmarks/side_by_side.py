@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import util
 from statistics import median
 
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 
 from distillbench.api.metric import Samples
 
-__all__ = ["HEAD", "Pair", "Pass", "beside", "loop", "pictures", "timed"]
+__all__ = ["HEAD", "Pair", "Pass", "beside", "installed", "loop", "pictures", "timed"]
 
 HEAD = (
     "| what | network | pictures | ours, pictures per CPU s | theirs | ours / theirs | "
@@ -38,17 +39,19 @@ class Pair:
 
     Attributes:
         name, network: what is timed.
-        ours, theirs: both ways.
+        ours, theirs: both ways; None where there is nothing beside ours.
         library: whose theirs is.
         warm: first passes that are left out, as they read and compile what later ones find.
+        frames: pictures of one sample.
     """
 
     name: str
     network: str
     ours: Way
-    theirs: Way
-    library: str
+    theirs: Way | None = None
+    library: str = "--"
     warm: int = 1
+    frames: int = 1
 
 
 def timed(what: Callable[[Samples], Sequence[float] | None]) -> Way:
@@ -80,18 +83,34 @@ def pictures(count: int, side: int = 512) -> Samples:
     return Samples(data, [f"a photo of number {i}" for i in range(count)], [""] * count, 0)
 
 
+def installed(what: str, command: str, *modules: str) -> bool:
+    """Whether all modules are there; says in one line what is not timed where one is not."""
+    lacking = [module for module in modules if not util.find_spec(module)]
+    if lacking:
+        print(f"not timed: {what}, as there is no {lacking[0]}; {command}", flush=True)
+    return not lacking
+
+
 def beside(pair: Pair, samples: Samples, repeats: int) -> None:
-    """Print one row: pictures per CPU second, the median of `repeats` passes in turns."""
+    """Print one row: pictures per CPU second, the median of `repeats` passes in turns.
+
+    Columns of the other side are `--` where there is none.
+    """
     fresh = dataclasses.replace(samples, key="")  # features of a key are kept
-    both = [(pair.ours(fresh), pair.theirs(fresh)) for _ in range(pair.warm + repeats)]
-    ours, theirs = (
-        len(samples) / median(passes[side].seconds for passes in both[pair.warm :])
-        for side in (0, 1)
-    )
-    one, two = (passes.values for passes in both[-1])
-    apart = f"{_apart(one, two):.1e}" if one else "--"
-    print(f"| {pair.name} | {pair.network} | {len(samples)} | {ours:.4g} | {theirs:.4g} | "
-          f"{ours / theirs:.2f} | {apart} | {pair.library} |", flush=True)  # fmt: skip
+    ways = [pair.ours, pair.theirs] if pair.theirs else [pair.ours]
+    passes = [[way(fresh) for way in ways] for _ in range(pair.warm + repeats)]
+    count = len(samples) * pair.frames
+    rates = [
+        count / median(one.seconds for one in each)
+        for each in zip(*passes[pair.warm :], strict=True)
+    ]
+    ours, *theirs = rates
+    shown = [f"{rate:.4g}" for rate in rates] + [f"{ours / rate:.2f}" for rate in theirs]
+    values = [one.values for one in passes[-1]]
+    apart = f"{_apart(*values):.1e}" if theirs and values[0] else "--"
+    cells = [*shown, "--", "--"][:3]
+    print(f"| {pair.name} | {pair.network} | {count} | {' | '.join(cells)} | {apart} | "
+          f"{pair.library} |", flush=True)  # fmt: skip
 
 
 def _apart(one: Sequence[float], two: Sequence[float]) -> float:
