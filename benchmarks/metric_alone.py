@@ -49,7 +49,6 @@ def _alone(name: str, network: str, **params: str) -> Pair:
 def _videos(count: int) -> Samples:
     """As many videos of noise, (count, frames, 256, 256, 3)."""
     shown = pictures(count * FRAMES, 256)
-    return replace(
-        shown, data=shown.data.unflatten(0, (count, FRAMES)), prompts=shown.prompts[:count],
-        categories=shown.categories[:count],
-    )  # fmt: skip
+    data = shown.data.view(count, FRAMES, *shown.data.shape[1:])
+    prompts, categories = shown.prompts[:count], shown.categories[:count]
+    return replace(shown, data=data, prompts=prompts, categories=categories)
