@@ -162,7 +162,7 @@ def results(folder: str | Path) -> dict[str, pandas.DataFrame]:
     """The tables, costs and claims of a folder such as `results/table1`, by name.
 
     A measured column has its standard error and number of samples beside it (`hps_stderr`,
-    `hps_n`); what is missing is NaN.
+    `hps_n`); what is missing is NaN. What the footnotes of a row say is in `footnotes`.
 
     Raises:
         BadInput: the folder holds no results. NotSupported: pandas is not installed.
@@ -191,7 +191,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         flat[key] = cell["value"]
         if "stderr" in cell:
             flat |= {f"{key}_stderr": cell["stderr"], f"{key}_n": cell["n"]}
-    return flat
+    return flat | ({"footnotes": told} if (told := row.get("footnotes")) else {})
 
 
 def _tidy(kind: Any, records: Iterable[Any]) -> pandas.DataFrame:

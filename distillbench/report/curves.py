@@ -9,7 +9,7 @@ from itertools import count, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillbench.analysis.aggregate import MixedProtocols, Results
+from distillbench.analysis.aggregate import MixedProtocols, Results, Value
 from distillbench.analysis.columns import backbone_labels, find_metric
 from distillbench.analysis.costs import COSTS, cost_name
 from distillbench.analysis.rows import Row
@@ -27,18 +27,20 @@ if TYPE_CHECKING:
 __all__ = ["draw_curve", "refused_curves"]
 
 
+PARTIAL = ", part of the seeds"
 INSIDE = 6
 """The most lines whose legend is drawn inside the axes."""
 
 
 @dataclass(frozen=True)
 class _Point:
-    """Mean over seeds at x, with the lowest and highest seed."""
+    """Mean over seeds at x, with the lowest and highest seed; `partial` where a seed is missing."""
 
     x: float
     y: float
     low: float
     high: float
+    partial: bool = False
 
 
 def refused_curves(
@@ -78,7 +80,7 @@ def draw_curve(
         ranked, alone = members[0].first.ranked, len({point.x for point in points}) == 1
         own = config.x in ("nfe", "updates") or bool(cost_name(config.x))
         if not ranked and (alone or not own):
-            values = [results.value(row, metric, suffix).value for row in members]
+            values = [results.value(row, metric, suffix) for row in members]
             _levels(axes, name, members, values)
         elif points:
             _draw(axes, number, name, points, ranked=ranked)
@@ -118,14 +120,15 @@ def _is_line(x: str, row: Row) -> bool:
 
 
 def _levels(
-    axes: Axes, name: str, rows: Sequence[Row], values: Sequence[float | None]
+    axes: Axes, name: str, rows: Sequence[Row], values: Sequence[Value]
 ) -> None:  # fmt: skip
     """Teachers off the axis are levels, not curves."""
     for style, row, value in zip(cycle((":", "-.", "--")), rows, values, strict=False):
-        if value is not None:
+        if value.value is not None:
             steps = f", NFE {row.first.nfe}"
             label = " " * name.startswith("_") + name.removesuffix(steps) + steps
-            axes.axhline(value, color="0.45", linestyle=style, linewidth=1.2, label=label)
+            label += PARTIAL * bool(value.missing)
+            axes.axhline(value.value, color="0.45", linestyle=style, linewidth=1.2, label=label)
 
 
 def _points(
@@ -140,7 +143,9 @@ def _points(
         scores = [s.score for s in results.scores(row, metric) if s.score]
         seeds = [s.aggregate[suffix][0] for s in scores if suffix in s.aggregate]
         finite = [v for v in seeds if math.isfinite(v)]
-        points.append(_Point(float(place), value.value, min(finite), max(finite)))
+        points.append(
+            _Point(float(place), value.value, min(finite), max(finite), bool(value.missing))
+        )
     return points
 
 
@@ -154,6 +159,12 @@ def _draw(axes: Axes, number: int, name: str, points: list[_Point], *, ranked: b
         xs, ys, color=colour, linestyle=style, label=name, linewidth=1.4,
         marker=MARKERS[(number + again) % len(MARKERS)], markersize=4.5,
     )  # fmt: skip
+    if partial := [p for p in points if p.partial]:
+        axes.plot(
+            [p.x for p in partial], [p.y for p in partial], color=colour, linestyle="none",
+            marker=MARKERS[(number + again) % len(MARKERS)], markersize=4.5,
+            markerfacecolor="white", label=name + PARTIAL,
+        )  # fmt: skip
     lows, highs = [p.low for p in points], [p.high for p in points]
     if lows != highs:
         axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)

@@ -136,6 +136,14 @@ class Table:
             start += len(run)
         return tuple(found)
 
+    def remarks(self, line: Line) -> str:
+        """What the footnotes of a line say, by column, for files whose numbers have no marks."""
+        texts, found = dict(self.footnotes), dict[str, list[str]]()
+        for column, cell in zip(self.columns, line.cells, strict=True):
+            for mark in cell.marks:
+                found.setdefault(texts[mark], []).append(column.key)
+        return "; ".join(f"{', '.join(keys)}: {text}" for text, keys in found.items())
+
     @property
     def groups(self) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         """Lines by group, groups in order of first appearance."""

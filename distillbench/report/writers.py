@@ -105,17 +105,20 @@ def table_csv(table: Table) -> str:
     """Raw values in full precision, each with its standard error and number of samples.
 
     A column of tiny or custom scorers says so in its name (`hps_tiny`): it stands without notes.
+    The last column is what footnotes say of a line (a mean over a part of its seeds, a floor).
     """
     heads = ["group"] if any(line.group for line in table.lines) else []
     grouped = bool(heads)
     for column in table.columns:
         heads += _csv_heads(column)
+    told = any(map(table.remarks, table.lines))
+    heads += ["footnotes"] if told else []
     rows = []
     for line in table.lines:
         row: list[Any] = [line.group] if grouped else []
         for cell, column in zip(line.cells, table.columns):
             row += [cell.value, cell.stderr, cell.n] if column.kind == "number" else [cell.value]
-        rows.append(row)
+        rows.append([*row, table.remarks(line)] if told else row)
     return to_csv(heads, rows)
 
 
@@ -146,6 +149,7 @@ def table_json(table: Table) -> str:
         {
             "group": line.group,
             "ranked": line.ranked,
+            "footnotes": table.remarks(line),
             "cells": {
                 column.key: _json_cell(cell, column)
                 for cell, column in zip(line.cells, table.columns)

@@ -66,6 +66,15 @@ def test_a_table_grouped_by_updates_speaks_of_them(
     assert {line.group for line in table.lines} == {"0", "50", "100"}
 
 
+def test_a_point_of_a_part_of_the_seeds_says_so(
+    world: Any, lines_over: Callable[[str, Any], dict[str, list[float]]]
+) -> None:
+    for nfe in (1, 2):
+        world.row("LCM", 25.0, 3.0, nfe=nfe, seeds=(0, 1))
+    world.store.problems[world.cells[-1].scores["hps"]] = "a damaged disk"
+    assert lines_over("nfe", world) == {"LCM": [1, 2], "LCM, part of the seeds": [2]}
+
+
 def test_runs_of_one_name_are_lines_of_their_own(
     world: Any, lines_over: Callable[[str, Any], dict[str, list[float]]]
 ) -> None:

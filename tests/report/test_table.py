@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from typing import Any
@@ -12,11 +13,12 @@ from distillbench.analysis.aggregate import MixedProtocols, Results
 from distillbench.analysis.columns import find_metric
 from distillbench.errors import ConfigError
 from distillbench.experiment.schema import Experiment
+from distillbench.python import _flat
 from distillbench.report.cost import cost_table
 from distillbench.report.infos import metric_infos
 from distillbench.report.table import Column, Entry, Footnotes, Line, Table, marker, rank
 from distillbench.report.tables import build_table
-from distillbench.report.writers import table_json
+from distillbench.report.writers import table_csv, table_json
 
 
 def ranked(values: list[float | None], *, direction: Any = "up", **options: Any) -> list[int]:
@@ -303,6 +305,27 @@ def test_means_over_a_part_of_the_seeds_are_not_ranked(
     assert "mean of 2 of 3 seeds" in dict(table.footnotes)[table.lines[2].cells[1].marks[0]]
     assert any(n.endswith("; means over a part of the seeds are not ranked.") for n in table.notes)
     assert json.loads(table_json(table))["rows"][2]["cells"]["hps"]["partial"] is True
+
+
+def test_files_of_bare_numbers_say_what_footnotes_say(
+    world: Any, make_experiment: Any, infos: Any
+) -> None:
+    """A mean of fewer seeds, a floor, what tells two rows of one name apart."""
+    for _ in range(2):
+        world.row("a", 30.0, 5.0, seeds=(0, 1, 2), updates=100 * (1 + len(world.cells)))
+    for metric in ("hps", "fid"):
+        world.store.problems[world.cells[-1].scores[metric]] = "a damaged disk"
+    table = build(world, make_experiment, infos, columns=["label", "hps", "fid"])
+    told = [next(csv.DictReader([*table_csv(table).splitlines()[:1], line]))["footnotes"]
+            for line in table_csv(table).splitlines()[1:]]  # fmt: skip
+    assert told[0] == "label: updates 100"
+    assert told[1].startswith("label: updates 400; hps: mean of 2 of 3 seeds (seed 2: ")
+    assert "; fid: mean of 2 of 3 seeds (seed 2: " in told[1]
+    rows = json.loads(table_json(table))["rows"]
+    assert [_flat(row)["footnotes"] for row in rows] == told
+    world.store.problems.clear()
+    plain = build(world, make_experiment, infos, columns=["label", "updates", "hps"])
+    assert "footnotes" not in table_csv(plain)
 
 
 def test_rows_of_other_seeds_are_named(world: Any, make_experiment: Any, infos: Any) -> None:
