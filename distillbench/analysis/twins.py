@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distillbench.analysis.scores import Score, read_score
 from distillbench.api.samplers import from_recipe
@@ -92,11 +92,20 @@ def _whole(store: Store, kind: str, key: str) -> dict[str, Any]:
 _Place = tuple[Any, ...]
 """What samples must share to be set beside each other: evaluations and prompts."""
 _Seed = int | None
+_SHOWN = ("identity", "train", "backbone", "method", "prompts", "seed", "batch_size")
+"""Of a sample's spec, what two trainings are told apart by already, or what chance hangs on."""
 
 
-def _scores(store: Store, kind: str, key: str) -> dict[_Place, dict[_Seed, list[Score]]]:
+class _Found(NamedTuple):
+    """A score, and how its samples were made beside what their training says."""
+
+    score: Score
+    made: Mapping[str, Any]
+
+
+def _scores(store: Store, kind: str, key: str) -> dict[_Place, dict[_Seed, list[_Found]]]:
     """The finished scores behind a stage, by samples and metric, and by the seed of their noise."""
-    found: dict[_Place, dict[_Seed, list[Score]]] = {}
+    found: dict[_Place, dict[_Seed, list[_Found]]] = {}
     samples = _samples(store, kind, key)
     for folder in sorted((store.root / "score").glob("*")):
         if "." in folder.name or (kind == "score" and folder.name != key):
@@ -104,18 +113,21 @@ def _scores(store: Store, kind: str, key: str) -> dict[_Place, dict[_Seed, list[
         with suppress(ArtifactError):
             spec = StoredStage.read(folder / "spec.json").spec
             if str(spec.get("sample")) in samples and store.is_done("score", folder.name):
-                place, seed = samples[str(spec["sample"])]
+                place, seed, made = samples[str(spec["sample"])]
                 named = (*place, spec["metric"]["name"], str(spec["metric"]["params"]))
-                found.setdefault(named, {}).setdefault(seed, []).append(read_score(folder))
+                score = _Found(read_score(folder), made)
+                found.setdefault(named, {}).setdefault(seed, []).append(score)
     return found
 
 
-def _samples(store: Store, kind: str, key: str) -> dict[str, tuple[_Place, _Seed]]:
-    """Keys of the sample stages concerned -> their evaluations and prompts, and their seed."""
+def _samples(
+    store: Store, kind: str, key: str
+) -> dict[str, tuple[_Place, _Seed, Mapping[str, Any]]]:
+    """Keys of the sample stages concerned -> evaluations and prompts, seed, how they were made."""
     if kind == "score":
         spec = StoredStage.read(store.path(kind, key) / "spec.json").spec
         kind, key = "sample", str(spec["sample"])
-    found = {}
+    found: dict[str, tuple[_Place, _Seed, Mapping[str, Any]]] = {}
     for folder in sorted((store.root / "sample").glob("*" if kind == "train" else key)):
         if "." in folder.name:
             continue
@@ -123,13 +135,15 @@ def _samples(store: Store, kind: str, key: str) -> dict[str, tuple[_Place, _Seed
             spec = StoredStage.read(folder / "spec.json").spec
             if kind == "sample" or spec.get("train") == key:
                 nfe = from_recipe(spec["sampler"]).nfe
-                found[folder.name] = ((nfe, str(spec.get("prompts"))), spec.get("seed"))
+                told = {k: v for k, v in spec.items() if kind == "train" and k not in _SHOWN}
+                place = (nfe, str(spec.get("prompts")))
+                found[folder.name] = (place, spec.get("seed"), dict(leaves(told)))
     return found
 
 
 def _paired(
-    a: Mapping[_Place, Mapping[_Seed, list[Score]]],
-    b: Mapping[_Place, Mapping[_Seed, list[Score]]],
+    a: Mapping[_Place, Mapping[_Seed, list[_Found]]],
+    b: Mapping[_Place, Mapping[_Seed, list[_Found]]],
     notes: list[str],
 ) -> Iterator[Scored]:
     """Scores of the same noise; where there are none, the only ones of each."""
@@ -145,9 +159,19 @@ def _paired(
         if not alone:
             notes.append(f"{metric} at nfe {nfe}: sampled in several ways; name two sample stages")
         for mine, other_seed in alone:
-            yield from _columns(nfe, metric, ours[mine][0], theirs[other_seed][0])
+            one, two = ours[mine][0], theirs[other_seed][0]
+            if (told := _otherwise(nfe, one.made, two.made)) not in ("", *notes):
+                notes.append(told)
+            yield from _columns(nfe, metric, one.score, two.score)
     if not shared and a and b:
         notes.append("no metric scored both at the same evaluations and prompts")
+
+
+def _otherwise(nfe: int | None, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """That two students were not sampled alike, so that a difference is not of training alone."""
+    names = [n for n in dict.fromkeys((*a, *b)) if a.get(n, ABSENT) != b.get(n, ABSENT)]
+    told = [f"{name} {a.get(name, ABSENT)} against {b.get(name, ABSENT)}" for name in names]
+    return f"at nfe {nfe} their samples were made otherwise: {', '.join(told)}" if told else ""
 
 
 def _columns(nfe: int | None, metric: str, a: Score, b: Score) -> Iterator[Scored]:

@@ -68,7 +68,10 @@ def test_two_trainings_beside_each_other(cli: Any, results: Path) -> None:
         (4, "sw", ""), (2, "sw", ""),
     }  # fmt: skip
     assert "other noise" in told["notes"][0]
+    assert not any("otherwise" in note for note in told["notes"])
     shown = cli("diff", "small:LCM:seed0", "small:DDIM").out
+    assert "note: at nfe 4 their samples were made otherwise: sampler.boundary True" in shown
+    assert "sampler.kind renoise against ode" in shown
     assert "method.name" in shown
     assert "difference" in shown
     assert cli("diff", "small:LCM:seed0", "small:LCM:seed0").out.startswith("the same settings")
