@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distillbench.api.backbone import Prediction
     from distillbench.core.process import NoiseProcess
 
-__all__ = ["Denoiser", "SampleTimes", "Sampler", "StepNoise", "Time", "at_time"]
+__all__ = ["Denoiser", "SampleTimes", "Sampler", "StepNoise", "Time", "at_time", "unguided"]
 
 StepNoise = Callable[[int], "torch.Tensor"]
 """Fresh standard noise (B, *latent_shape) of the i-th step, one generator per sample."""
@@ -31,6 +31,14 @@ def _one_spelling(given: Any) -> Any:
 
 Time = Annotated[int | float, BeforeValidator(_one_spelling)]
 """A sampling time: an integer of diffusion, 1000 sigma of flow models, integer where whole."""
+
+
+def unguided(scale: float | None) -> str:
+    """What is wrong with a guidance scale that others write for none, "" for nothing."""
+    if scale is None or scale >= 1:
+        return ""
+    what = f"a guidance scale of {scale:g} weakens the prompt, and 0 leaves it out"
+    return f"{what}; for no guidance, which others write as 0, say 1"
 
 
 def _decreasing(times: tuple[float, ...]) -> tuple[float, ...]:

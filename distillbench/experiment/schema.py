@@ -83,7 +83,7 @@ class CellConfig(Section):
         snapshots: student updates after which the student is written, the end of training where
             none is given; a list makes one row each, all written by one training. Tables and
             selections call the number `updates`.
-        guidance_scale: at sampling; None is what the method recommends.
+        guidance_scale: at sampling, 1 is none; None is what the method recommends.
         sampler: overrides of the method's own sampling recipe (e.g. solver); another `kind` keeps
             its times and scales.
         sample_on: alias of a backbone of the same architecture, a fine-tune, or label of a row that

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distillbench.api.sampler import unguided
 from distillbench.errors import BadInput
 from distillbench.experiment.beside import looked_in
 from distillbench.experiment.expand import GridPoint
@@ -91,12 +92,15 @@ class GivenRows:
 
     def _check(self, point: GridPoint) -> None:
         """What a row of them says that means nothing, or leaves out."""
+        config = point.config
         for key in _MEANINGLESS:
-            if getattr(point.config, key):
+            if getattr(config, key):
                 what = f"samples of another tool have no {key}; leave it out, here and in `base`"
                 self._problem(point, key, what)
-        if point.config.sample.trajectory:
+        if config.sample.trajectory:
             self._problem(point, "samples", "samples of another tool have no sample.trajectory")
+        if what := unguided(config.guidance_scale):
+            self._problem(point, "guidance_scale", what)
         if "nfe" not in point.tree:
             what = "say with `nfe` how many network evaluations each of the samples took"
             self._problem(point, "samples", what)

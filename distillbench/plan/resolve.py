@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from distillbench.api.backbone import Backbone
 from distillbench.api.fields import split
 from distillbench.api.registry import BACKBONES, METHODS, METRICS, display_name
+from distillbench.api.sampler import unguided
 from distillbench.api.samplers import crossed, from_recipe
 from distillbench.errors import DistillbenchError, PluginError
 from distillbench.experiment.expand import GridPoint
@@ -180,6 +181,10 @@ class Resolver:
             method.check_recipe(final)
         except DistillbenchError as error:
             self.problems.add(_mark(tree, "sampler" if "sampler" in tree else "nfe"), error.line)
+            return None
+        if what := unguided(final.guidance_scale) or unguided(final.embed_scale):
+            given = "guidance_scale" if "guidance_scale" in tree else "sampler"
+            self.problems.add(_mark(tree, given), what)
             return None
         if method.backbone.embeds_guidance and final.guidance_scale != 1:
             what = f"backbone {used.alias!r} is told its guidance by its parameter guidance_embed"

@@ -14,6 +14,9 @@ KEYS = (
     "guidance_scale, sampler, sample_on, adapters, control, image_prompts, samples, tags"
 )
 STUDENT = "steps, eta, loss, embed"
+UNGUIDED = (
+    "weakens the prompt, and 0 leaves it out; for no guidance, which others write as 0, say 1"
+)
 
 # One mistake each; HEAD is three lines, so the text begins on line 4.
 CASES = {
@@ -85,6 +88,19 @@ CASES = {
     "sampler that changes nfe": (
         "rows: [{method: fake-student, sampler: {timesteps: [9, 5]}}]\n",
         "e.yaml:4:31: rows[0].sampler: 2 timesteps cannot make nfe 4; give one per evaluation",
+    ),
+    "no guidance as others write it": (
+        "rows: [{method: fake-teacher, guidance_scale: 0}]\n",
+        f"e.yaml:4:31: rows[0].guidance_scale: a guidance scale of 0 {UNGUIDED}",
+    ),
+    "the same of a sampler": (
+        "rows: [{method: fake-student, sampler: {embed_scale: 0.5}}]\n",
+        f"e.yaml:4:31: rows[0].sampler: a guidance scale of 0.5 {UNGUIDED}",
+    ),
+    "the same of a reference": (
+        "rows: [{method: fake-teacher}]\nmetrics: [fake-distance]\n"
+        "reference: {method: fake-teacher, guidance_scale: 0}\n",
+        f"e.yaml:6:35: reference.guidance_scale: a guidance scale of 0 {UNGUIDED}",
     ),
     "latents nobody makes": (
         "rows: [{method: fake-real}]\n",

@@ -60,6 +60,12 @@ def test_the_place_is_in_no_key(plan_of: PlanOf) -> None:
     assert plan_of(row.format("moved"), head=HEAD).cells[0].sample != first.sample
 
 
+def test_no_guidance_is_1(errors_of: ErrorsOf) -> None:
+    """0, as others write it, would count two evaluations a step."""
+    row = "rows: [{label: Theirs, samples: out/0, guidance_scale: 0}]\n"
+    assert "for no guidance, which others write as 0, say 1" in errors_of(row, head=HEAD)[0]
+
+
 def test_seeds(plan_of: PlanOf) -> None:
     head = HEAD + "seeds: [0, 1]\n"
     plan = plan_of("rows: [{samples: 'out/{seed}', label: T}]\n", head=head)
