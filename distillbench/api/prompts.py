@@ -16,12 +16,15 @@ class PromptSet:
     Attributes:
         sha256: over both, line by line.
         unread: fields and columns of its files that mean nothing here.
+        reordered: whether its files have the prompts in another order, as category by category:
+            a number alone does not say then which prompt is meant.
     """
 
     name: str
     prompts: tuple[str, ...]
     categories: tuple[str, ...]
     unread: tuple[str, ...] = ()
+    reordered: bool = False
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:

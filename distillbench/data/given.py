@@ -33,6 +33,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 LISTS = {"samples.jsonl": "prompt", "captions.jsonl": "text"}
 _BESIDE = (".txt", ".json", ".jsonl", ".csv", ".md", ".yaml", ".yml", ".log", ".html", ".pdf")
 _WRONG = "! "
+_LISTED = 'say which is which in samples.jsonl: {"file": "a.png", "prompt": "..."} a line'
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,15 @@ def _assigned(root: Path, prompts: PromptSet, n: int) -> list[str]:
     files = _files(root)
     if named := _named(root, files, prompts):
         return _by_prompt(root, named, prompts, n)
-    return _in_order(root, files, n, len(prompts)) if files else _by_category(root, prompts, n)
+    if not files:
+        return _by_category(root, prompts, n)
+    if prompts.reordered:
+        raise BadInput(
+            f"{root}: the order of its files does not say which is of which prompt: prompts of "
+            f"several categories are taken in turn, and stand otherwise in {prompts.name}",
+            hint=f"put them into folders called as the categories, or {_LISTED}",
+        )
+    return _in_order(root, files, n, len(prompts))
 
 
 def _wanted(values: Sequence[str], n: int) -> list[str]:
@@ -184,7 +193,7 @@ def _in_order(root: Path, files: Sequence[str], n: int, size: int) -> list[str]:
     raise BadInput(
         f"{root}: {len(files)} files for {n} samples; in the order of their names there must be "
         f"one for each of {n}, or for each prompt of the set ({size})",
-        hint='or say which is which in samples.jsonl: {"file": "a.png", "prompt": "..."} a line',
+        hint=f"or {_LISTED}",
     )
 
 

@@ -118,11 +118,13 @@ def _make(name: str, files: Sequence[Path], *, styled: bool = False) -> PromptSe
             problems.append(error.line)
     if problems:
         raise BadInput("\n".join(problems))
-    mixed = _interleaved([pair for file in read for pair in file.pairs])
+    written = [pair for file in read for pair in file.pairs]
+    mixed = _interleaved(written)
     if not mixed:
         raise BadInput(f"{name}: holds no prompts")
     unread = tuple(dict.fromkeys(name for file in read for name in file.unread))
-    return PromptSet(name, tuple(p for p, _ in mixed), tuple(c for _, c in mixed), unread)
+    prompts, categories = zip(*mixed, strict=True)
+    return PromptSet(name, prompts, categories, unread, mixed != written)
 
 
 def _parts(name: str) -> tuple[str, str, str]:
@@ -138,7 +140,9 @@ def _only(whole: PromptSet, wanted: Sequence[str]) -> PromptSet:
         raise BadInput(f"{whole.name}: no category {strange[0]!r}; it has: {known or 'none'}")
     kept = [i for i, category in enumerate(whole.categories) if category in wanted]
     prompts, categories = (tuple(v[i] for i in kept) for v in (whole.prompts, whole.categories))
-    return PromptSet(f"{whole.name}:{','.join(wanted)}", prompts, categories, whole.unread)
+    reordered = whole.reordered and len(set(categories)) > 1
+    name = f"{whole.name}:{','.join(wanted)}"
+    return PromptSet(name, prompts, categories, whole.unread, reordered)
 
 
 def _style(path: Path) -> str:

@@ -94,6 +94,25 @@ def test_folders_may_be_categories(tmp_path: Path) -> None:
     assert "no folder for the category photo" in said(tmp_path / "p", STYLED)
 
 
+def test_numbers_do_not_name_prompts_that_stand_otherwise_in_their_file(tmp_path: Path) -> None:
+    """Another tool goes through a file from top to bottom, where we take categories in turn."""
+    rows = {"one": "a", "two": "a", "three": "b", "four": "b"}
+    text = "".join(f"{prompt},{category}\n" for prompt, category in rows.items())
+    (tmp_path / "p.csv").write_text(f"prompt,category\n{text}")
+    prompts = load_prompts(str(tmp_path / "p.csv"))
+    root = pictures(tmp_path / "p", "0.png", "1.png", "2.png", "3.png")
+    assert prompts.prompts == ("one", "three", "two", "four")
+    assert "the order of its files does not say which is of which prompt" in said(root, prompts)
+    lines = [json.dumps({"file": f"{i}.png", "prompt": p}) for i, p in enumerate(rows)]
+    (root / "samples.jsonl").write_text("\n".join(lines))
+    assert levels(root, prompts) == [0, 2, 1, 3]
+    (root / "samples.jsonl").unlink()
+    assert levels(root, load_prompts(f"{tmp_path}/p.csv:a"), 2) == [0, 1]
+    in_turn = "one,a\nthree,b\ntwo,a\nfour,b\n"
+    (tmp_path / "p.csv").write_text(f"prompt,category\n{in_turn}")
+    assert levels(root, load_prompts(str(tmp_path / "p.csv"))) == [0, 1, 2, 3]
+
+
 def test_what_pictures_become(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 7).save(tmp_path / "grey.png")
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "clear.png")
