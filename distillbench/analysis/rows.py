@@ -32,6 +32,11 @@ class Row:
         """Its seeds, in plan order."""
         return tuple(cell.seed for cell in self.cells)
 
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Keys of its samples; equal for rows that are the same runs."""
+        return tuple(cell.sample for cell in self.cells)
+
     @cached_property
     def trained(self) -> tuple[Trained, ...]:
         """What was trained behind each seed."""

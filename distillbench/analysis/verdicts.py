@@ -91,6 +91,7 @@ FLOOR = (
     "one side is the reference itself, against samples of other noise, the other shares the "
     "reference's noise: they are not comparable; with `reference: {noise: other}` they are"
 )
+SAME = "both sides are the same run: what they set otherwise changes nothing"
 REFERENCES = "the sides are compared with different references: their distances are not comparable"
 
 
@@ -139,6 +140,8 @@ def _measure(
     results.protocol(rows, found[0])
     info = infos[found[0]]
     named = replace(blank, metric=claim.metric, label=info.label, a=rows[0].name, b=rows[1].name)
+    if rows[0].samples == rows[1].samples:
+        return replace(named, reason=SAME)
     scored = [results.scores(row, found[0]) for row in rows]
     missing = next((s.missing for side in scored for s in side if s.missing), "")
     if missing:

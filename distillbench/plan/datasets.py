@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Datasets", "Prompts"]
 
-FITTING = ("resize", "background")
+FITTING = ("resize", "background", "latents", "flip")
 
 
 class Prompts(NamedTuple):

@@ -10,7 +10,7 @@ from distillbench.analysis.rows import Row
 from distillbench.plan.identity import canonical_json
 from distillbench.report.notes import plain
 
-__all__ = ["differing_note", "mixed_notes", "seeds_note", "told_apart"]
+__all__ = ["differing_note", "mixed_notes", "runs_notes", "told_apart"]
 
 _NAMES = 6
 _FIELDS = 5
@@ -37,7 +37,24 @@ def told_apart(rows: Sequence[Row], looks: Sequence[Any]) -> list[str]:
     return texts
 
 
-def seeds_note(rows: Sequence[Row]) -> list[str]:
+def runs_notes(rows: Sequence[Row]) -> list[str]:
+    """Over how many seeds the means are, and which rows are one run."""
+    return [*_seeds_note(rows), *_same_runs_note(rows)]
+
+
+def _same_runs_note(rows: Sequence[Row]) -> list[str]:
+    """Rows of several names whose samples are the very same: no result of what they vary."""
+    runs: dict[tuple[str, ...], dict[str, None]] = {}
+    for row in rows:
+        runs.setdefault(row.samples, {})[row.name] = None
+    return [
+        f"{_some(others)} and {first} are the same run: what they set otherwise changes nothing."
+        for first, *others in map(list, runs.values())
+        if others
+    ]
+
+
+def _seeds_note(rows: Sequence[Row]) -> list[str]:
     """Over how many seeds the means are, and where they are others."""
     if all(len(row.seeds) == 1 for row in rows) and len({row.seeds for row in rows}) == 1:
         return []

@@ -20,7 +20,7 @@ from distillbench.api.metric import MetricInfo
 from distillbench.experiment.outputs import TableConfig
 from distillbench.experiment.schema import Experiment
 from distillbench.plan.stage import Cell
-from distillbench.report.alike import differing_note, mixed_notes, seeds_note, told_apart
+from distillbench.report.alike import differing_note, mixed_notes, runs_notes, told_apart
 from distillbench.report.beside import Beside, fact_cell, fact_column, published_column
 from distillbench.report.cost import Costs, cost_column
 from distillbench.report.notes import (
@@ -136,7 +136,7 @@ class _Builder:
         return [
             *ranking_note(lines if ranks else [], unranked(self.rows, lines), within_groups=within),
             *guidance_note(self.rows),
-            *seeds_note(self.rows),
+            *runs_notes(self.rows),
             *differing_note("Precision", self.rows, lambda row: row.get("train.precision")),
             *mixed_notes(self.rows, {row.index: self.origins.of(row) for row in self.rows}),
             *([NOTE] if any(fact_name(source.column.key) for source in sources) else []),

@@ -80,6 +80,9 @@ def test_settings_that_nothing_would_use_are_refused(plan_of: PlanOf) -> None:
     assert found.startswith("e.yaml:3:51: rows[0].data.prompts: images bring their captions")
     (found,) = problems(plan_of, row("prompts: gmm-train, resize: pad", method="fake-student"))
     assert found.endswith("data.resize: no row trains on images; set data.images")
+    for unread in ("flip: true", "latents: sample"):
+        (found,) = problems(plan_of, row(f"prompts: gmm-train, {unread}", method="fake-student"))
+        assert found.endswith("no row trains on images; set data.images")
     (found,) = problems(plan_of, row("images: ./imgs, resize: crop"))
     assert "center-crop" in found
     (found,) = problems(plan_of, row("images: ./imgs, background: sky"))

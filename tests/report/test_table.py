@@ -328,6 +328,22 @@ def test_files_of_bare_numbers_say_what_footnotes_say(
     assert "footnotes" not in table_csv(plain)
 
 
+def test_rows_that_are_one_run_are_named(world: Any, make_experiment: Any, infos: Any) -> None:
+    """Two numbers that are equal because a setting was not read are no result."""
+    for label in ("plain", "flipped", "twin", "other"):
+        world.row(label, 30.0, 5.0, seeds=(0, 1))
+    for index in range(2, 6):
+        same = world.cells[index % 2]
+        own = {"sample": same.sample, "scores": same.scores, "train": same.train}
+        world.cells[index] = replace(world.cells[index], **own)
+    told = "flipped, twin and plain are the same run: what they set otherwise changes nothing."
+    table = build(world, make_experiment, infos, columns=["label", "hps"])
+    assert [note for note in table.notes if "same run" in note] == [told]
+    world.cells[2:6] = [replace(cell, label="plain") for cell in world.cells[2:6]]
+    notes = build(world, make_experiment, infos, columns=["label", "hps"]).notes
+    assert not any("same run" in note for note in notes)
+
+
 def test_rows_of_other_seeds_are_named(world: Any, make_experiment: Any, infos: Any) -> None:
     world.row("a", 30.0, 5.0, seeds=(0, 1))
     world.row("b", 30.0, 5.0, seeds=(0, 1))

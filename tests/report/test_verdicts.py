@@ -222,6 +222,18 @@ def test_equal_rows_are_as_good_but_not_better(
     assert found[3].reason.startswith("these checkpoints score the same")
 
 
+def test_two_names_of_one_run_are_no_claim(world: Any, make_experiment: Any, infos: Any) -> None:
+    for label in ("a", "b"):
+        world.row(label, 30.0, 5.0, seeds=(0, 1))
+    world.cells[2:] = [
+        replace(cell, sample=same.sample, scores=same.scores, train=same.train)
+        for cell, same in zip(world.cells[2:], world.cells, strict=False)
+    ]
+    found = decide(world, make_experiment, infos, "a >= b on hps", "a > b on hps")
+    assert {v.verdict for v in found} == {"undecided"}
+    assert found[0].reason.startswith("both sides are the same run")
+
+
 def test_seeds_that_disagree_decide_nothing(world: Any, make_experiment: Any, infos: Any) -> None:
     world.prompts = 40
     world.row("a", 31.0, 5.0, seeds=(0, 1))
