@@ -95,16 +95,7 @@ def local_folder(source: Source) -> Path | None:
         MissingWeights: as `Source.folder`.
     """
     folder = source.folder
-    if folder is not None:
-        return folder
-    from huggingface_hub import constants
-
-    root = Path(constants.HF_HUB_CACHE) / f"models--{source.model.replace('/', '--')}"
-    commit = source.commit or "main"
-    with suppress(OSError):
-        commit = (root / "refs" / commit).read_text(encoding="utf-8").strip()
-    snapshot = root / "snapshots" / commit
-    return snapshot if (snapshot / INDEX).is_file() else None
+    return source.snapshot if folder is None else folder
 
 
 def _need(source: Source, without: Iterable[str], size: int, terms: str) -> Need:

@@ -48,7 +48,7 @@ def fetched(pipeline: str, source: Source, variant: str) -> Path:
     with readable(f"{pipeline} weights {source}", "the hub's local cache, and it is not reachable"):
         return Path(
             diffusers.DiffusionPipeline.download(
-                source.model, revision=source.commit or None, variant=variant or None
+                source.model, revision=source.held or source.commit or None, variant=variant or None
             )
         )
 

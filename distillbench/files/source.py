@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from distillbench.errors import MissingWeights
 from distillbench.files.hashes import file_sha256
 from distillbench.files.weight_files import weight_files
 
-__all__ = ["CARD", "UNPINNED", "Source", "content_hash", "loaded_files"]
+__all__ = ["CARD", "UNPINNED", "Source", "content_hash", "loaded_files", "other_weights"]
 
 INDEX = "model_index.json"
 CARD = "card.json"
 """What the project says of weights that it ships; no part of them."""
 UNPINNED = "unpinned:"
-"""How the identity begins of what may be other bytes tomorrow."""
+"""How the identity begins of what is not on this disk, and may be other bytes tomorrow."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NEVER_READ = {".md", ".rst", ".pdf", ".html", ".log", ".png", ".jpg", ".jpeg", ".gif", ".webp",
                ".bmp", ".svg", ".mp4", ".ipynb"}  # fmt: skip
@@ -57,7 +58,9 @@ class Source:
     def revision(
         self, *, unused: Collection[str] = (), only: Collection[str] | None = None
     ) -> str:  # fmt: skip
-        """Content hash of a folder, a pinned commit, or "unpinned:<model>@<revision>".
+        """Content hash of a folder, or the commit of a repository; see `held`.
+
+        "unpinned:<model>@<revision>" where that is a branch or a tag of what is not on this disk.
 
         Args:
             unused, only: parts of a folder's pipeline that are not loaded, or alone matter.
@@ -65,12 +68,38 @@ class Source:
         folder = self.folder
         if folder is not None:
             return content_hash(folder, unused=unused, only=only, variant=self.variant)
+        return self.held or f"{UNPINNED}{self.model}@{self.commit or 'main'}"
+
+    @property
+    def held(self) -> str:
+        """The commit of a repository that is meant: named, or what this disk holds of a branch.
+
+        The name of a branch means other bytes tomorrow. "" where none of it is on this disk.
+        """
         if _COMMIT.fullmatch(self.commit):
             return self.commit
-        return f"{UNPINNED}{self.model}@{self.commit or 'main'}"
+        snapshot = self.snapshot
+        return snapshot.name if snapshot and _COMMIT.fullmatch(snapshot.name) else ""
+
+    @property
+    def snapshot(self) -> Path | None:
+        """The hub's snapshot of a repository on this disk, None without one."""
+        from huggingface_hub import constants
+
+        root = Path(constants.HF_HUB_CACHE) / f"models--{self.model.replace('/', '--')}"
+        commit = self.commit or "main"
+        with suppress(OSError):
+            commit = (root / "refs" / commit).read_text(encoding="utf-8").strip()
+        found = root / "snapshots" / commit
+        return found if (found / INDEX).is_file() else None
 
     def __str__(self) -> str:
         return f"{self.model}@{self.commit}" if self.commit else self.model
+
+
+def other_weights(planned: str, here: str) -> bool:
+    """Whether two revisions are of other weights; of unpinned ones nobody knows."""
+    return planned != here and not planned.startswith(UNPINNED)
 
 
 def content_hash(

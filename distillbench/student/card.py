@@ -184,7 +184,8 @@ def _base(backbone: PipelineBackbone) -> str:
     source = backbone.source()
     folder = source.folder
     name = source.model if folder is None else str(folder.resolve())
-    return repr(name) + (f", revision={source.commit!r}" if source.commit else "")
+    commit = source.commit if folder is not None else source.held or source.commit
+    return repr(name) + (f", revision={commit!r}" if commit else "")
 
 
 def _options(backbone: PipelineBackbone, whole: str) -> str:

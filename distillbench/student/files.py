@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from distillbench.api import registry
 from distillbench.errors import ArtifactError, MissingWeights, NotSupported
+from distillbench.files.source import other_weights
 from distillbench.specs.stages import TrainSpec
 from distillbench.specs.trained import NetRecord, TrainedBackbone, TrainedMethod, TrainingRecipe
 from distillbench.store.record import check_folder
@@ -127,7 +128,7 @@ def load_student(
     theirs = {**recipe.method.params, **(method_settings or {})}
     method = registry.build_method(recipe.method.name, theirs, backbone)
     revision = recipe.backbone.revision
-    if revision is not None and revision != backbone.revision():
+    if revision is not None and other_weights(revision, backbone.revision()):
         raise ArtifactError(
             f"{train_dir}: trained on revision {revision} of {backbone.name}, this disk holds "
             f"{backbone.revision()}"
@@ -175,7 +176,7 @@ def _elsewhere(
 ) -> Backbone:
     """The loaded backbone that a student is carried over to."""
     backbone = registry.build_backbone(on["name"], on["params"])
-    if (on.get("revision") or backbone.revision()) != backbone.revision():
+    if (planned := on.get("revision")) and other_weights(planned, backbone.revision()):
         raise ArtifactError(
             f"{train_dir}: to be sampled on revision {on['revision']} of {backbone.name}, this "
             f"disk holds {backbone.revision()}"

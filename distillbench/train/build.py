@@ -5,6 +5,7 @@ from __future__ import annotations
 from distillbench.api import registry
 from distillbench.api.method import Method
 from distillbench.errors import BadInput
+from distillbench.files.source import other_weights
 from distillbench.specs.context import Runtime
 from distillbench.specs.stages import TrainSpec
 
@@ -18,7 +19,7 @@ def build(spec: TrainSpec, runtime: Runtime) -> Method:
         BadInput: weights of the backbone, or published ones, are not those of the plan.
     """
     backbone = registry.build_backbone(*spec.plugin("backbone", runtime))
-    if spec.backbone.revision != backbone.revision():
+    if other_weights(spec.backbone.revision, backbone.revision()):
         raise _changed(f"of backbone {spec.backbone.name}")
     method = registry.build_method(*spec.plugin("method", runtime), backbone)
     published = method.published()

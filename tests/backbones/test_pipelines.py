@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import huggingface_hub
 import pytest
 import torch
 
@@ -16,8 +17,10 @@ from distillbench.api import registry
 from distillbench.api.backbone import Backbone
 from distillbench.api.samplers import OdeSampler
 from distillbench.backbones import _diffusers as diffusers_module
+from distillbench.backbones._parts import fetched
 from distillbench.core.schedules import trailing
 from distillbench.errors import BadInput, ConfigError, MissingWeights, NotSupported
+from distillbench.files.source import Source, other_weights
 
 PROMPTS = ["a red car", "blue boat"]
 
@@ -415,6 +418,31 @@ def test_revision_is_the_content(folders: Callable[[str], Path], tmp_path: Path)
 def test_revision_of_a_repository(given: str, expected: str) -> None:
     backbone = registry.build_backbone("sd", {"model": "owner/name", "revision": given})
     assert backbone.revision() == expected
+
+
+def test_a_branch_is_the_commit_that_this_disk_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else other weights would stand under the key of those that were there before."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    cache = tmp_path / "models--owner--name"
+    (cache / "refs").mkdir(parents=True)
+    found = []
+    for commit in ("a" * 40, "b" * 40):
+        (cache / "refs" / "main").write_text(commit)
+        (cache / "snapshots" / commit).mkdir(parents=True)
+        (cache / "snapshots" / commit / "model_index.json").write_text("{}")
+        found.append(registry.build_backbone("sd", {"model": "owner/name"}).revision())
+    assert found == ["a" * 40, "b" * 40]
+    asked: list[str] = []
+    monkeypatch.setattr(
+        diffusers.DiffusionPipeline, "download",
+        lambda model, revision, variant: asked.append(revision) or str(tmp_path),
+    )  # fmt: skip
+    fetched("P", Source("owner/name"), "")
+    assert asked == ["b" * 40]
+    assert other_weights("a" * 40, found[1])
+    assert not other_weights("unpinned:owner/name@main", found[1])
 
 
 def test_missing_folder_is_one_line(tmp_path: Path) -> None:
