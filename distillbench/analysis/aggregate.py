@@ -125,6 +125,11 @@ class Results:
                 found |= dict.fromkeys(sorted(names, key=lambda c: c not in score.categories))
         return tuple(found)
 
+    def even(self, rows: Iterable[Row], metric: str, suffixes: Sequence[str]) -> bool:
+        """Whether these columns are of equally many samples, and the metric's own is their mean."""
+        sizes = ({self.value(row, metric, suffix).n for suffix in suffixes} for row in rows)
+        return all(len(of_row) < 2 for of_row in sizes)
+
     def protocol(self, rows: Sequence[Row], metric: str) -> Mapping[str, Any]:
         """What the metric's values in these rows have in common.
 

@@ -41,7 +41,8 @@ class TableConfig(Section):
         group_by: a row field or tag; rows of one value stand together under a rule.
         standalone: make the .tex a page of the size of the table (class standalone), to be put into
             slides or drawn alone, in place of a page of an article.
-        per_category: show one column per prompt category for metrics that have them.
+        per_category: show one column per prompt category for metrics that have them, and one of all
+            prompts; it is the "Average" where categories are of one size.
         published: stem of a published table to show beside ours, "" for none.
         published_match: our row label, `label[nfe=8]` or `label[backbone=ALIAS]` -> the published
             row's exact key.

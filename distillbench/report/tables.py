@@ -218,7 +218,8 @@ class _Builder:
         suffix = next((s for s in found if normalise(s) == normalise(suffix)), suffix)
         info = self.infos.get(metric)
         if self.config.per_category and info and info.per_category and not suffix and found:
-            parts = [(s, _heading(s)) for s in found] + [("", "Average")]
+            whole = "Average" if self.results.even(self.rows, metric, found) else "All prompts"
+            parts = [*((s, _heading(s)) for s in found), ("", whole)]
             return [s for p, head in parts for s in self.twins(metric, p, head, info.label)]
         head = " ".join(filter(None, [self.label(metric), _heading(suffix)]))
         return self.twins(metric, suffix, head, "")

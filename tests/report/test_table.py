@@ -286,6 +286,19 @@ def test_a_parameter_nobody_wrote_shows_its_default(
     assert shown == [["0.3", "none", "true"], ["0", "2", "--"]]
 
 
+@pytest.mark.parametrize(("prompts", "head"), [(8, "Average"), (7, "All prompts")])
+def test_the_mean_over_prompts_is_the_average_of_categories_of_one_size_alone(
+    prompts: int, head: str, world: Any, make_experiment: Any, infos: Any
+) -> None:
+    world.prompts = prompts
+    world.row("a", 30.0, 5.0, seeds=(0, 1))
+    world.row("b", 30.0, 5.0, done=False)
+    table = build(world, make_experiment, infos, columns=["label", "hps"], per_category=True)
+    assert [column.label for column in table.columns[1:]] == ["Animation", "Concept art", head]
+    one, two, whole = (cell.value for cell in table.lines[0].cells[1:])
+    assert (whole == pytest.approx((one + two) / 2, rel=1e-12)) is (head == "Average")
+
+
 def test_a_unit_is_told_in_the_notes(world: Any, make_experiment: Any, infos: Any) -> None:
     world.row("a", 30.0, 5.0)
     infos = infos | {"hps": replace(infos["hps"], unit="1e-3")}
