@@ -187,8 +187,12 @@ def _named(root: Path, files: Sequence[str], prompts: PromptSet) -> list[tuple[s
 
 
 def _in_order(root: Path, files: Sequence[str], n: int, size: int) -> list[str]:
-    """The first n files, where their number says which prompts they are of."""
-    if len(files) == n or (len(files) > n and size and len(files) % size == 0):
+    """The first n files, where their number says which prompts they are of.
+
+    Of several files a prompt a part is none that can be told: they may go through the set again and
+    again, as samples do, or stand together by prompt.
+    """
+    if len(files) == n or len(files) == size > n:
         return list(files[:n])
     raise BadInput(
         f"{root}: {len(files)} files for {n} samples; in the order of their names there must be "

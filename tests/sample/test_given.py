@@ -59,7 +59,9 @@ def test_files_follow_the_prompts_by_the_numbers_in_their_names(tmp_path: Path) 
 
 def test_a_short_set_is_cycled(tmp_path: Path) -> None:
     root = pictures(tmp_path / "p", *(f"{i}.png" for i in range(8)))
-    assert levels(root, n=6) == [0, 1, 2, 3, 4, 5]
+    assert levels(root, n=8) == [0, 1, 2, 3, 4, 5, 6, 7]
+    for n in (4, 6):  # two files a prompt, in whatever order: which are of the first prompts?
+        assert f"8 files for {n} samples" in said(root, n=n)
 
 
 @pytest.mark.parametrize("name", ["samples.jsonl", "captions.jsonl"])
@@ -107,7 +109,8 @@ def test_numbers_do_not_name_prompts_that_stand_otherwise_in_their_file(tmp_path
     (root / "samples.jsonl").write_text("\n".join(lines))
     assert levels(root, prompts) == [0, 2, 1, 3]
     (root / "samples.jsonl").unlink()
-    assert levels(root, load_prompts(f"{tmp_path}/p.csv:a"), 2) == [0, 1]
+    alone = pictures(tmp_path / "a", "0.png", "1.png")
+    assert levels(alone, load_prompts(f"{tmp_path}/p.csv:a"), 2) == [0, 1]
     in_turn = "one,a\nthree,b\ntwo,a\nfour,b\n"
     (tmp_path / "p.csv").write_text(f"prompt,category\n{in_turn}")
     assert levels(root, load_prompts(str(tmp_path / "p.csv"))) == [0, 1, 2, 3]
