@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from distillbench.analysis.aggregate import MixedProtocols, Results, Value
 from distillbench.analysis.columns import backbone_labels, find_metric
 from distillbench.analysis.costs import COSTS, cost_name
+from distillbench.analysis.references import Against, against
 from distillbench.analysis.rows import Row
 from distillbench.api.metric import MetricInfo
 from distillbench.experiment.outputs import FigureConfig
@@ -28,6 +29,8 @@ __all__ = ["draw_curve", "refused_curves"]
 
 
 PARTIAL = ", part of the seeds"
+NOISE = ", to other noise"
+OWN = ", each to its own reference"
 INSIDE = 6
 """The most lines whose legend is drawn inside the axes."""
 
@@ -75,7 +78,9 @@ def draw_curve(
     axes = figure.add_subplot()
     rows = results.select(config.where, _named(config.x))
     ticks: set[float] = set()
-    for number, (name, members) in enumerate(_series(config.x, rows, experiment).items()):
+    sides = {row.index: against(results.plan, row, metric) for row in rows}
+    series = _series(config.x, rows, experiment, _other_noise(sides))
+    for number, (name, members) in enumerate(series.items()):
         points = sorted(_points(results, members, config.x, metric, suffix), key=lambda p: p.x)
         ranked, alone = members[0].first.ranked, len({point.x for point in points}) == 1
         own = config.x in ("nfe", "updates") or bool(cost_name(config.x))
@@ -86,12 +91,22 @@ def draw_curve(
             _draw(axes, number, name, points, ranked=ranked)
             ticks |= {point.x for point in points}
     label = " ".join(filter(None, [info.label if info else metric, suffix]))
-    _dress(axes, config.x, label, info, sorted(ticks))
+    own = len({side.key for side in sides.values() if side}) > 1
+    _dress(axes, config.x, label + OWN * own, info, sorted(ticks))
     return save(figure, folder / config.name, (".png", ".pdf"))
 
 
-def _series(x: str, rows: Sequence[Row], experiment: Experiment) -> dict[str, list[Row]]:
-    """Rows by the name of their line: what tells them apart beside the axis."""
+def _other_noise(sides: Mapping[int, Against | None]) -> dict[int, str]:
+    """Words for rows, by index, that are compared with other noise than others here: floors."""
+    noises = {side.noise for side in sides.values() if side}
+    other = [index for index, side in sides.items() if side and side.noise == "other"]
+    return dict.fromkeys(other, NOISE) if len(noises) > 1 else {}
+
+
+def _series(
+    x: str, rows: Sequence[Row], experiment: Experiment, apart: Mapping[int, str] | None = None
+) -> dict[str, list[Row]]:
+    """Rows by the name of their line: what tells them apart beside the axis, and `apart`."""
     backbones = len({row.first.backbone for row in rows}) > 1
     lines = [row for row in rows if _is_line(x, row)]
     steps = x != "nfe" and not cost_name(x) and len({row.first.nfe for row in lines}) > 1
@@ -101,6 +116,7 @@ def _series(x: str, rows: Sequence[Row], experiment: Experiment) -> dict[str, li
         name, first = without_term(row.name, x), row.first
         name += f" ({labels.get(first.backbone, first.backbone)})" if backbones else ""
         name += f", NFE {first.nfe}" if steps and row in lines else ""
+        name += (apart or {}).get(row.index, "")
         name = _free(name, row, x, series) if row in lines else name
         series.setdefault(name, []).append(row)
     return series

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,32 @@ def test_a_point_of_a_part_of_the_seeds_says_so(
         world.row("LCM", 25.0, 3.0, nfe=nfe, seeds=(0, 1))
     world.store.problems[world.cells[-1].scores["hps"]] = "a damaged disk"
     assert lines_over("nfe", world) == {"LCM": [1, 2], "LCM, part of the seeds": [2]}
+
+
+def test_a_floor_is_no_point_of_a_line_of_shared_noise(
+    world: Any, make_experiment: Any, infos: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """And distances to two references say that they are."""
+    for nfe in (25, 4, 1):
+        world.row(f"T{nfe}", 30.0, 5.0, nfe=nfe)
+        world.compare(f"T{nfe}", f"reference {nfe}", of="Teacher", noise=1000 * (nfe == 25))
+    world.cells[:] = [replace(cell, label="Teacher") for cell in world.cells]
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "save", lambda figure, *args: drawn.append(figure.axes[0]))
+
+    def draw() -> Any:
+        config = FigureConfig(name="c", kind="curve", x="nfe", y="fid")
+        results = Results(world.plan, world.store)
+        curves.draw_curve(config, make_experiment(), results, infos, tmp_path)
+        return drawn[-1]
+
+    lines = {line.get_label(): list(line.get_xdata()) for line in draw().get_lines()}
+    assert lines == {"Teacher, to other noise": [25], "Teacher": [1, 4]}
+    assert draw().get_ylabel() == "FID (lower is better)"
+    world.row("another", 30.0, 5.0)
+    world.compare("another", "another's", of="another teacher")
+    assert draw().get_ylabel() == "FID, each to its own reference (lower is better)"
 
 
 def test_runs_of_one_name_are_lines_of_their_own(
