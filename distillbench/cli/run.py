@@ -185,6 +185,8 @@ def execute_part(
     able, blocked = without(plan, lacking, lambda stage: stage.key in seen.done)
     # With --json the standard output is the document alone.
     progress = open_progress(log, stream=sys.stderr if as_json else sys.stdout)
+    for note in plan.notes:
+        progress.say(f"note: {note}")
     for need in lacking:
         progress.say(f"missing: {need.line}")
     store, done = seen.store, [key for key in seen.done if key in able.stages]

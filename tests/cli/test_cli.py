@@ -278,6 +278,15 @@ def test_exit_codes_of_run(
     assert cli("run", "e.yaml", fakes=True).code == code
 
 
+def test_a_run_says_what_its_plan_notes(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    _execute(monkeypatch, Outcome())
+    twice = "rows=[{method: fake-teacher, nfe: 4}, {method: fake-teacher, nfe: 4}]"
+    planned = cli("plan", "e.yaml", "--set", twice, fakes=True).out
+    assert "rows[1]: Fake teacher is Fake teacher again; dropped" in planned
+    said = cli("run", "e.yaml", "--set", twice, fakes=True).out
+    assert "rows[1]: Fake teacher is Fake teacher again; dropped" in said
+
+
 def test_a_dry_run_runs_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     _execute(monkeypatch, AssertionError("must not run"))
     answer = cli("run", "e.yaml", "-n", fakes=True)
