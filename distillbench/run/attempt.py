@@ -14,6 +14,8 @@ __all__ = ["Attempt"]
 
 LOST_AFTER = 20.0
 """Seconds we wait for word of a process that is gone before we believe it."""
+UNWATCHED_AFTER = 60.0
+"""Seconds between two looks after which it is we who stood still: stopped (Ctrl-Z), or frozen."""
 
 
 class Attempt:
@@ -24,7 +26,7 @@ class Attempt:
         self._run = run
         self._lease = store.lease_path(stage.kind, stage.key)
         self._moved: tuple[str, float] | None = None
-        self._since = time.monotonic()
+        self._since = self._looked = time.monotonic()
         self._gone: float | None = None
         self._reported = 0
         self.notes: Sequence[str] = ()
@@ -48,11 +50,15 @@ class Attempt:
 
     @property
     def silent(self) -> float:
-        """Seconds since the last event, by our own clock; 0 before the stage began."""
+        """Seconds since the last event, by our own clock, in which it was watched.
+
+        0 before the stage began.
+        """
         return time.monotonic() - self._since if self._moved else 0.0
 
     def news(self) -> Mapping[str, Any] | None:
         """The newest progress event, None when there is none since the last call."""
+        self._look()
         holder = Holder.read(self._lease)
         if holder is None or holder.run != self._run or (holder.token, holder.moved) == self._moved:
             return None
@@ -60,6 +66,13 @@ class Attempt:
         self._since = time.monotonic()
         self.notes = holder.notes
         return holder.progress
+
+    def _look(self) -> None:
+        """Time in which nobody looked is no silence: who was stopped with us could not speak."""
+        now = time.monotonic()
+        if now - self._looked > UNWATCHED_AFTER:
+            self._since += now - self._looked
+        self._looked = now
 
     def untold(self, notes: Sequence[str]) -> Sequence[str]:
         """Those of an attempt's notes that were not asked for before."""
