@@ -7,7 +7,6 @@ teacher as its backbone brings it is a setting and no draw of a training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from distillbench.plan.stage import Cell, Plan
@@ -43,14 +42,12 @@ def trained_of(plan: Plan, cell: Cell) -> Trained:
     own = [cell.train] if cell.updates else []
     if not isinstance(spec, SampleSpec):
         return Trained(tuple(own))
-    taken = [*_taken(plan, cell), *filter(None, [spec.onto])]
+    taken = filter(None, [_taken(plan, cell), spec.onto])
     weights = tuple(filter(None, [spec.method.weights]))
     return Trained(tuple(dict.fromkeys([*own, *taken])), weights)
 
 
-def _taken(plan: Plan, cell: Cell) -> Iterator[str]:
+def _taken(plan: Plan, cell: Cell) -> str | None:
     """The run whose net is sampled in the teacher's place, by a row that trains nothing."""
     train = plan.stages.get(cell.train)
-    teacher = train.read(TrainSpec).teacher if train is not None and not cell.updates else None
-    if teacher:
-        yield teacher
+    return train.read(TrainSpec).teacher if train is not None and not cell.updates else None

@@ -111,14 +111,15 @@ def table_csv(table: Table) -> str:
     grouped = bool(heads)
     for column in table.columns:
         heads += _csv_heads(column)
-    told = any(map(table.remarks, table.lines))
+    remarks = [table.remarks(line) for line in table.lines]
+    told = any(remarks)
     heads += ["footnotes"] if told else []
     rows = []
-    for line in table.lines:
+    for line, remark in zip(table.lines, remarks, strict=True):
         row: list[Any] = [line.group] if grouped else []
         for cell, column in zip(line.cells, table.columns):
             row += [cell.value, cell.stderr, cell.n] if column.kind == "number" else [cell.value]
-        rows.append([*row, table.remarks(line)] if told else row)
+        rows.append([*row, remark] if told else row)
     return to_csv(heads, rows)
 
 
